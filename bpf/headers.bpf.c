@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Never loaded: makes each build prove that the shared headers compile for the kernel. */
+#include "sluice/encap.h"
+#include "sluice/forwarding.h"
+#include "sluice/packet.h"
+
+enum sluice_verdict headers_parse(const uint8_t *data, const uint8_t *end, struct sluice_packet *ret)
+{
+	return sluice_packet_parse(data, end, ret);
+}
+
+uint64_t headers_hash(const struct sluice_hash_key *key, const struct sluice_flow *flow)
+{
+	return sluice_flow_hash(key, flow, SLUICE_AFFINITY_FLOW);
+}
+
+uint32_t headers_decide(const struct sluice_service *service, const sluice_bucket *lookup, const uint8_t *states,
+			uint64_t hash)
+{
+	return sluice_decide(service, lookup, states, sluice_hash_bucket(hash, service->lookup_size));
+}
+
+void headers_fill(uint8_t *inner, const struct sluice_backend *backend, uint32_t inner_bytes, uint64_t hash)
+{
+	sluice_encap_fill(inner, backend, SLUICE_ENCAP_IPIP4, inner_bytes, 0, sluice_hash_entropy(hash));
+}

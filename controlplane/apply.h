@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A change's journey: config or health or operator -> model -> compile -> publish ->
+ * acknowledge. Owns the running model, the identities (service numbers, slots), the backend states
+ * and the published generation. Loop thread only; compiling happens on libuv's worker pool.
+ */
+#ifndef CONTROLPLANE_APPLY_H
+#define CONTROLPLANE_APPLY_H
+
+#include "adjacency.h"
+#include "config.h"
+#include "health.h"
+#include "model.h"
+#include "operator_state.h"
+#include "steering.h"
+
+#include <uv.h>
+
+struct apply; /* the module */
+
+struct apply_options {
+	uv_loop_t *loop;
+	const char *config_file; /* reread by reload */
+	const char *runtime_dir; /* control.sock */
+	const char *state_dir;	 /* table.last: identities and states survive a restart; previous configuration for rollback */
+};
+
+/* Why a transaction ended. Strings are valid during the call. */
+struct apply_outcome {
+	int error;		  /* 0: runs everywhere it can; else negative errno: nothing has changed */
+	uint64_t generation;	  /* in force now */
+	const char *const *lines; /* errors and warnings, "FILE:LINE: ..." where there is a line */
+	uint32_t line_count;
+};
+typedef void (*apply_done_fn)(void *user, const struct apply_outcome *outcome);
+
+int apply_create(const struct apply_options *options, struct apply **ret);
+void apply_destroy(struct apply *apply); /* accepts NULL; completes asynchronously on the loop */
+
+/* Each queues one transaction; `done` is called exactly once, later, from the loop. */
+void apply_reload(struct apply *apply, apply_done_fn done, void *user);			      /* the file given at start */
+void apply_file(struct apply *apply, const char *file, apply_done_fn done, void *user); /* becomes the configuration */
+void apply_rollback(struct apply *apply, apply_done_fn done, void *user);	      /* to the one before */
+
+/* Operator's orders for one backend. Durable, then effective. -ENOENT, -EINVAL or 0 (then `done` will be called). */
+int apply_order(struct apply *apply, const char *service, const char *backend, const struct operator_order *order,
+		apply_done_fn done, void *user);
+
+/* ---- what runs: for the API. Valid until the next return to the loop. ---- */
+struct model *apply_model(const struct apply *apply); /* borrowed */
+uint64_t apply_generation(const struct apply *apply);
+/* The live table with lookups and states, by the same structures as the dataplane's. NULL before the first. */
+const struct sluice_table *apply_table(const struct apply *apply);
+
+struct apply_backend_status {
+	const char *service, *name;
+	union sluice_address address;
+	uint32_t weight, configured_weight;
+	const char *state;  /* "up", "draining", "down", "disabled" */
+	const char *reason; /* one line for people */
+	uint32_t number;    /* in the table */
+	double share;	    /* of the service's buckets, 0..1 */
+	struct health_report health;
+	struct adjacency_result adjacency;
+};
+/* -ENOENT for an unknown pair. */
+int apply_backend_status(const struct apply *apply, const struct model_service *service,
+			 const struct model_backend *backend, struct apply_backend_status *ret);
+
+/* Service number in the table, or SLUICE_NONE. */
+uint32_t apply_service_number(const struct apply *apply, const struct model_service *service);
+/* Digest of a service's lookup table in terms of addresses: equal on nodes that agree. 0 when it has none. */
+uint64_t apply_service_digest(const struct apply *apply, const struct model_service *service);
+
+struct apply_dataplane_status {
+	bool connected;
+	uint32_t pid, workers;
+	uint64_t generation; /* acknowledged */
+	int error;	     /* of the last refusal */
+	char text[256];
+	int counters_fd; /* memfd of counters.h, owned by apply; -1 when not connected */
+};
+uint32_t apply_dataplanes(const struct apply *apply, struct apply_dataplane_status *ret, uint32_t max);
+
+/* What `file` would change, without changing anything: JSON (a new reference) in *ret, or outcome lines on errors. */
+struct json_t;
+void apply_plan(struct apply *apply, const char *file,
+		void (*done)(void *user, const struct apply_outcome *outcome, struct json_t *plan), void *user);
+
+struct adjacency *apply_adjacency(const struct apply *apply);
+struct health *apply_health(const struct apply *apply);
+struct steering *apply_steering(const struct apply *apply);
+
+#endif

@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The desired state, as the configuration file says it: validated as a whole, then
+ * immutable. One reader, many users: a model is reference-counted (loop thread only)
+ * and may be read by worker threads while a reference is held for them.
+ *
+ * Strings are NUL-terminated, never NULL unless said, and owned by the model.
+ * Durations in nanoseconds. Ports in host order.
+ */
+#ifndef CONTROLPLANE_MODEL_H
+#define CONTROLPLANE_MODEL_H
+
+#include "sluice/encap.h"
+#include "sluice/forwarding.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum model_path { MODEL_PATH_DPDK, MODEL_PATH_XDP, MODEL_PATH_AUTO };
+
+struct model_interface {
+	enum { MODEL_INTERFACE_NAME, MODEL_INTERFACE_PCI, MODEL_INTERFACE_VDEV } kind;
+	char *name; /* kernel name, PCI address or vdev string: as written */
+	enum model_path path; /* of a kernel interface */
+	uint32_t queues;
+	char *tap; /* name of the TAP beside a PCI or vdev port; NULL: none */
+	int line;
+};
+
+enum model_forward { MODEL_FORWARD_L2, MODEL_FORWARD_IPIP, MODEL_FORWARD_GUE, MODEL_FORWARD_GRE };
+enum model_algorithm {
+	MODEL_ALGORITHM_MAGLEV,
+	MODEL_ALGORITHM_ROUND_ROBIN,
+	MODEL_ALGORITHM_LEAST_CONNECTIONS,
+	MODEL_ALGORITHM_SOURCE_HASH
+};
+
+enum model_health_type {
+	MODEL_HEALTH_NONE,
+	MODEL_HEALTH_TCP,
+	MODEL_HEALTH_HTTP, /* the only ones a configuration may name so far */
+};
+
+struct model_health {
+	enum model_health_type type;
+	uint16_t port; /* 0: the service's (its first, for a range) */
+	char *path;    /* http: request target; "/" when not given */
+	char *host;    /* http: Host header; NULL: the VIP */
+	uint32_t status_first, status_last; /* http: accepted status codes, inclusive; 200..399 by default */
+	uint64_t interval_ns, timeout_ns;
+	uint32_t rise, fall;
+};
+
+struct model_backend {
+	char *name; /* unique in its service */
+	union sluice_address address; /* unique in its service: the backend's identity */
+	uint32_t weight; /* 0..65535 */
+	char *zone;      /* NULL when not given */
+	bool backup;
+	bool has_mac; /* static adjacency: mac and interface */
+	uint8_t mac[6];
+	uint16_t vlan; /* 0: untagged */
+	int interface; /* index in interfaces[]; -1 when not given */
+	int line;
+};
+
+struct model_service {
+	char *name; /* unique */
+	union sluice_address address;
+	uint16_t port_first, port_last; /* equal for a single port; 1..65535 for "any" */
+	uint8_t protocol;		/* SLUICE_IP_TCP, SLUICE_IP_UDP */
+	enum model_forward forward;
+	enum model_algorithm algorithm;
+	enum sluice_affinity affinity;
+	enum sluice_tracking tracking;
+	uint32_t table_size;
+	enum { MODEL_PRIORITY_LOW, MODEL_PRIORITY_NORMAL, MODEL_PRIORITY_HIGH } priority;
+	struct model_health health;
+	struct model_backend *backends; /* in the file's order */
+	uint32_t backend_count;
+	int line;
+};
+
+struct model_vip {
+	union sluice_address address;
+	char *interface; /* kernel interface that gets the address; "lo" by default */
+	int line;	 /* mode is "static" so far */
+};
+
+struct model {
+	char *file; /* path it was read from */
+	char *node_name, *node_zone, *node_region; /* zone and region may be NULL */
+	struct sluice_hash_key hash_key;
+	char hash_key_fingerprint[17]; /* 16 hex digits that tell keys apart without telling the key */
+	/* Outer source addresses: of the node, or a prefix with spread_mask bits taken from the flow. */
+	bool has_encap_source4, has_encap_source6; /* without: the address of the egress interface */
+	union sluice_address encap_source4, encap_source6;
+	uint32_t spread_mask4_be32, spread_mask6_be32;
+	struct model_interface *interfaces;
+	uint32_t interface_count;
+	struct model_service *services; /* in the file's order */
+	uint32_t service_count;
+	struct model_vip *vips;
+	uint32_t vip_count;
+	struct {
+		uint32_t *cores;
+		uint32_t core_count;
+		bool idle_sleep;
+		bool hugepages;
+	} dataplane;
+	struct {
+		char *listen; /* "ADDRESS:PORT" for read-only HTTP on loopback, or NULL */
+		char *group;  /* of the API socket, or NULL: root only */
+	} api;
+	uint32_t references;
+};
+
+struct model *model_get(struct model *model);
+void model_put(struct model *model); /* accepts NULL and half-built */
+
+/* Find by name. NULL when there is none. */
+const struct model_service *model_service_find(const struct model *model, const char *service);
+const struct model_backend *model_backend_find(const struct model_service *service, const char *backend);
+
+/* Textual form of an address: IPv4 dotted, IPv6 RFC 5952. ret: at least 46 bytes. Returns ret. */
+char *model_address_text(const union sluice_address *address, char *ret);
+
+/* The encapsulation of a backend in this service: mode plus the family of the backend's address. */
+enum sluice_encap model_encap(const struct model_service *service, const struct model_backend *backend);
+
+#endif

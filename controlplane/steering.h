@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * XDP steering of the kernel's interfaces: one long-lived program on each, pinned
+ * with its link and maps under RUNTIME_DIR/bpf, that sends packets of services to
+ * the dataplane's AF_XDP sockets and everything else to the kernel. It outlives
+ * this process and is adopted by the next one. Loop thread only.
+ *
+ * Pins, the contract with the dataplane:
+ *   RUNTIME_DIR/bpf/IFACE/xsks    BPF_MAP_TYPE_XSKMAP, key: queue number
+ *   RUNTIME_DIR/bpf/IFACE/link    the attachment
+ *   RUNTIME_DIR/bpf/services      struct steering_key -> struct steering_value, shared by all interfaces
+ */
+#ifndef CONTROLPLANE_STEERING_H
+#define CONTROLPLANE_STEERING_H
+
+#include "model.h"
+
+struct steering; /* the module */
+
+struct steering_status {
+	char interface[64];
+	bool attached;
+	char mode[16]; /* "native" or "generic" */
+	char reason[160]; /* when not attached */
+	uint64_t redirected, passed, dropped_no_socket; /* packets since the maps were made */
+};
+
+/* Mounts bpffs at RUNTIME_DIR/bpf when it is not there. 0 or -errno (logged). */
+int steering_create(const char *runtime_dir, struct steering **ret);
+/* Leaves programs attached and maps pinned: forwarding goes on without us. Accepts NULL. */
+void steering_destroy(struct steering *steering);
+
+/* Attach to the model's kernel interfaces, detach from those that left. Errors of one interface do not stop the others. */
+int steering_configure_interfaces(struct steering *steering, const struct model *model);
+
+/* Make the services map say exactly what the model says: first additions, then removals. */
+int steering_publish_services(struct steering *steering, const struct model *model);
+
+/* Status of the i-th configured interface; -ENOENT beyond the last. */
+int steering_status(const struct steering *steering, uint32_t i, struct steering_status *ret);
+
+#endif

@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
+/*
+ * Messages between control plane and dataplane.
+ *
+ * A Unix SOCK_SEQPACKET socket at RUNTIME_DIR/control.sock: the control plane
+ * listens, a dataplane connects (and again, every 100 ms, while there is nobody).
+ * One message is one packet; bulk travels as sealed memfds in SCM_RIGHTS, in the
+ * order that the message's comment tells. Little-endian, one host.
+ *
+ *   dataplane                        control plane
+ *   HELLO {counters, states?}    ->
+ *                               <-   STATES {states}       only when HELLO brought none
+ *                               <-   LOOKUPS {blob}        any number, before the table that needs them
+ *                               <-   TABLE {table}
+ *   ACK {generation, 0}          ->  after the grace period, or with an error: the old table stays
+ *
+ * Losing the connection changes nothing in forwarding. Either side closes it on a
+ * message that it cannot accept, and logs why.
+ *
+ * The states array: made by the control plane that meets a dataplane without one
+ * (memfd, SLUICE_BACKENDS_MAX bytes, sealed against resizing only), held by the dataplane,
+ * and handed back in HELLO so that a restarted control plane goes on writing in the same bytes.
+ */
+#ifndef SLUICE_CONTROL_H
+#define SLUICE_CONTROL_H
+
+#include "forwarding.h"
+#include "types.h"
+
+#define SLUICE_ABI 1u     /* of tables, blobs, messages, counters */
+#define SLUICE_ABI_MIN 1u /* the oldest that is accepted */
+#define SLUICE_CONTROL_SOCKET "control.sock"
+#define SLUICE_MESSAGE_MAGIC 0x53434c53u /* "SLCS" */
+#define SLUICE_MESSAGE_MAX 4096u
+#define SLUICE_MESSAGE_FDS_MAX 3u
+
+enum sluice_message_type {
+	SLUICE_MESSAGE_HELLO = 1,
+	SLUICE_MESSAGE_STATES = 2,
+	SLUICE_MESSAGE_LOOKUPS = 3,
+	SLUICE_MESSAGE_TABLE = 4,
+	SLUICE_MESSAGE_ACK = 5,
+};
+
+struct sluice_message_header {
+	uint32_t magic;
+	uint16_t abi;
+	uint16_t type;  /* enum sluice_message_type */
+	uint32_t bytes; /* of the whole message, this header included */
+	uint32_t zero;
+};
+
+/* Descriptors: counters memfd (counters.h); held lookup ids memfd (uint64_t each); states, when has_states. */
+struct sluice_message_hello {
+	struct sluice_message_header header;
+	uint32_t pid;
+	uint32_t workers;
+	uint64_t generation;  /* of the table in use, 0 for none */
+	uint64_t table_digest; /* its checksum field, 0 for none */
+	uint32_t held_lookups; /* count in the second descriptor */
+	uint32_t has_states;
+	uint32_t port_count;
+	uint32_t zero;
+	struct {
+		char name[64]; /* NUL-terminated, as in the configuration */
+		uint8_t mac[6];
+		uint8_t up;
+		uint8_t zero;
+		uint32_t mtu;
+		uint32_t queues;
+	} ports[SLUICE_PORTS_MAX];
+};
+_Static_assert(sizeof(struct sluice_message_hello) <= SLUICE_MESSAGE_MAX, "fits one message");
+
+/* Descriptor: the states array. */
+struct sluice_message_states {
+	struct sluice_message_header header;
+};
+
+/* Descriptor: a sealed blob of lookup tables, struct sluice_lookups_header first. */
+struct sluice_message_lookups {
+	struct sluice_message_header header;
+	uint64_t bytes; /* of the blob */
+};
+
+/* Descriptor: the sealed forwarding table. */
+struct sluice_message_table {
+	struct sluice_message_header header;
+	uint64_t generation;
+	uint64_t bytes;
+};
+
+struct sluice_message_ack {
+	struct sluice_message_header header;
+	uint64_t generation;
+	int32_t error; /* 0, or a negative errno: the table was refused */
+	uint32_t zero;
+	char text[256]; /* why, NUL-terminated; for people */
+};
+
+/*
+ * A blob of lookup tables: header, `count` entries, then the buckets (sluice_bucket each)
+ * at the entries' offsets (multiples of 64). Lookups that no table of the two newest generations
+ * names may be forgotten by the dataplane.
+ */
+#define SLUICE_LOOKUPS_MAGIC 0x31304b4c4c434c53ull /* "SLCLLK01" */
+#define SLUICE_LOOKUPS_BLOB_MAX (256ull << 20) /* bytes of one blob */
+
+struct sluice_lookups_header {
+	uint64_t magic;
+	uint32_t abi;
+	uint32_t count;
+	uint64_t total_bytes;
+	uint64_t zero[5];
+};
+
+struct sluice_lookups_entry {
+	uint64_t id;     /* sluice_checksum() of the buckets */
+	uint64_t offset; /* from the blob's start */
+	uint32_t size;   /* M */
+	uint32_t slots_bound; /* every slot is below this */
+};
+
+#endif
