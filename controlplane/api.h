@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The operator's door: HTTP/JSON on RUNTIME_DIR/api.sock (who may: the socket's mode and
+ * group) and, when `api.listen` is set, read-only HTTP on loopback. Views read what runs
+ * (apply.h); changes queue one transaction and are answered when it has ended. A GET
+ * never changes anything. Loop thread only; no call blocks.
+ */
+#ifndef CONTROLPLANE_API_H
+#define CONTROLPLANE_API_H
+
+#include "model.h"
+
+#include <uv.h>
+
+struct api;
+struct apply;
+
+struct api_options {
+	uv_loop_t *loop;	 /* the control plane's; must outlive the api */
+	struct apply *apply;	 /* borrowed; must outlive the api */
+	const char *runtime_dir; /* exists; gets api.sock */
+	const char *state_dir;	 /* exists; gets audit.log */
+};
+
+/*
+ * Listen on RUNTIME_DIR/api.sock (mode 0660, replaced when its owner is gone) and open
+ * STATE_DIR/audit.log. 0; -EADDRINUSE when another process answers on the socket; else -errno.
+ * Failures are logged here, with what to do about them. The strings are copied.
+ */
+int api_create(const struct api_options *options, struct api **ret);
+
+/*
+ * Take the `api` settings of the model that runs now: the socket's group, the TCP
+ * listener. Call after start and whenever another model has come into force. What cannot
+ * be had (unknown group, port taken) is logged and leaves the Unix socket working.
+ */
+void api_configure(struct api *api, const struct model *model);
+
+/*
+ * Stop listening and end all connections; removes the socket. Accepts NULL. Completes
+ * asynchronously: run the loop until it is empty (uv_run) before closing it. Call before
+ * apply_destroy(): transactions in flight are detached, their answers go nowhere.
+ */
+void api_destroy(struct api *api);
+
+#endif
