@@ -22,13 +22,14 @@ struct apply_options {
 	uv_loop_t *loop;
 	const char *config_file; /* reread by reload */
 	const char *runtime_dir; /* control.sock */
-	const char *state_dir;	 /* table.last: identities and states survive a restart; previous configuration for rollback */
+	const char
+	    *state_dir; /* table.last: identities and states survive a restart; previous configuration for rollback */
 };
 
 /* Why a transaction ended. Strings are valid during the call. */
 struct apply_outcome {
-	int error;		  /* 0: runs everywhere it can; else negative errno: nothing has changed */
-	uint64_t generation;	  /* in force now */
+	int error;                /* 0: runs everywhere it can; else negative errno: nothing has changed */
+	uint64_t generation;      /* in force now */
 	const char *const *lines; /* errors and warnings, "FILE:LINE: ..." where there is a line */
 	uint32_t line_count;
 };
@@ -38,9 +39,9 @@ int apply_create(const struct apply_options *options, struct apply **ret);
 void apply_destroy(struct apply *apply); /* accepts NULL; completes asynchronously on the loop */
 
 /* Each queues one transaction; `done` is called exactly once, later, from the loop. */
-void apply_reload(struct apply *apply, apply_done_fn done, void *user);			      /* the file given at start */
+void apply_reload(struct apply *apply, apply_done_fn done, void *user);                 /* the file given at start */
 void apply_file(struct apply *apply, const char *file, apply_done_fn done, void *user); /* becomes the configuration */
-void apply_rollback(struct apply *apply, apply_done_fn done, void *user);	      /* to the one before */
+void apply_rollback(struct apply *apply, apply_done_fn done, void *user);               /* to the one before */
 
 /* Operator's orders for one backend. Durable, then effective. -ENOENT, -EINVAL or 0 (then `done` will be called). */
 int apply_order(struct apply *apply, const char *service, const char *backend, const struct operator_order *order,
@@ -59,7 +60,7 @@ struct apply_backend_status {
 	const char *state;  /* "up", "draining", "down", "disabled" */
 	const char *reason; /* one line for people */
 	uint32_t number;    /* in the table */
-	double share;	    /* of the service's buckets, 0..1 */
+	double share;       /* of the service's buckets, 0..1 */
 	struct health_report health;
 	struct adjacency_result adjacency;
 };
@@ -76,7 +77,7 @@ struct apply_dataplane_status {
 	bool connected;
 	uint32_t pid, workers;
 	uint64_t generation; /* acknowledged */
-	int error;	     /* of the last refusal */
+	int error;           /* of the last refusal */
 	char text[256];
 	int counters_fd; /* memfd of counters.h, owned by apply; -1 when not connected */
 };

@@ -21,11 +21,11 @@ enum health_state {
 
 struct health_report {
 	enum health_state state;
-	char reason[128];      /* of the last change or failure: "connection refused", "HTTP 503", "timed out after 500ms" */
-	uint64_t changed_ns;   /* CLOCK_REALTIME of the last change; 0: never */
-	uint64_t probed_ns;    /* CLOCK_REALTIME of the last probe's end; 0: never */
-	uint64_t latency_ns;   /* of the last good probe */
-	uint32_t good, bad;    /* consecutive results */
+	char reason[128]; /* of the last change or failure: "connection refused", "HTTP 503", "timed out after 500ms" */
+	uint64_t changed_ns; /* CLOCK_REALTIME of the last change; 0: never */
+	uint64_t probed_ns;  /* CLOCK_REALTIME of the last probe's end; 0: never */
+	uint64_t latency_ns; /* of the last good probe */
+	uint32_t good, bad;  /* consecutive results */
 };
 
 /* `changed` is called from the loop when a backend's state changes; names are valid during the call. */

@@ -20,8 +20,8 @@ struct steering; /* the module */
 struct steering_status {
 	char interface[64];
 	bool attached;
-	char mode[16]; /* "native" or "generic" */
-	char reason[160]; /* when not attached */
+	char mode[16];                                  /* "native" or "generic" */
+	char reason[160];                               /* when not attached */
 	uint64_t redirected, passed, dropped_no_socket; /* packets since the maps were made */
 };
 
@@ -30,7 +30,8 @@ int steering_create(const char *runtime_dir, struct steering **ret);
 /* Leaves programs attached and maps pinned: forwarding goes on without us. Accepts NULL. */
 void steering_destroy(struct steering *steering);
 
-/* Attach to the model's kernel interfaces, detach from those that left. Errors of one interface do not stop the others. */
+/* Attach to the model's kernel interfaces, detach from those that left. Errors of one interface do not stop the others.
+ */
 int steering_configure_interfaces(struct steering *steering, const struct model *model);
 
 /* Make the services map say exactly what the model says: first additions, then removals. */

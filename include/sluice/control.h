@@ -55,7 +55,7 @@ struct sluice_message_hello {
 	struct sluice_message_header header;
 	uint32_t pid;
 	uint32_t workers;
-	uint64_t generation;  /* of the table in use, 0 for none */
+	uint64_t generation;   /* of the table in use, 0 for none */
 	uint64_t table_digest; /* its checksum field, 0 for none */
 	uint32_t held_lookups; /* count in the second descriptor */
 	uint32_t has_states;
@@ -104,7 +104,7 @@ struct sluice_message_ack {
  * names may be forgotten by the dataplane.
  */
 #define SLUICE_LOOKUPS_MAGIC 0x31304b4c4c434c53ull /* "SLCLLK01" */
-#define SLUICE_LOOKUPS_BLOB_MAX (256ull << 20) /* bytes of one blob */
+#define SLUICE_LOOKUPS_BLOB_MAX (256ull << 20)     /* bytes of one blob */
 
 struct sluice_lookups_header {
 	uint64_t magic;
@@ -115,9 +115,9 @@ struct sluice_lookups_header {
 };
 
 struct sluice_lookups_entry {
-	uint64_t id;     /* sluice_checksum() of the buckets */
-	uint64_t offset; /* from the blob's start */
-	uint32_t size;   /* M */
+	uint64_t id;          /* sluice_checksum() of the buckets */
+	uint64_t offset;      /* from the blob's start */
+	uint32_t size;        /* M */
 	uint32_t slots_bound; /* every slot is below this */
 };
 

@@ -34,7 +34,7 @@ enum sluice_verdict {
 #define X(name, label, help) SLUICE_##name,
 	SLUICE_VERDICT_LIST(X)
 #undef X
-	SLUICE_VERDICTS /* how many */
+	    SLUICE_VERDICTS /* how many */
 };
 
 SLUICE_INLINE bool sluice_verdict_is_pass(enum sluice_verdict v)
@@ -113,9 +113,9 @@ struct sluice_worker_counters {
 	uint64_t bursts;     /* receive calls that returned packets */
 	uint64_t empty_polls;
 	uint64_t sleeps;
-	uint64_t busy_tsc; /* handling packets */
-	uint64_t idle_tsc; /* polling in vain or asleep */
-	uint64_t heartbeat; /* grows at every turn of the loop */
+	uint64_t busy_tsc;                                   /* handling packets */
+	uint64_t idle_tsc;                                   /* polling in vain or asleep */
+	uint64_t heartbeat;                                  /* grows at every turn of the loop */
 	struct sluice_port_counters ports[SLUICE_PORTS_MAX]; /* by table port index */
 } __attribute__((aligned(64)));
 

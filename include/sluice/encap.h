@@ -76,7 +76,8 @@ SLUICE_INLINE void sluice_encap_fill(uint8_t *inner, const struct sluice_backend
 		uint16_t total_be16 = SLUICE_BE16(inner_bytes + overhead);
 		uint16_t tos_word = (uint16_t)(traffic_class << 8); /* second byte of the word, in memory order */
 		uint32_t spread = entropy & backend->spread_mask_be32;
-		uint32_t sum = (uint32_t)backend->outer_sum + total_be16 + tos_word + (spread & 0xffff) + (spread >> 16);
+		uint32_t sum =
+		    (uint32_t)backend->outer_sum + total_be16 + tos_word + (spread & 0xffff) + (spread >> 16);
 		outer[1] = traffic_class;
 		sluice_store16(outer + 2, total_be16);
 		sluice_store16(outer + 10, (uint16_t)~sluice_sum_fold(sum));
@@ -118,7 +119,7 @@ struct sluice_encap_spec {
 	bool inner_is_v4;
 	uint8_t destination_mac[6];
 	uint8_t source_mac[6];
-	uint16_t vlan; /* VLAN id with PCP, host order; 0: untagged */
+	uint16_t vlan;                     /* VLAN id with PCP, host order; 0: untagged */
 	union sluice_address outer_source; /* bits under spread_mask_be32 are 0 */
 	union sluice_address outer_destination;
 	uint32_t spread_mask_be32;
@@ -139,9 +140,9 @@ static inline __attribute__((unused)) int sluice_encap_build(const struct sluice
 
 	if (spec->encap <= SLUICE_ENCAP_NONE || spec->encap >= SLUICE_ENCAPS)
 		return -1;
-	if ((v4 || v6) && (sluice_address_is_v4(&spec->outer_source) != v4 ||
-			   sluice_address_is_v4(&spec->outer_destination) != v4 ||
-			   (spec->outer_source.words[3] & spec->spread_mask_be32)))
+	if ((v4 || v6) &&
+	    (sluice_address_is_v4(&spec->outer_source) != v4 || sluice_address_is_v4(&spec->outer_destination) != v4 ||
+	     (spec->outer_source.words[3] & spec->spread_mask_be32)))
 		return -1;
 
 	__builtin_memset(bytes, 0, sizeof(bytes));

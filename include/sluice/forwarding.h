@@ -43,13 +43,13 @@ struct sluice_table_header {
 	uint32_t abi; /* SLUICE_ABI of control.h */
 	uint32_t header_bytes;
 	uint64_t total_bytes;
-	uint64_t checksum; /* sluice_table_checksum() of table_check.h */
+	uint64_t checksum;   /* sluice_table_checksum() of table_check.h */
 	uint64_t generation; /* from 1; grows with each publication */
 	struct sluice_hash_key hash_key;
 	uint64_t index_seed;
-	uint32_t index_bits;      /* the index has 1 << index_bits entries */
-	uint32_t wildcard_count;  /* services of a port range or any port exist when not 0 */
-	struct sluice_span index; /* struct sluice_index_entry */
+	uint32_t index_bits;          /* the index has 1 << index_bits entries */
+	uint32_t wildcard_count;      /* services of a port range or any port exist when not 0 */
+	struct sluice_span index;     /* struct sluice_index_entry */
 	struct sluice_span wildcards; /* struct sluice_wildcard */
 	struct sluice_span services;  /* struct sluice_service */
 	struct sluice_span backends;  /* struct sluice_backend */
@@ -68,8 +68,8 @@ _Static_assert(sizeof(struct sluice_port) == 128, "layout");
 
 /* A lookup table that this table uses. Its buckets travel apart. */
 struct sluice_lookup_ref {
-	uint64_t id;   /* sluice_checksum() of its buckets */
-	uint32_t size; /* M, a prime */
+	uint64_t id;          /* sluice_checksum() of its buckets */
+	uint32_t size;        /* M, a prime */
 	uint32_t slots_bound; /* every slot in it is below this */
 };
 
@@ -144,11 +144,11 @@ enum sluice_encap {
  * the IPv4 outers need. encap.h fills in lengths, checksum, entropy and DSCP/ECN.
  */
 struct sluice_backend {
-	uint16_t mtu;          /* of the adjacency: largest IP packet, outer headers included */
-	uint8_t outer_bytes;   /* length of the template, Ethernet included */
-	uint8_t encap;         /* enum sluice_encap */
-	uint16_t port;         /* egress, index in ports[] */
-	uint16_t outer_sum;    /* IPv4 outer: folded sum of the template's header, checksum field 0 (not complemented) */
+	uint16_t mtu;        /* of the adjacency: largest IP packet, outer headers included */
+	uint8_t outer_bytes; /* length of the template, Ethernet included */
+	uint8_t encap;       /* enum sluice_encap */
+	uint16_t port;       /* egress, index in ports[] */
+	uint16_t outer_sum;  /* IPv4 outer: folded sum of the template's header, checksum field 0 (not complemented) */
 	uint32_t spread_mask_be32; /* bits of the outer source's last 4 bytes that take entropy; 0: none */
 	uint32_t slot;
 	uint8_t outer_tail[SLUICE_OUTER_TAIL]; /* template bytes 32..79 */
@@ -242,16 +242,15 @@ struct sluice_table {
 	const struct sluice_port *ports;
 	const struct sluice_lookup_ref *lookup_refs;
 	const sluice_bucket *const *lookups; /* by service.lookup: the buckets */
-	const uint8_t *states;               /* by backend number; SLUICE_BACKENDS_MAX bytes, changing under the reader */
+	const uint8_t *states; /* by backend number; SLUICE_BACKENDS_MAX bytes, changing under the reader */
 	uint64_t index_seed;
 	uint32_t index_shift; /* 64 - index_bits */
 	uint32_t index_mask;
 	bool has_wildcards;
 };
 
-SLUICE_INLINE const struct sluice_index_entry *sluice_index_find(const struct sluice_table *table,
-								 const union sluice_address *address,
-								 uint32_t port_protocol)
+SLUICE_INLINE const struct sluice_index_entry *
+sluice_index_find(const struct sluice_table *table, const union sluice_address *address, uint32_t port_protocol)
 {
 	uint64_t at = sluice_index_hash(table->index_seed, address, port_protocol) >> table->index_shift;
 	for (uint32_t probe = 0; probe < SLUICE_INDEX_PROBES; probe++) {
@@ -280,9 +279,8 @@ SLUICE_INLINE uint32_t sluice_wildcard_find(const struct sluice_wildcard *wildca
 /* Number of the service for a flow's destination, or SLUICE_NONE. An exact port goes before a range. */
 SLUICE_INLINE uint32_t sluice_service_find(const struct sluice_table *table, const struct sluice_flow *flow)
 {
-	const struct sluice_index_entry *e =
-	    sluice_index_find(table, &flow->destination,
-			      sluice_port_protocol(flow->destination_port_be16, flow->protocol));
+	const struct sluice_index_entry *e = sluice_index_find(
+	    table, &flow->destination, sluice_port_protocol(flow->destination_port_be16, flow->protocol));
 	/* Port 0 on the wire must not meet the entries that use it as a mark. */
 	if (e)
 		return e->kind == SLUICE_INDEX_SERVICE ? e->value : SLUICE_NONE;
@@ -353,7 +351,8 @@ SLUICE_INLINE uint32_t sluice_decide(const struct sluice_service *service, const
 static inline __attribute__((unused)) uint64_t sluice_checksum(const void *data, uint64_t bytes)
 {
 	const uint8_t *p = (const uint8_t *)data;
-	uint64_t lanes[4] = {0x736c756963653031ull, 0x9e3779b97f4a7c15ull, 0xbf58476d1ce4e5b9ull, 0x94d049bb133111ebull};
+	uint64_t lanes[4] = {0x736c756963653031ull, 0x9e3779b97f4a7c15ull, 0xbf58476d1ce4e5b9ull,
+			     0x94d049bb133111ebull};
 	uint64_t left = bytes;
 	while (left > 0) {
 		uint64_t block[4] = {0, 0, 0, 0};

@@ -15,10 +15,10 @@
 #include "types.h"
 
 enum sluice_ethertype { /* host order */
-	SLUICE_ETHERTYPE_IPV4 = 0x0800,
-	SLUICE_ETHERTYPE_IPV6 = 0x86dd,
-	SLUICE_ETHERTYPE_VLAN = 0x8100, /* 802.1Q */
-	SLUICE_ETHERTYPE_QINQ = 0x88a8, /* 802.1ad */
+			SLUICE_ETHERTYPE_IPV4 = 0x0800,
+			SLUICE_ETHERTYPE_IPV6 = 0x86dd,
+			SLUICE_ETHERTYPE_VLAN = 0x8100, /* 802.1Q */
+			SLUICE_ETHERTYPE_QINQ = 0x88a8, /* 802.1ad */
 };
 
 enum sluice_ip_protocol {
@@ -65,10 +65,10 @@ _Static_assert(sizeof(struct sluice_flow) == 40, "a flow is compared as whole wo
 
 struct sluice_packet {
 	struct sluice_flow flow;
-	uint16_t l3_offset; /* bytes of link header, tags included */
-	uint16_t l4_offset; /* from the frame's start; 0 when not reached */
-	uint32_t l3_bytes;  /* the whole IP packet as its header says (at most what the frame holds) */
-	uint8_t ip_version; /* 4, 6; 0 when not IP */
+	uint16_t l3_offset;    /* bytes of link header, tags included */
+	uint16_t l4_offset;    /* from the frame's start; 0 when not reached */
+	uint32_t l3_bytes;     /* the whole IP packet as its header says (at most what the frame holds) */
+	uint8_t ip_version;    /* 4, 6; 0 when not IP */
 	uint8_t traffic_class; /* TOS or traffic class: DSCP and ECN */
 	uint8_t tcp_flags;     /* 0 for UDP */
 	bool is_fragment;      /* first or later: ports are known of the first only */
@@ -77,7 +77,8 @@ struct sluice_packet {
 /* TCP's first packet of a connection: SYN without ACK. */
 SLUICE_INLINE bool sluice_packet_is_first(const struct sluice_packet *p)
 {
-	return p->flow.protocol == SLUICE_IP_TCP && (p->tcp_flags & (SLUICE_TCP_SYN | SLUICE_TCP_ACK)) == SLUICE_TCP_SYN;
+	return p->flow.protocol == SLUICE_IP_TCP &&
+	       (p->tcp_flags & (SLUICE_TCP_SYN | SLUICE_TCP_ACK)) == SLUICE_TCP_SYN;
 }
 
 /*
@@ -206,7 +207,8 @@ SLUICE_INLINE enum sluice_verdict sluice_packet_parse_ipv6(const uint8_t *data, 
  * *ret is written in part on every return; l3_offset is set when the link
  * header was whole. Reads only bytes in [data, end).
  */
-SLUICE_INLINE enum sluice_verdict sluice_packet_parse(const uint8_t *data, const uint8_t *end, struct sluice_packet *ret)
+SLUICE_INLINE enum sluice_verdict sluice_packet_parse(const uint8_t *data, const uint8_t *end,
+						      struct sluice_packet *ret)
 {
 	__builtin_memset(ret, 0, sizeof(*ret));
 	if (data + SLUICE_ETHERNET_BYTES > end)

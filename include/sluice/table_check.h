@@ -69,14 +69,16 @@ static inline uint64_t sluice_table_checksum(const void *bytes)
 	struct sluice_table_header header = *(const struct sluice_table_header *)bytes;
 	header.checksum = 0;
 	return sluice_checksum(&header, sizeof(header)) ^
-	       sluice_rotl64(sluice_checksum((const uint8_t *)bytes + sizeof(header), header.total_bytes - sizeof(header)), 1);
+	       sluice_rotl64(
+		   sluice_checksum((const uint8_t *)bytes + sizeof(header), header.total_bytes - sizeof(header)), 1);
 }
 
 static inline bool sluice_header_is_sound(const void *bytes, uint64_t length, struct sluice_refusal *ret_refusal)
 {
 	const struct sluice_table_header *h = (const struct sluice_table_header *)bytes;
 	if (length < sizeof(*h))
-		return SLUICE_REFUSE(ret_refusal, "table: %llu bytes, shorter than its header", (unsigned long long)length);
+		return SLUICE_REFUSE(ret_refusal, "table: %llu bytes, shorter than its header",
+				     (unsigned long long)length);
 	if (h->magic != SLUICE_TABLE_MAGIC)
 		return SLUICE_REFUSE(ret_refusal, "table: not a forwarding table (magic %016llx)",
 				     (unsigned long long)h->magic);
@@ -86,22 +88,25 @@ static inline bool sluice_header_is_sound(const void *bytes, uint64_t length, st
 				     "and dataplane",
 				     h->abi, SLUICE_ABI_MIN, SLUICE_ABI);
 	if (h->header_bytes != sizeof(*h) || h->total_bytes != length)
-		return SLUICE_REFUSE(ret_refusal, "table: says %llu bytes, has %llu", (unsigned long long)h->total_bytes,
-				     (unsigned long long)length);
+		return SLUICE_REFUSE(ret_refusal, "table: says %llu bytes, has %llu",
+				     (unsigned long long)h->total_bytes, (unsigned long long)length);
 	if (h->index_bits < 1 || h->index_bits > 20 || h->index.count != 1u << h->index_bits)
 		return SLUICE_REFUSE(ret_refusal, "index: %u entries for %u bits", h->index.count, h->index_bits);
 	if (h->wildcard_count != h->wildcards.count)
-		return SLUICE_REFUSE(ret_refusal, "wildcards: two counts, %u and %u", h->wildcard_count, h->wildcards.count);
-	return sluice_span_is_sound(&h->index, sizeof(struct sluice_index_entry), 1u << 20, length, "index", ret_refusal) &&
-	       sluice_span_is_sound(&h->wildcards, sizeof(struct sluice_wildcard), SLUICE_SERVICES_MAX, length, "wildcards",
+		return SLUICE_REFUSE(ret_refusal, "wildcards: two counts, %u and %u", h->wildcard_count,
+				     h->wildcards.count);
+	return sluice_span_is_sound(&h->index, sizeof(struct sluice_index_entry), 1u << 20, length, "index",
 				    ret_refusal) &&
-	       sluice_span_is_sound(&h->services, sizeof(struct sluice_service), SLUICE_SERVICES_MAX, length, "services",
-				    ret_refusal) &&
-	       sluice_span_is_sound(&h->backends, sizeof(struct sluice_backend), SLUICE_BACKENDS_MAX, length, "backends",
-				    ret_refusal) &&
-	       sluice_span_is_sound(&h->lookups, sizeof(struct sluice_lookup_ref), SLUICE_SERVICES_MAX, length, "lookups",
-				    ret_refusal) &&
-	       sluice_span_is_sound(&h->ports, sizeof(struct sluice_port), SLUICE_PORTS_MAX, length, "ports", ret_refusal);
+	       sluice_span_is_sound(&h->wildcards, sizeof(struct sluice_wildcard), SLUICE_SERVICES_MAX, length,
+				    "wildcards", ret_refusal) &&
+	       sluice_span_is_sound(&h->services, sizeof(struct sluice_service), SLUICE_SERVICES_MAX, length,
+				    "services", ret_refusal) &&
+	       sluice_span_is_sound(&h->backends, sizeof(struct sluice_backend), SLUICE_BACKENDS_MAX, length,
+				    "backends", ret_refusal) &&
+	       sluice_span_is_sound(&h->lookups, sizeof(struct sluice_lookup_ref), SLUICE_SERVICES_MAX, length,
+				    "lookups", ret_refusal) &&
+	       sluice_span_is_sound(&h->ports, sizeof(struct sluice_port), SLUICE_PORTS_MAX, length, "ports",
+				    ret_refusal);
 }
 
 static inline bool sluice_index_is_sound(const struct sluice_table *t, struct sluice_refusal *ret_refusal)
@@ -145,11 +150,13 @@ static inline bool sluice_service_is_sound(const struct sluice_table *t, uint32_
 	if (s->lookup == SLUICE_NONE)
 		return true;
 	if (s->lookup >= t->header->lookups.count)
-		return SLUICE_REFUSE(ret_refusal, "services[%u]: lookup %u of %u", n, s->lookup, t->header->lookups.count);
+		return SLUICE_REFUSE(ret_refusal, "services[%u]: lookup %u of %u", n, s->lookup,
+				     t->header->lookups.count);
 	const struct sluice_lookup_ref *ref = &t->lookup_refs[s->lookup];
 	if (s->lookup_size != ref->size || ref->slots_bound > s->slots)
-		return SLUICE_REFUSE(ret_refusal, "services[%u]: lookup of size %u with slots below %u for %u slots, size %u",
-				     n, ref->size, ref->slots_bound, s->slots, s->lookup_size);
+		return SLUICE_REFUSE(ret_refusal,
+				     "services[%u]: lookup of size %u with slots below %u for %u slots, size %u", n,
+				     ref->size, ref->slots_bound, s->slots, s->lookup_size);
 	return true;
 }
 
@@ -162,8 +169,8 @@ static inline bool sluice_backend_is_sound(const struct sluice_table *t, uint32_
 	uint32_t link = b->outer_bytes - overhead;
 	if (b->encap >= SLUICE_ENCAPS || b->outer_bytes < overhead ||
 	    (link != SLUICE_ETHERNET_BYTES && link != SLUICE_ETHERNET_BYTES + SLUICE_VLAN_BYTES))
-		return SLUICE_REFUSE(ret_refusal, "backends[%u]: %u outer bytes for encapsulation %u", n, b->outer_bytes,
-				     b->encap);
+		return SLUICE_REFUSE(ret_refusal, "backends[%u]: %u outer bytes for encapsulation %u", n,
+				     b->outer_bytes, b->encap);
 	if (b->port >= t->header->ports.count)
 		return SLUICE_REFUSE(ret_refusal, "backends[%u]: port %u of %u", n, b->port, t->header->ports.count);
 	return true;
@@ -188,8 +195,8 @@ static inline bool sluice_table_is_sound(const void *bytes, uint64_t length, str
 	for (uint32_t i = 0; i < t.header->lookups.count; i++)
 		if (!sluice_lookup_size_is_allowed(t.lookup_refs[i].size) ||
 		    t.lookup_refs[i].slots_bound > SLUICE_SLOTS_MAX)
-			return SLUICE_REFUSE(ret_refusal, "lookups[%u]: size %u, slots below %u", i, t.lookup_refs[i].size,
-					     t.lookup_refs[i].slots_bound);
+			return SLUICE_REFUSE(ret_refusal, "lookups[%u]: size %u, slots below %u", i,
+					     t.lookup_refs[i].size, t.lookup_refs[i].slots_bound);
 	for (uint32_t i = 0; i < t.header->services.count; i++)
 		if (!sluice_service_is_sound(&t, i, ret_refusal))
 			return false;
@@ -214,7 +221,8 @@ static inline bool sluice_lookup_is_sound(const sluice_bucket *buckets, const st
 		bad |= (uint32_t)(sluice_bucket_cur(buckets[i]) >= entry->slots_bound) |
 		       (uint32_t)(sluice_bucket_prev(buckets[i]) >= entry->slots_bound) | (buckets[i] & 0x80008000u);
 	if (bad)
-		return SLUICE_REFUSE(ret_refusal, "lookup %016llx: a bucket names a slot of %u or above, or uses a reserved bit",
+		return SLUICE_REFUSE(ret_refusal,
+				     "lookup %016llx: a bucket names a slot of %u or above, or uses a reserved bit",
 				     (unsigned long long)entry->id, entry->slots_bound);
 	if (sluice_checksum(buckets, (uint64_t)entry->size * sizeof(*buckets)) != entry->id)
 		return SLUICE_REFUSE(ret_refusal, "lookup %016llx: its checksum disagrees: the bytes are corrupt",
