@@ -14,6 +14,7 @@
 
 struct api;
 struct apply;
+struct apply_outcome;
 
 struct api_options {
 	uv_loop_t *loop;	 /* the control plane's; must outlive the api */
@@ -35,6 +36,12 @@ int api_create(const struct api_options *options, struct api **ret);
  * be had (unknown group, port taken) is logged and leaves the Unix socket working.
  */
 void api_configure(struct api *api, const struct model *model);
+
+/*
+ * Count a transaction that did not come through the API, such as a reload by SIGHUP, for
+ * status and metrics. `action` is one word ("reload"); copied.
+ */
+void api_record_outcome(struct api *api, const char *action, const struct apply_outcome *outcome);
 
 /*
  * Stop listening and end all connections; removes the socket. Accepts NULL. Completes

@@ -46,6 +46,8 @@ void apply_rollback(struct apply *apply, apply_done_fn done, void *user);       
 /* Operator's orders for one backend. Durable, then effective. -ENOENT, -EINVAL or 0 (then `done` will be called). */
 int apply_order(struct apply *apply, const char *service, const char *backend, const struct operator_order *order,
 		apply_done_fn done, void *user);
+/* What the operator has said about one backend so far, so that an order about one thing keeps the others. */
+struct operator_order apply_order_find(const struct apply *apply, const char *service, const char *backend);
 
 /* ---- what runs: for the API. Valid until the next return to the loop. ---- */
 struct model *apply_model(const struct apply *apply); /* borrowed */
