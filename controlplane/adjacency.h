@@ -23,9 +23,12 @@ struct adjacency_result {
 	union sluice_address source_address; /* of the egress interface, in the backend's family */
 };
 
-/* `changed` is called (from the loop) when the answer for any watched address may have changed. */
+/*
+ * `changed` is called (from the loop, at most every 10 ms) when the answer for any watched address may have changed.
+ * 0 or -errno (logged).
+ */
 int adjacency_create(uv_loop_t *loop, void (*changed)(void *user), void *user, struct adjacency **ret);
-void adjacency_destroy(struct adjacency *adjacency); /* accepts NULL */
+void adjacency_destroy(struct adjacency *adjacency); /* accepts NULL; completes asynchronously on the loop */
 
 /* Watch the backends of this model (a reference is taken), resolve them, keep them fresh; forget the others. */
 int adjacency_configure(struct adjacency *adjacency, struct model *model);
@@ -33,5 +36,18 @@ int adjacency_configure(struct adjacency *adjacency, struct model *model);
 /* The present answer for one backend of the configured model; at once, from memory. */
 void adjacency_find(const struct adjacency *adjacency, const struct model_backend *backend,
 		    struct adjacency_result *ret);
+
+/*
+ * Whether every watched address has had its first answer: route looked up and neighbour found or given up. False for
+ * some seconds at most after addresses were added; `changed` is called when it becomes true. A control plane that
+ * starts over a running dataplane waits for it (bounded), so that "not asked yet" is not taken for "down".
+ */
+bool adjacency_settled(const struct adjacency *adjacency);
+
+/*
+ * A dataplane's HELLO told MAC and MTU of a port that the kernel may not know (PCI, vdev). port: index in
+ * the configured model's interfaces; mtu 0: not known. May call `changed` later, from the loop.
+ */
+void adjacency_port_told(struct adjacency *adjacency, uint32_t port, const uint8_t mac[6], uint32_t mtu);
 
 #endif

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * VIPs of mode "static": their addresses (/32, /128) on kernel interfaces, by netlink.
+ * STATE_DIR/vips.json remembers which of them we added, so that exactly those are removed when they
+ * leave the configuration; an address that was there before us stays. On exit all stay: forwarding
+ * goes on without us. An address that vanishes (interface re-created, removed by hand) is added again.
+ * Loop thread only; talks to the kernel, which answers within the request.
+ */
+#ifndef CONTROLPLANE_VIPS_H
+#define CONTROLPLANE_VIPS_H
+
+#include "model.h"
+
+#include <uv.h>
+
+struct vips;
+
+/* state_dir exists; the string is copied. 0 or -errno (logged). A corrupt vips.json is set aside, never fatal. */
+int vips_create(uv_loop_t *loop, const char *state_dir, struct vips **ret);
+
+/* Leaves the addresses where they are. Accepts NULL; completes asynchronously on the loop. */
+void vips_destroy(struct vips *vips);
+
+/*
+ * Make the addresses what this model says (a reference is taken): additions first, then removals of ours.
+ * 0, or the first -errno when some address could not be had: each failure is logged with its interface and
+ * does not stop the others, and is tried again when the interface changes.
+ */
+int vips_configure(struct vips *vips, struct model *model);
+
+#endif
