@@ -1,0 +1,362 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""The packet vectors: what goes in, what must come out, and why.
+
+A row is one sentence, a frame, a verdict and, when the packet is forwarded, the
+frame that must leave, built by scapy and by the small models below from the
+RFCs, never by Sluice's code. Printed as lines that run_vectors.c reads:
+
+    port MAC MTU
+    service NUMBER ADDRESS PROTOCOL FIRST LAST AFFINITY SLOTS
+    backend SERVICE SLOT MODE SOURCE DESTINATION MAC VLAN MTU SPREADBITS STATE
+    vector VERDICT BACKEND INPUT-HEX OUTPUT-HEX|- SENTENCE
+
+The lookup table of every service is bucket i -> slot i mod SLOTS with M = 251.
+"""
+import ipaddress
+import logging
+import sys
+
+logging.getLogger("scapy").setLevel(logging.ERROR)
+from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption_NOP  # noqa: E402
+from scapy.layers.inet6 import (  # noqa: E402
+    ICMPv6EchoRequest, IPv6, IPv6ExtHdrDestOpt, IPv6ExtHdrFragment, IPv6ExtHdrHopByHop, IPv6ExtHdrRouting, PadN)
+from scapy.layers.l2 import ARP, GRE, Dot1AD, Dot1Q, Ether  # noqa: E402
+from scapy.packet import Raw  # noqa: E402
+
+BALANCER, ROUTER = "02:00:00:00:00:01", "02:00:00:00:00:02"
+KEY = bytes(range(16))
+M = 251
+V4_SOURCE, V6_SOURCE = "10.9.9.9", "2001:db8:9::9"
+
+# ------------------------------------------------------------------ models ----
+
+
+def siphash13(key, message):
+    mask = 2**64 - 1
+    rotl = lambda x, n: ((x << n) | (x >> (64 - n))) & mask
+    k0, k1 = (int.from_bytes(key[i:i + 8], "little") for i in (0, 8))
+    v = [k0 ^ 0x736F6D6570736575, k1 ^ 0x646F72616E646F6D, k0 ^ 0x6C7967656E657261, k1 ^ 0x7465646279746573]
+
+    def sip_round():
+        v[0] = (v[0] + v[1]) & mask
+        v[1] = rotl(v[1], 13) ^ v[0]
+        v[0] = rotl(v[0], 32)
+        v[2] = (v[2] + v[3]) & mask
+        v[3] = rotl(v[3], 16) ^ v[2]
+        v[0] = (v[0] + v[3]) & mask
+        v[3] = rotl(v[3], 21) ^ v[0]
+        v[2] = (v[2] + v[1]) & mask
+        v[1] = rotl(v[1], 17) ^ v[2]
+        v[2] = rotl(v[2], 32)
+
+    padded = message + bytes(7 - len(message) % 8) + bytes([len(message)])
+    for i in range(0, len(padded), 8):
+        word = int.from_bytes(padded[i:i + 8], "little")
+        v[3] ^= word
+        sip_round()
+        v[0] ^= word
+    v[2] ^= 0xFF
+    for _ in range(3):
+        sip_round()
+    return v[0] ^ v[1] ^ v[2] ^ v[3]
+
+
+def flow_hash(source, destination, source_port, destination_port, protocol, affinity="flow"):
+    source, destination = ipaddress.ip_address(source).packed, ipaddress.ip_address(destination).packed
+    rest = destination + source_port.to_bytes(2, "big") + destination_port.to_bytes(2, "big") + bytes([protocol])
+    return siphash13(KEY, source + (rest if affinity == "flow" else bytes(len(rest))))
+
+
+def walk_bucket(bucket, k):
+    """The k-th bucket asked when a bucket's owner is dead: forwarding.h states this as its interface."""
+    mask = 2**64 - 1
+    mixed = (bucket * 0x9E3779B97F4A7C15 + k * 0xD6E8FEB86659FD93) & mask
+    mixed ^= mixed >> 29
+    return ((mixed * 0xBF58476D1CE4E5B9 & mask) >> 32) * M >> 32
+
+
+# ------------------------------------------------------------------- table ----
+
+
+class Backend:
+    def __init__(self, destination, mode="ipip", source=None, vlan=0, mtu=1500, spread_bits=0, state="up"):
+        self.destination, self.mode, self.vlan, self.mtu = destination, mode, vlan, mtu
+        self.spread_bits, self.state = spread_bits, state
+        self.source = source or (V4_SOURCE if "." in destination else V6_SOURCE)
+        digest = siphash13(bytes(16), destination.encode()).to_bytes(8, "big")
+        self.mac = "06:" + ":".join("%02x" % byte for byte in digest[:5])
+
+
+class Service:
+    def __init__(self, address, protocol, ports, backends, affinity="flow", lookup=True):
+        self.address, self.protocol, self.backends = address, protocol, backends
+        self.ports = ports if isinstance(ports, tuple) else (ports, ports)
+        self.affinity, self.lookup = affinity, lookup
+
+
+PROTOCOLS = {"tcp": 6, "udp": 17}
+SERVICES = [
+    Service("198.51.100.1", "tcp", 80, [Backend("10.0.0.1")]),
+    Service("198.51.100.2", "tcp", 80, [Backend("2001:db8:b::1")]),
+    Service("198.51.100.3", "udp", 53, [Backend("10.0.0.3", "gue")]),
+    Service("198.51.100.4", "tcp", 80, [Backend("2001:db8:b::4", "gue", vlan=300)]),
+    Service("198.51.100.5", "tcp", 80, [Backend("10.0.0.5", "gre")]),
+    Service("198.51.100.6", "tcp", 80, [Backend("2001:db8:b::6", "gre")]),
+    Service("198.51.100.7", "tcp", 80, [Backend("10.0.0.7", "l2")]),
+    Service("198.51.100.8", "tcp", 80, [Backend("10.0.0.8", "l2", vlan=100)]),
+    Service("2001:db8:5::1", "tcp", 80, [Backend("10.0.1.1")]),
+    Service("2001:db8:5::2", "tcp", 80, [Backend("2001:db8:b:1::2")]),
+    Service("2001:db8:5::3", "udp", 443, [Backend("10.0.1.3", "gue")]),
+    Service("2001:db8:5::4", "tcp", 80, [Backend("2001:db8:b:1::4", "gue")]),
+    Service("2001:db8:5::5", "tcp", 80, [Backend("10.0.1.5", "gre")]),
+    Service("2001:db8:5::6", "tcp", 80, [Backend("2001:db8:b:1::6", "gre")]),
+    Service("2001:db8:5::7", "tcp", 80, [Backend("2001:db8:b:1::7", "l2")]),
+    Service("198.51.100.20", "tcp", 80, [Backend("10.0.2.%d" % i) for i in range(1, 4)]),
+    Service("198.51.100.21", "tcp", 80,
+            [Backend("10.0.3.1"), Backend("10.0.3.2", state="down"), Backend("10.0.3.3", state="draining")]),
+    Service("198.51.100.22", "tcp", 80, [Backend("10.0.4.1", state="down"), Backend("10.0.4.2", state="down")]),
+    Service("198.51.100.23", "tcp", 80, [Backend("10.0.5.1")], lookup=False),
+    Service("198.51.100.24", "tcp", (1000, 1999), [Backend("10.0.6.1")]),
+    Service("198.51.100.24", "tcp", 1500, [Backend("10.0.6.2")]),
+    Service("198.51.100.24", "udp", (1, 65535), [Backend("10.0.6.3")]),
+    Service("198.51.100.25", "tcp", 80, [Backend("10.0.7.1", mtu=576)]),
+    Service("198.51.100.26", "tcp", 80, [Backend("10.0.8.1", source="10.127.0.0", spread_bits=16)]),
+    Service("198.51.100.27", "tcp", 80, [Backend("10.0.9.%d" % i) for i in range(1, 6)], affinity="client"),
+    Service("2001:db8:5::8", "tcp", 80, [Backend("2001:db8:b:2::%d" % i, spread_bits=8,
+                                                 source="2001:db8:9::100") for i in range(1, 4)]),
+]
+
+
+def choose(service, packet_hash):
+    """(slot, bucket) of the backend, or None: cur of the bucket, else the first living one of the walk."""
+    bucket = (packet_hash >> 32) * M >> 32
+    owner = lambda b: service.backends[b % len(service.backends)]
+    if owner(bucket).state != "down":
+        return bucket % len(service.backends)
+    for k in range(1, 33):
+        other = walk_bucket(bucket, k)
+        if owner(other).state != "down":
+            return other % len(service.backends)
+    return None
+
+
+def forwarded(frame, service_number, source_port, destination_port):
+    """What must leave for `frame`, and the slot of the backend that it leaves for."""
+    service = SERVICES[service_number]
+    layer = IP if "." in service.address else IPv6
+    inner = frame[layer]
+    h = flow_hash(inner.src, inner.dst, source_port, destination_port, PROTOCOLS[service.protocol], service.affinity)
+    slot = choose(service, h)
+    backend = service.backends[slot]
+    entropy = h & 0xFFFFFFFF
+    tos = inner.tos if layer is IP else inner.tc
+    inner_bytes = bytes(inner)
+    length = inner.len if layer is IP else inner.plen + 40 if inner.plen is not None else None
+    if backend.mode != "l2" and length is not None:
+        inner_bytes = inner_bytes[:length]
+    source = backend.source
+    if backend.spread_bits:
+        low = int.from_bytes((entropy & int.from_bytes(((1 << backend.spread_bits) - 1).to_bytes(4, "big"), "little"))
+                             .to_bytes(4, "little"), "big")
+        source = str(ipaddress.ip_address(int(ipaddress.ip_address(source)) | low))
+    out = Ether(dst=backend.mac, src=BALANCER, type=0)
+    if backend.vlan:
+        out = Ether(dst=backend.mac, src=BALANCER, type=0x8100) / Dot1Q(vlan=backend.vlan, type=0)
+    inner_type = 0x0800 if layer is IP else 0x86DD
+    inner_protocol = 4 if layer is IP else 41
+    if backend.mode == "l2":
+        out.lastlayer().type = inner_type
+        # All that followed the link header, padding too.
+        link = 14 + (4 * sum(isinstance(frame.getlayer(i), (Dot1Q, Dot1AD)) for i in range(4)))
+        return bytes(out) + bytes(frame)[link:], slot
+    v4 = "." in backend.destination
+    out.lastlayer().type = 0x0800 if v4 else 0x86DD
+    protocol = {"ipip": inner_protocol, "gue": 17, "gre": 47}[backend.mode]
+    if v4:
+        out /= IP(src=source, dst=backend.destination, ttl=64, id=0, flags="DF", tos=tos, proto=protocol)
+    else:
+        out /= IPv6(src=source, dst=backend.destination, hlim=64, tc=tos, fl=entropy & 0xFFFFF, nh=protocol)
+    if backend.mode == "gue":
+        out /= UDP(sport=0xC000 | entropy & 0x3FFF, dport=6080, chksum=0, len=8 + len(inner_bytes))
+    if backend.mode == "gre":
+        out /= GRE(proto=inner_type)
+    return bytes(out / Raw(inner_bytes)), slot
+
+
+# -------------------------------------------------------------------- rows ----
+
+ROWS = []
+
+
+def row(sentence, frame, verdict, service=None, ports=None):
+    """With a service number the packet is forwarded for it (or dropped on its account: give the verdict)."""
+    frame = frame if isinstance(frame, bytes) else Ether(bytes(frame))
+    output, backend = "-", "-"
+    if verdict == "forward":
+        ports = ports or (frame.sport, frame.dport)
+        data, slot = forwarded(frame, service, *ports)
+        output, backend = data.hex(), "%d/%d" % (service, slot)
+    ROWS.append((verdict, backend, bytes(frame).hex(), output, sentence))
+
+
+def link():
+    return Ether(src=ROUTER, dst=BALANCER)
+
+
+def v4(destination, **fields):
+    return link() / IP(src="192.0.2.77", dst=destination, **fields)
+
+
+def v6(destination, **fields):
+    return link() / IPv6(src="2001:db8:77::1", dst=destination, **fields)
+
+
+def vectors():
+    syn = TCP(sport=40000, dport=80, flags="S", seq=1)
+    data = TCP(sport=40000, dport=80, flags="PA", seq=2, ack=9) / Raw(b"GET / HTTP/1.0\r\n\r\n")
+    names = {0: "ipip, IPv4 in IPv4", 1: "ipip, IPv4 in IPv6", 3: "gue, IPv4 in IPv6, out with a VLAN tag",
+             4: "gre, IPv4 in IPv4", 5: "gre, IPv4 in IPv6", 6: "l2", 7: "l2, out with a VLAN tag"}
+    for number, name in names.items():
+        row("a SYN by %s" % name, v4(SERVICES[number].address) / syn, "forward", number)
+        row("data by %s" % name, v4(SERVICES[number].address, tos=0xB9) / data, "forward", number)
+    for number, name in {8: "ipip, IPv6 in IPv4", 9: "ipip, IPv6 in IPv6", 11: "gue, IPv6 in IPv6",
+                         12: "gre, IPv6 in IPv4", 13: "gre, IPv6 in IPv6", 14: "l2 with IPv6"}.items():
+        row("a SYN by %s" % name, v6(SERVICES[number].address) / syn, "forward", number)
+        row("data by %s" % name, v6(SERVICES[number].address, tc=0xB9, fl=0x12345) / data, "forward", number)
+    row("UDP by gue, IPv4 in IPv4", v4("198.51.100.3") / UDP(sport=5353, dport=53) / Raw(b"query"), "forward", 2)
+    row("UDP by gue, IPv6 in IPv4", v6("2001:db8:5::3") / UDP(sport=999, dport=443) / Raw(b"quic"), "forward", 10)
+    row("UDP with checksum 0 is forwarded as it is",
+        v4("198.51.100.3") / UDP(sport=5353, dport=53, chksum=0) / Raw(b"query"), "forward", 2)
+    row("an empty UDP datagram", v4("198.51.100.3") / UDP(sport=1, dport=53), "forward", 2)
+
+    for port in range(40000, 40012):
+        row("flow %d of three backends" % port, v4("198.51.100.20") / TCP(sport=port, dport=80, flags="S"),
+            "forward", 15)
+    for port in range(40000, 40012):
+        row("flow %d, one of three backends is down, one drains" % port,
+            v4("198.51.100.21") / TCP(sport=port, dport=80, flags="A"), "forward", 16)
+    for port in range(40000, 40004):
+        row("affinity client: source port %d makes no difference" % port,
+            v4("198.51.100.27") / TCP(sport=port, dport=80, flags="A"), "forward", 24)
+    for port in range(40000, 40006):
+        row("IPv6 outer source spread over 8 bits, flow %d" % port,
+            v6("2001:db8:5::8") / TCP(sport=port, dport=80, flags="A"), "forward", 25)
+        row("IPv4 outer source spread over a /16, flow %d" % port,
+            v4("198.51.100.26") / TCP(sport=port, dport=80, flags="A"), "forward", 23)
+    row("every backend is down", v4("198.51.100.22") / syn, "no_backend")
+    row("no backend is eligible: the service has no lookup table", v4("198.51.100.23") / syn, "no_backend")
+
+    row("a port in a range", v4("198.51.100.24") / TCP(sport=1, dport=1000), "forward", 19)
+    row("the last port of a range", v4("198.51.100.24") / TCP(sport=1, dport=1999), "forward", 19)
+    row("an exact port goes before the range around it", v4("198.51.100.24") / TCP(sport=1, dport=1500), "forward", 20)
+    row("a port beyond the range passes", v4("198.51.100.24") / TCP(sport=1, dport=2000), "no_service")
+    row("a port below the range passes", v4("198.51.100.24") / TCP(sport=1, dport=999), "no_service")
+    row("any UDP port", v4("198.51.100.24") / UDP(sport=1, dport=65535), "forward", 21)
+    row("port 0 is not any port", v4("198.51.100.24") / UDP(sport=1, dport=0), "no_service")
+    row("TCP port 0 to a VIP passes", v4("198.51.100.24") / TCP(sport=1, dport=0), "no_service")
+
+    row("one VLAN tag is taken off", Ether(src=ROUTER, dst=BALANCER) / Dot1Q(vlan=7) / IP(
+        src="192.0.2.77", dst="198.51.100.1") / syn, "forward", 0)
+    row("two VLAN tags are taken off", Ether(src=ROUTER, dst=BALANCER) / Dot1AD(vlan=9) / Dot1Q(vlan=7) / IP(
+        src="192.0.2.77", dst="198.51.100.1") / syn, "forward", 0)
+    row("a received tag is replaced by the adjacency's", Ether(src=ROUTER, dst=BALANCER) / Dot1Q(vlan=7) / IP(
+        src="192.0.2.77", dst="198.51.100.8") / syn, "forward", 7)
+    row("l2 takes a received tag off", Ether(src=ROUTER, dst=BALANCER) / Dot1Q(vlan=7) / IP(
+        src="192.0.2.77", dst="198.51.100.7") / syn, "forward", 6)
+    row("three VLAN tags pass", Ether(src=ROUTER, dst=BALANCER) / Dot1Q(vlan=1) / Dot1Q(vlan=2) / Dot1Q(vlan=3) / IP(
+        src="192.0.2.77", dst="198.51.100.1") / syn, "not_ip")
+
+    padded = Ether(bytes(v4("198.51.100.1") / syn) + b"\xaa" * 6)
+    row("Ethernet padding is not tunnelled", padded, "forward", 0, (40000, 80))
+    row("l2 leaves the padding", Ether(bytes(v4("198.51.100.7") / syn) + b"\xaa" * 6), "forward", 6, (40000, 80))
+    row("IPv4 options stay in the inner packet",
+        v4("198.51.100.1", options=[IPOption_NOP()] * 4) / data, "forward", 0)
+    row("a SYN with TCP options", v4("198.51.100.1") / TCP(
+        sport=40000, dport=80, flags="S", options=[("MSS", 1460), ("WScale", 7)]), "forward", 0)
+    row("a RST follows its flow", v4("198.51.100.1") / TCP(sport=40000, dport=80, flags="R"), "forward", 0)
+
+    hop = IPv6ExtHdrHopByHop(options=[PadN(optdata=b"\0" * 4)])
+    dest = IPv6ExtHdrDestOpt(options=[PadN(optdata=b"\0" * 12)])
+    row("IPv6 hop-by-hop options before TCP", v6("2001:db8:5::2") / hop / data, "forward", 9, (40000, 80))
+    row("three IPv6 extension headers before TCP",
+        v6("2001:db8:5::2") / hop / dest / IPv6ExtHdrRouting(type=4, segleft=0, addresses=[]) / data,
+        "forward", 9, (40000, 80))
+    eight = v6("2001:db8:5::2") / hop
+    for _ in range(7):
+        eight = eight / dest
+    row("eight IPv6 extension headers", eight / data, "forward", 9, (40000, 80))
+    row("nine IPv6 extension headers to a VIP", eight / dest / data, "extensions")
+    nine = v6("2001:db8:66::1") / hop
+    for _ in range(8):
+        nine = nine / dest
+    row("nine IPv6 extension headers to another address pass", nine / data, "no_service")
+    row("an atomic IPv6 fragment is whole", v6("2001:db8:5::2") / IPv6ExtHdrFragment(offset=0, m=0, id=5) / data,
+        "forward", 9, (40000, 80))
+    row("a first IPv6 fragment has ports", v6("2001:db8:5::2") / IPv6ExtHdrFragment(offset=0, m=1, id=5) / data,
+        "forward", 9, (40000, 80))
+    row("a later IPv6 fragment to a VIP",
+        v6("2001:db8:5::2") / IPv6ExtHdrFragment(offset=10, m=0, id=5, nh=6) / Raw(b"x" * 64), "fragment")
+    row("a later IPv6 fragment to another address passes",
+        v6("2001:db8:66::1") / IPv6ExtHdrFragment(offset=10, m=0, id=5, nh=6) / Raw(b"x" * 64), "no_service")
+    row("a first IPv4 fragment has ports", v4("198.51.100.3", flags="MF", id=3) / UDP(
+        sport=5353, dport=53, len=2008) / Raw(b"x" * 64), "forward", 2)
+    row("a later IPv4 fragment to a VIP", v4("198.51.100.3", frag=9, id=3, proto=17) / Raw(b"x" * 64), "fragment")
+    row("a later IPv4 fragment to another address passes",
+        v4("203.0.113.3", frag=9, id=3, proto=17) / Raw(b"x" * 64), "no_service")
+    row("a later IPv4 fragment of ICMP passes", v4("198.51.100.3", frag=9, id=3, proto=1) / Raw(b"x" * 64), "protocol")
+
+    row("the largest packet that fits", v4("198.51.100.25") / TCP(sport=1, dport=80, flags="A") / Raw(
+        b"x" * (576 - 20 - 40)), "forward", 22)
+    row("one byte more does not", v4("198.51.100.25") / TCP(sport=1, dport=80, flags="A") / Raw(
+        b"x" * (576 - 20 - 39)), "too_big")
+
+    row("ARP passes", Ether(src=ROUTER, dst="ff:ff:ff:ff:ff:ff") / ARP(pdst="198.51.100.1"), "not_ip")
+    row("ping to a VIP passes to the kernel", v4("198.51.100.1") / ICMP() / Raw(b"ping"), "protocol")
+    row("IPv6 ping to a VIP passes to the kernel", v6("2001:db8:5::1") / ICMPv6EchoRequest(), "protocol")
+    row("SSH to a VIP passes", v4("198.51.100.1") / TCP(sport=40000, dport=22, flags="S"), "no_service")
+    row("UDP at a TCP service's port passes", v4("198.51.100.1") / UDP(sport=40000, dport=80), "no_service")
+    row("another address passes", v4("203.0.113.9") / syn, "no_service")
+    row("another IPv6 address passes", v6("2001:db8:66::1") / syn, "no_service")
+
+    raw = lambda packet, **at: bytes(bytearray(b if i not in at["at"] else at["at"][i]
+                                               for i, b in enumerate(bytes(packet))))
+    whole = v4("198.51.100.1") / data
+    row("IPv4 with version 5", raw(whole, at={14: 0x55}), "ip_malformed")
+    row("IPv4 with a header of 16 bytes", raw(whole, at={14: 0x44}), "ip_malformed")
+    row("IPv4 with a total length below its header", raw(whole, at={16: 0, 17: 19}), "ip_malformed")
+    row("IPv4 with a total length beyond the frame", raw(whole, at={16: 5, 17: 0}), "truncated")
+    row("IPv4 with options beyond the total length", raw(v4("198.51.100.1", len=20) / syn, at={14: 0x4F}),
+        "ip_malformed")
+    row("IPv6 with version 4", raw(v6("2001:db8:5::1") / syn, at={14: 0x40}), "ip_malformed")
+    row("IPv6 with a payload beyond the frame", raw(v6("2001:db8:5::1") / syn, at={18: 9}), "truncated")
+    row("TCP to a VIP with a header of 16 bytes", raw(whole, at={46: 0x40}), "tcp_malformed")
+    row("TCP to a VIP with a header beyond the packet", raw(v4("198.51.100.1") / syn, at={46: 0xF0}), "tcp_malformed")
+    row("malformed TCP to another address passes", raw(v4("203.0.113.9") / syn, at={46: 0xF0}), "no_service")
+    row("TCP to a VIP, cut inside its header by the total length, with padding behind",
+        Ether(bytes(v4("198.51.100.1", len=30) / syn)), "tcp_malformed")
+    row("UDP to a VIP with length 7", v4("198.51.100.3") / UDP(sport=1, dport=53, len=7) / Raw(b"q"), "udp_malformed")
+    row("UDP to a VIP with length beyond the packet", v4("198.51.100.3") / UDP(sport=1, dport=53, len=99) / Raw(b"q"),
+        "udp_malformed")
+    row("malformed UDP to another address passes", v4("203.0.113.3") / UDP(sport=1, dport=53, len=7) / Raw(b"q"),
+        "no_service")
+    row("a frame of 13 bytes", bytes(whole)[:13], "truncated")
+    row("an empty frame", b"", "truncated")
+    row("a frame that ends in its VLAN tag", bytes(Ether(src=ROUTER, dst=BALANCER, type=0x8100))[:14] + b"\0\1",
+        "truncated")
+
+
+def main():
+    vectors()
+    print("port", BALANCER, 1500)
+    for number, service in enumerate(SERVICES):
+        print("service", number, service.address, service.protocol, *service.ports, service.affinity,
+              len(service.backends) if service.lookup else -len(service.backends))
+        for slot, b in enumerate(service.backends):
+            print("backend", number, slot, b.mode, b.source, b.destination, b.mac, b.vlan, b.mtu, b.spread_bits, b.state)
+    for verdict, backend, frame, output, sentence in ROWS:
+        print("vector", verdict, backend, frame or "-", output, sentence)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
