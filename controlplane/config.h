@@ -19,9 +19,10 @@ struct config_messages {
  * perhaps; -EINVAL when the file has errors (*ret untouched); -errno when it cannot be read (with a message too).
  * With make_hash_key a missing hash_key_file is created (0600) and warned of; without, it is an error only
  * when the file exists and is bad (check and plan must not write).
+ * (Not config_read(): libconfig has that name.)
  * Any thread. *ret_messages must be freed by config_messages_fini() in every case.
  */
-int config_read(const char *path, bool make_hash_key, struct model **ret, struct config_messages *ret_messages);
+int config_load(const char *path, bool make_hash_key, struct model **ret, struct config_messages *ret_messages);
 
 /* The same for text in memory: for tests and the fuzzer. `name` stands for the file in messages. */
 int config_parse(const char *text, const char *name, struct model **ret, struct config_messages *ret_messages);

@@ -79,6 +79,7 @@ struct model_service {
 	struct model_health health;
 	struct model_backend *backends; /* in the file's order */
 	uint32_t backend_count;
+	uint32_t *backends_by_name; /* positions in the order of the names; by model_index(), else NULL */
 	int line;
 };
 
@@ -101,6 +102,7 @@ struct model {
 	uint32_t interface_count;
 	struct model_service *services; /* in the file's order */
 	uint32_t service_count;
+	uint32_t *services_by_name; /* positions in the order of the names; by model_index(), else NULL */
 	struct model_vip *vips;
 	uint32_t vip_count;
 	struct {
@@ -119,7 +121,13 @@ struct model {
 struct model *model_get(struct model *model);
 void model_put(struct model *model); /* accepts NULL and half-built */
 
-/* Find by name. NULL when there is none. */
+/*
+ * Build the indices by name, for who makes a model: before it is shared, after names are complete.
+ * 0, or -ENOMEM: lookups still work, slowly.
+ */
+int model_index(struct model *model);
+
+/* Find by name. NULL when there is none. By the index O(log n), without one O(n). */
 const struct model_service *model_service_find(const struct model *model, const char *service);
 const struct model_backend *model_backend_find(const struct model_service *service, const char *backend);
 
