@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The packet parser on any bytes: no read outside them, and what it says of a flow is true. */
+#include "sluice/packet.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define HOLDS(x)                                                                                                       \
+	do {                                                                                                           \
+		if (!(x))                                                                                              \
+			abort();                                                                                       \
+	} while (0)
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	struct sluice_packet p;
+	if (size > 65535 + 22)
+		return 0;
+	/* A buffer of exactly this size, for the sanitizer. */
+	uint8_t *frame = malloc(size ? size : 1);
+	memcpy(frame, data, size);
+	enum sluice_verdict v = sluice_packet_parse(frame, frame + size, &p);
+	HOLDS(v < SLUICE_VERDICTS);
+	HOLDS(p.l3_offset <= size);
+	if (v == SLUICE_FORWARD) {
+		HOLDS(p.ip_version == 4 || p.ip_version == 6);
+		HOLDS(p.flow.protocol == SLUICE_IP_TCP || p.flow.protocol == SLUICE_IP_UDP);
+		HOLDS(p.l3_bytes >= SLUICE_IPV4_BYTES && p.l3_offset + p.l3_bytes <= size);
+		HOLDS(p.l4_offset > p.l3_offset);
+		HOLDS(p.l4_offset + (p.flow.protocol == SLUICE_IP_TCP ? SLUICE_TCP_BYTES : SLUICE_UDP_BYTES) <=
+		      p.l3_offset + p.l3_bytes);
+		HOLDS(p.flow.source_port_be16 == sluice_load16(frame + p.l4_offset));
+		HOLDS(sluice_address_is_v4(&p.flow.source) == (p.ip_version == 4) || p.ip_version == 6);
+	}
+	if (sluice_verdict_needs_vip(v))
+		HOLDS(p.ip_version != 0);
+	free(frame);
+	return 0;
+}
