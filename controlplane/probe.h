@@ -21,11 +21,17 @@ struct probe_request {
 	uint32_t status_first, status_last; /* http: accepted, inclusive */
 };
 
+enum probe_verdict {
+	PROBE_BAD,
+	PROBE_GOOD,
+	PROBE_NONE, /* this host could not ask (descriptors, memory, local ports): says nothing of the backend */
+};
+
 /*
- * The answer, once for each started probe and never from inside start(). good: as asked for; reason: for people, valid
- * during the call, "" when good and there is nothing to say. The probe is gone when this is called.
+ * The answer, once for each started probe and never from inside start(). reason: for people, valid during the call,
+ * "" when good and there is nothing to say. The probe is gone when this is called.
  */
-typedef void (*probe_done_fn)(void *user, bool good, const char *reason);
+typedef void (*probe_done_fn)(void *user, enum probe_verdict verdict, const char *reason);
 
 struct health_probe_kind {
 	const char *name; /* as in the configuration: "tcp", "http" */
@@ -36,8 +42,8 @@ struct health_probe_kind {
 	void (*close)(void *shared);
 
 	/*
-	 * 0, then `done` will be called. -errno when this host cannot ask just now (no descriptors, no memory, no
-	 * local port): that says nothing of the backend, and `done` is not called.
+	 * 0, then `done` will be called. -errno when this host cannot ask just now, as with PROBE_NONE; `done` is
+	 * not called then.
 	 */
 	int (*start)(uv_loop_t *loop, void *shared, const struct probe_request *request, probe_done_fn done, void *user,
 		     struct probe **ret);
@@ -50,5 +56,8 @@ extern const struct health_probe_kind probe_http;
 
 /* "connection refused", "no route to host", ... for an errno of a connection attempt; the system's words else. */
 const char *probe_error_text(int error);
+
+/* Whether an errno of socket() or connect() is about this host's means rather than about the backend. */
+bool probe_error_is_ours(int error);
 
 #endif
