@@ -249,12 +249,20 @@ struct sluice_table {
 	bool has_wildcards;
 };
 
-SLUICE_INLINE const struct sluice_index_entry *
-sluice_index_find(const struct sluice_table *table, const union sluice_address *address, uint32_t port_protocol)
+/* Where the search for a key starts: below 1 << index_bits. */
+SLUICE_INLINE uint32_t sluice_index_home(const struct sluice_table *table, const union sluice_address *address,
+					 uint32_t port_protocol)
 {
-	uint64_t at = sluice_index_hash(table->index_seed, address, port_protocol) >> table->index_shift;
+	return (uint32_t)(sluice_index_hash(table->index_seed, address, port_protocol) >> table->index_shift);
+}
+
+/* The search itself, for a caller that has asked for the line of index[home] before. */
+SLUICE_INLINE const struct sluice_index_entry *sluice_index_find_at(const struct sluice_table *table, uint32_t home,
+								    const union sluice_address *address,
+								    uint32_t port_protocol)
+{
 	for (uint32_t probe = 0; probe < SLUICE_INDEX_PROBES; probe++) {
-		const struct sluice_index_entry *e = &table->index[(at + probe) & table->index_mask];
+		const struct sluice_index_entry *e = &table->index[(home + probe) & table->index_mask];
 		if (e->port_protocol == port_protocol && sluice_address_equal(&e->address, address) &&
 		    e->kind != SLUICE_INDEX_EMPTY)
 			return e;
@@ -262,6 +270,12 @@ sluice_index_find(const struct sluice_table *table, const union sluice_address *
 			return NULL;
 	}
 	return NULL;
+}
+
+SLUICE_INLINE const struct sluice_index_entry *
+sluice_index_find(const struct sluice_table *table, const union sluice_address *address, uint32_t port_protocol)
+{
+	return sluice_index_find_at(table, sluice_index_home(table, address, port_protocol), address, port_protocol);
 }
 
 /* Number of the service of a port range or of any port, or SLUICE_NONE. */
@@ -276,20 +290,31 @@ SLUICE_INLINE uint32_t sluice_wildcard_find(const struct sluice_wildcard *wildca
 	return SLUICE_NONE;
 }
 
-/* Number of the service for a flow's destination, or SLUICE_NONE. An exact port goes before a range. */
-SLUICE_INLINE uint32_t sluice_service_find(const struct sluice_table *table, const struct sluice_flow *flow)
+/*
+ * Number of the service at an address, port and protocol, or SLUICE_NONE. An exact port goes before a range.
+ * home: sluice_index_home() of the same key.
+ */
+SLUICE_INLINE uint32_t sluice_service_find_at(const struct sluice_table *table, uint32_t home,
+					      const union sluice_address *address, uint32_t port_protocol)
 {
-	const struct sluice_index_entry *e = sluice_index_find(
-	    table, &flow->destination, sluice_port_protocol(flow->destination_port_be16, flow->protocol));
+	const struct sluice_index_entry *e = sluice_index_find_at(table, home, address, port_protocol);
 	/* Port 0 on the wire must not meet the entries that use it as a mark. */
 	if (e)
 		return e->kind == SLUICE_INDEX_SERVICE ? e->value : SLUICE_NONE;
 	if (SLUICE_LIKELY(!table->has_wildcards))
 		return SLUICE_NONE;
-	e = sluice_index_find(table, &flow->destination, sluice_port_protocol(0, flow->protocol));
+	e = sluice_index_find(table, address, port_protocol & 0xffff0000u);
 	if (!e || e->kind != SLUICE_INDEX_WILDCARD)
 		return SLUICE_NONE;
-	return sluice_wildcard_find(&table->wildcards[e->value], SLUICE_BE16(flow->destination_port_be16));
+	return sluice_wildcard_find(&table->wildcards[e->value], SLUICE_BE16(port_protocol));
+}
+
+/* Number of the service for a flow's destination, or SLUICE_NONE. */
+SLUICE_INLINE uint32_t sluice_service_find(const struct sluice_table *table, const struct sluice_flow *flow)
+{
+	uint32_t port_protocol = sluice_port_protocol(flow->destination_port_be16, flow->protocol);
+	uint32_t home = sluice_index_home(table, &flow->destination, port_protocol);
+	return sluice_service_find_at(table, home, &flow->destination, port_protocol);
 }
 
 /* Whether any service has this address. */
@@ -327,19 +352,28 @@ SLUICE_INLINE uint32_t sluice_walk(const struct sluice_service *service, const s
 }
 
 /*
- * decide(): number of the backend for a packet whose flow hashed to `bucket`, or
- * SLUICE_NONE when none lives. The caller has made sure of service->lookup != SLUICE_NONE.
+ * owner(slot): number of the backend that serves for `slot`: its own while that lives, else
+ * the walk's, or SLUICE_NONE when none lives.
  */
-SLUICE_INLINE uint32_t sluice_decide(const struct sluice_service *service, const sluice_bucket *lookup,
-				     const uint8_t *states, uint32_t bucket)
+SLUICE_INLINE uint32_t sluice_owner(const struct sluice_service *service, const sluice_bucket *lookup,
+				    const uint8_t *states, uint32_t bucket, uint32_t slot)
 {
-	uint32_t slot = sluice_bucket_cur(lookup[bucket]);
 	if (SLUICE_UNLIKELY(!sluice_state_lives(states[service->first_backend + slot]))) {
 		slot = sluice_walk(service, lookup, states, bucket);
 		if (slot == SLUICE_NONE)
 			return SLUICE_NONE;
 	}
 	return service->first_backend + slot;
+}
+
+/*
+ * decide(): number of the backend for a packet whose flow hashed to `bucket`, or
+ * SLUICE_NONE when none lives. The caller has made sure of service->lookup != SLUICE_NONE.
+ */
+SLUICE_INLINE uint32_t sluice_decide(const struct sluice_service *service, const sluice_bucket *lookup,
+				     const uint8_t *states, uint32_t bucket)
+{
+	return sluice_owner(service, lookup, states, bucket, sluice_bucket_cur(lookup[bucket]));
 }
 
 /* -------------------------------------------------------------- checksum ---- */

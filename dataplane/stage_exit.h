@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The two ways out of the journey before its end. Rare on a balancer's ports: kept out of
+ * line so that the stages' loops stay short.
+ */
+#ifndef STAGE_EXIT_H
+#define STAGE_EXIT_H
+
+#include "worker.h"
+
+/* Packet `m`, untouched, leaves to the kernel. */
+static __rte_noinline void exit_pass(struct worker *w, struct rte_mbuf *m, enum sluice_verdict verdict)
+{
+	struct worker_pass_queue *q = &w->pass;
+	q->verdicts[q->count] = (uint8_t)verdict;
+	q->packets[q->count++] = m;
+}
+
+static __rte_noinline void exit_drop(struct worker *w, struct rte_mbuf *m, enum sluice_verdict verdict)
+{
+	w->counters->verdicts[verdict]++;
+	rte_pktmbuf_free(m);
+}
+
+/* A drop after the service was found. */
+static __rte_noinline void exit_drop_for_service(struct worker *w, struct rte_mbuf *m, uint32_t service,
+						 enum sluice_verdict verdict)
+{
+	w->services[service].drops++;
+	exit_drop(w, m, verdict);
+}
+
+/* Close the gap that packets which left have made: lane `from` becomes lane `to`. */
+static inline void lane_move(struct worker_lanes *lanes, uint32_t to, uint32_t from)
+{
+	lanes->words_v4[0][to] = lanes->words_v4[0][from];
+	lanes->words_v4[1][to] = lanes->words_v4[1][from];
+	lanes->packet[to] = lanes->packet[from];
+	lanes->inner[to] = lanes->inner[from];
+	lanes->facts[to] = lanes->facts[from];
+}
+
+#endif

@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One worker's fast path: a burst of frames in, each with exactly one verdict out.
+ *
+ *   receive -> parse -> service -> hash -> decide -> encapsulate
+ *
+ * Share-nothing: a worker is used by one thread at a time. No system call, allocation, lock
+ * or log in here. The caller owns when it runs (polling, sleeping, RCU) and what becomes of
+ * the two kinds of queue it leaves behind:
+ *
+ *   worker_burst(w, table, packets, count, in_port);
+ *   for each port with w->transmit[port].count != 0:
+ *           sent = rte_eth_tx_burst(..., w->transmit[port].packets, w->transmit[port].count);
+ *           worker_transmitted(w, port, sent);
+ *   if (w->pass.count)
+ *           worker_passed(w, sent to the kernel's side of in_port, 0 when there is none);
+ *
+ * Verdicts are monotonic, so a packet is counted when its fate is known: drops in worker_burst(),
+ * FORWARD and the PASS verdicts by worker_transmitted() and worker_passed(), which turn what could
+ * not be sent into DROP_TRANSMIT and DROP_PASS_IMPOSSIBLE. When all queues are empty, the sum of
+ * the verdicts is the number of packets given to worker_burst().
+ */
+#ifndef WORKER_H
+#define WORKER_H
+
+#include "sluice/counters.h"
+#include "sluice/forwarding.h"
+
+#include <rte_mbuf.h>
+
+#define WORKER_BURST 32u
+/* A queue holds two bursts: a caller that flushes whatever a burst left never meets a full one. */
+#define WORKER_QUEUE (2 * WORKER_BURST)
+/* Any one IP packet with its link header fits: 65535 + 14 + 2 tags. */
+#define WORKER_LINEAR_BYTES (64u * 1024 + 64)
+
+/* Frames rewritten for an egress port, in order of arrival. worker_burst: appends; caller: reads, empties. */
+struct worker_transmit_queue {
+	uint32_t count;
+	uint32_t zero;
+	uint64_t bytes; /* sum of the frames' lengths */
+	struct rte_mbuf *packets[WORKER_QUEUE];
+} __rte_cache_aligned;
+
+/* Untouched frames for the kernel's side of the port they came in by, and why. Same owners. */
+struct worker_pass_queue {
+	uint32_t count;
+	uint8_t verdicts[WORKER_QUEUE]; /* enum sluice_verdict */
+	struct rte_mbuf *packets[WORKER_QUEUE];
+} __rte_cache_aligned;
+
+/* What the parser found and the encapsulation needs again; one 8-byte store and load. */
+struct worker_facts {
+	uint16_t l3_bytes;
+	uint16_t l3_offset;
+	uint8_t traffic_class;
+	uint8_t tcp_flags;  /* 0 for UDP */
+	uint8_t message_v6; /* which of words_v6, from 1; 0: the lane's message is its words_v4 */
+	uint8_t zero;
+};
+_Static_assert(sizeof(struct worker_facts) == 8, "moved as one word");
+
+/*
+ * The burst between two stages: lane i of every array is one packet. Lanes are dense: a stage
+ * whose packet leaves (pass, drop) moves the later ones up. Written and read by stages only.
+ */
+struct worker_lanes {
+	uint64_t words_v4[SLUICE_HASH_WORDS_V4][WORKER_BURST]; /* hash message, of no meaning in an IPv6 lane */
+	uint64_t hash[WORKER_BURST];
+	struct rte_mbuf *packet[WORKER_BURST];
+	uint8_t *inner[WORKER_BURST]; /* the IP header */
+	struct worker_facts facts[WORKER_BURST];
+	union sluice_address destination[WORKER_BURST];
+	uint32_t port_protocol[WORKER_BURST]; /* sluice_port_protocol() of the destination */
+	uint32_t home[WORKER_BURST];          /* where its search in the service index starts */
+	uint32_t service[WORKER_BURST];       /* number */
+	uint32_t lookup_size[WORKER_BURST];
+	const sluice_bucket *lookup[WORKER_BURST]; /* the service's buckets */
+	uint32_t bucket[WORKER_BURST];
+	uint32_t backend[WORKER_BURST]; /* number of the bucket's owner */
+	/* IPv6 messages; a lane's facts say which is its own. */
+	uint64_t words_v6[SLUICE_HASH_WORDS_V6][WORKER_BURST];
+	uint32_t count_v6;
+} __rte_cache_aligned;
+
+struct worker;
+typedef void worker_burst_function(struct worker *w, const struct sluice_table *table, struct rte_mbuf **packets,
+				   uint32_t count, uint32_t in_port);
+
+struct worker {
+	/* Set by worker_init(), then read by the worker alone. */
+	worker_burst_function *burst;             /* the variant for this CPU */
+	struct sluice_worker_counters *counters;  /* pointee: worker writes, control plane reads */
+	struct sluice_service_counters *services; /* likewise, by service number */
+	struct sluice_backend_counters *backends; /* likewise, by backend number */
+	uint32_t port_count;                      /* transmit[] beyond it stay empty with a table of so many ports */
+
+	/* worker_burst(): appends; the caller: flushes after each burst. By the table's port index. */
+	struct worker_pass_queue pass;
+	struct worker_transmit_queue transmit[SLUICE_PORTS_MAX];
+
+	/* The worker's alone, of no meaning between two bursts. */
+	struct worker_lanes lanes;
+	uint8_t linear[WORKER_LINEAR_BYTES]; /* a frame of several buffers, as one piece */
+} __rte_cache_aligned;
+
+/* The instruction sets that worker_burst() is compiled for. */
+enum worker_isa {
+	WORKER_ISA_BASE,   /* what DPDK itself is compiled for */
+	WORKER_ISA_AVX2,   /* and BMI2 */
+	WORKER_ISA_AVX512, /* F, BW, DQ, VL */
+	WORKER_ISAS
+};
+
+/*
+ * Make *w (anywhere, cache-line aligned, of any content) ready, with empty queues and the widest
+ * instruction set this CPU has. `counters`: the shared memory of counters.h, its header filled in and
+ * its blocks zero, outliving the worker; `index`: which of its workers this is. Its capacities must hold
+ * every service and backend number of the tables that are given to worker_burst(). Any thread, before
+ * the worker runs.
+ */
+void worker_init(struct worker *w, struct sluice_counters_header *counters, uint32_t index, uint32_t port_count);
+
+/* Use that instruction set. 0, or -ENOTSUP when this CPU has not got it. For tests and benchmarks. */
+int worker_set_isa(struct worker *w, enum worker_isa isa);
+
+/* Its name for people: "base", "avx2", "avx512". */
+const char *worker_isa_name(enum worker_isa isa);
+
+/*
+ * Take the worker's next burst through all stages. `packets`: `count` frames (1 to WORKER_BURST) received on
+ * port `in_port` (the table's index, below SLUICE_PORTS_MAX), which now belong to the worker: afterwards each is
+ * in a queue or freed. `table`: what decides, unchanging during the call; NULL: none yet, all are passed.
+ * On entry no queue holds more than WORKER_QUEUE - WORKER_BURST packets.
+ * Counts received packets and bytes of in_port, drops, and by service and backend. The worker's thread.
+ */
+static inline void worker_burst(struct worker *w, const struct sluice_table *table, struct rte_mbuf **packets,
+				uint32_t count, uint32_t in_port)
+{
+	w->burst(w, table, packets, count, in_port);
+}
+
+/*
+ * The first `sent` packets of transmit queue `port` belong to its driver now: count them and the port's
+ * transmitted packets and bytes. Frees the rest as DROP_TRANSMIT (ring full, port down or not there) and
+ * leaves the queue empty. The worker's thread, after each attempt; sent <= count.
+ */
+void worker_transmitted(struct worker *w, uint32_t port, uint32_t sent);
+
+/*
+ * The first `sent` packets of the pass queue belong to the kernel's side now: count them. Frees the rest as
+ * DROP_PASS_IMPOSSIBLE and leaves the queue empty. The worker's thread; sent <= count.
+ */
+void worker_passed(struct worker *w, uint32_t sent);
+
+#endif
