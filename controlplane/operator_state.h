@@ -20,7 +20,10 @@ struct operator_order {
 	uint32_t weight;
 };
 
-/* state_dir exists. 0 or -errno; a corrupt file is set aside and the state starts empty. */
+/*
+ * state_dir exists. 0, also when a corrupt file was set aside and the state starts empty; -errno when what is there cannot
+ * be read: starting empty would lose it.
+ */
 int operator_state_open(const char *state_dir, struct operator_state **ret);
 void operator_state_close(struct operator_state *state); /* accepts NULL */
 
