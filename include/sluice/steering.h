@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
+/*
+ * What the XDP steering program and the control plane say to each other: the
+ * services map, the outcomes it counts, and where both are pinned.
+ *
+ *   RUNTIME_DIR/bpf/services        struct steering_key -> struct steering_value, one for all interfaces
+ *   RUNTIME_DIR/bpf/IFACE/program   the program
+ *   RUNTIME_DIR/bpf/IFACE/link      its attachment
+ *   RUNTIME_DIR/bpf/IFACE/xsks      XSKMAP: receive queue -> AF_XDP socket, filled by the dataplane
+ *   RUNTIME_DIR/bpf/IFACE/counters  per-CPU array: enum steering_outcome -> packets (u64)
+ */
+#ifndef SLUICE_STEERING_H
+#define SLUICE_STEERING_H
+
+#include "forwarding.h"
+#include "types.h"
+
+/* Room for twice the most entries (a service and its VIP each), so that additions can come before removals. */
+#define STEERING_SERVICES_ENTRIES (4u * SLUICE_SERVICES_MAX)
+#define STEERING_XSKS_MIN 64u
+
+/* As struct sluice_index_entry: a service; port 0 with a protocol: port ranges; port 0 and protocol 0: a VIP. */
+struct steering_key {
+	union sluice_address address;
+	uint16_t port_be16;
+	uint8_t protocol;
+	uint8_t zero[5];
+};
+_Static_assert(sizeof(struct steering_key) == 24, "hashed as a whole: no padding");
+
+struct steering_value {
+	uint16_t kind;  /* enum sluice_index_kind; never EMPTY */
+	uint16_t count; /* ranges; 0 unless WILDCARD */
+	struct {
+		uint16_t first, last; /* host order, disjoint */
+	} ranges[SLUICE_WILDCARD_RANGES];
+};
+_Static_assert(sizeof(struct steering_value) == 64, "one cache line");
+
+/*      name               metric label          help */
+#define STEERING_OUTCOME_LIST(X)                                                                                       \
+	X(REDIRECTED, "redirected", "sent to the dataplane's AF_XDP socket")                                           \
+	X(PASSED, "passed", "left to the kernel: for no service")                                                      \
+	X(DROPPED_NO_SOCKET, "dropped_no_socket", "dropped: for a service, and no dataplane listens on the queue")
+
+enum steering_outcome {
+#define X(name, label, help) STEERING_##name,
+	STEERING_OUTCOME_LIST(X)
+#undef X
+	    STEERING_OUTCOMES /* how many */
+};
+
+#endif
