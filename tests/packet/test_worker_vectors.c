@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The packet vectors through the DPDK worker: each row whole; each row truncated at
+ * every length; and any number of mutated packets. Whatever comes in: no access
+ * outside it (run under the address sanitizer), and exactly one verdict for each packet.
+ *
+ *   test_worker_vectors VECTORS [MUTATIONS [SEED]]
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include <rte_eal.h>
+#include <rte_mbuf.h>
+
+#include "vector_table.h"
+#include "worker.h"
+
+static struct vector_table vectors;
+static struct sluice_counters_header *counters;
+static struct rte_mempool *pool;
+static struct worker *worker;
+static uint64_t mutations = 100000, seed = 1;
+static enum worker_isa isa;
+
+static void counters_make(void)
+{
+	struct sluice_counters_header h = {.magic = SLUICE_COUNTERS_MAGIC,
+					   .abi = SLUICE_ABI,
+					   .workers = 1,
+					   .service_capacity = vectors.table.header->services.count,
+					   .backend_capacity = vectors.table.header->backends.count};
+	h.worker_offset = (sizeof(h) + 63) & ~63ull;
+	h.service_offset = (sizeof(struct sluice_worker_counters) + 63) & ~63ull;
+	h.backend_offset =
+	    h.service_offset + ((h.service_capacity * sizeof(struct sluice_service_counters) + 63) & ~63ull);
+	h.worker_bytes =
+	    h.backend_offset + ((h.backend_capacity * sizeof(struct sluice_backend_counters) + 63) & ~63ull);
+	h.total_bytes = h.worker_offset + h.worker_bytes;
+	counters = aligned_alloc(64, h.total_bytes);
+	memset(counters, 0, h.total_bytes);
+	*counters = h;
+}
+
+static uint64_t verdict_sum(void)
+{
+	uint64_t sum = 0;
+	for (unsigned v = 0; v < SLUICE_VERDICTS; v++)
+		sum += worker->counters->verdicts[v];
+	return sum;
+}
+
+/* A frame that ends exactly at the end of its buffer's data; NULL never. */
+static struct rte_mbuf *frame_make(const uint8_t *bytes, uint32_t length)
+{
+	struct rte_mbuf *m = rte_pktmbuf_alloc(pool);
+	assert_non_null(m);
+	if (length)
+		memcpy(rte_pktmbuf_append(m, (uint16_t)length), bytes, length);
+	return m;
+}
+
+/*
+ * One frame through the worker. Returns its verdict after making sure that it has exactly one, and that
+ * a forwarded frame stands in *ret_frame (owned by the caller; else NULL).
+ */
+static enum sluice_verdict run(struct rte_mbuf *m, struct rte_mbuf **ret_frame)
+{
+	uint64_t before[SLUICE_VERDICTS];
+	enum sluice_verdict verdict = SLUICE_VERDICTS;
+	memcpy(before, worker->counters->verdicts, sizeof(before));
+	*ret_frame = NULL;
+	worker_burst(worker, &vectors.table, &m, 1, 0);
+	if (worker->transmit[0].count) {
+		*ret_frame = worker->transmit[0].packets[0];
+		worker_transmitted(worker, 0, 1);
+	}
+	if (worker->pass.count) {
+		rte_pktmbuf_free(worker->pass.packets[0]);
+		worker_passed(worker, 1);
+	}
+	for (unsigned v = 0; v < SLUICE_VERDICTS; v++) {
+		uint64_t grown = worker->counters->verdicts[v] - before[v];
+		if (!grown)
+			continue;
+		assert_int_equal(grown, 1);
+		assert_int_equal(verdict, SLUICE_VERDICTS);
+		verdict = v;
+	}
+	assert_int_not_equal(verdict, SLUICE_VERDICTS);
+	assert_int_equal(verdict == SLUICE_FORWARD, *ret_frame != NULL);
+	return verdict;
+}
+
+static void each_vector(void **state)
+{
+	unsigned failures = 0;
+	(void)state;
+	for (uint32_t i = 0; i < vectors.vector_count; i++) {
+		const struct vector *v = &vectors.vectors[i];
+		struct rte_mbuf *out;
+		uint64_t packets = v->backend == SLUICE_NONE ? 0 : worker->backends[v->backend].packets;
+		enum sluice_verdict verdict = run(frame_make(v->input, v->input_bytes), &out);
+		if (verdict != v->verdict) {
+			print_error("\"%s\": expected %s, got %s\n", v->sentence, sluice_verdict_text(v->verdict).label,
+				    sluice_verdict_text(verdict).label);
+			failures++;
+		} else if (out && (rte_pktmbuf_pkt_len(out) != v->output_bytes || out->nb_segs != 1 ||
+				   memcmp(rte_pktmbuf_mtod(out, void *), v->output, v->output_bytes))) {
+			print_error("\"%s\": other bytes left than expected (%u, expected %u)\n", v->sentence,
+				    rte_pktmbuf_pkt_len(out), v->output_bytes);
+			failures++;
+		} else if (out && worker->backends[v->backend].packets != packets + 1) {
+			print_error("\"%s\": backend %u did not count it\n", v->sentence, v->backend);
+			failures++;
+		}
+		rte_pktmbuf_free(out);
+	}
+	assert_int_equal(failures, 0);
+}
+
+/* All rows in bursts of 32: lanes must not mix up packets. */
+static void all_vectors_in_bursts(void **state)
+{
+	(void)state;
+	for (uint32_t at = 0; at < vectors.vector_count; at += WORKER_BURST) {
+		struct rte_mbuf *burst[WORKER_BURST];
+		uint64_t before[SLUICE_VERDICTS], expected[SLUICE_VERDICTS];
+		uint32_t n = RTE_MIN(WORKER_BURST, vectors.vector_count - at), sent = 0;
+		memcpy(before, worker->counters->verdicts, sizeof(before));
+		memcpy(expected, before, sizeof(before));
+		for (uint32_t i = 0; i < n; i++) {
+			burst[i] = frame_make(vectors.vectors[at + i].input, vectors.vectors[at + i].input_bytes);
+			expected[vectors.vectors[at + i].verdict]++;
+		}
+		worker_burst(worker, &vectors.table, burst, n, 0);
+		for (uint32_t i = 0; i < n; i++) {
+			const struct vector *v = &vectors.vectors[at + i];
+			if (v->verdict != SLUICE_FORWARD)
+				continue;
+			/* Frames leave in some order: find the one with these bytes. */
+			bool found = false;
+			for (uint32_t k = 0; k < worker->transmit[0].count && !found; k++) {
+				struct rte_mbuf *out = worker->transmit[0].packets[k];
+				found = rte_pktmbuf_pkt_len(out) == v->output_bytes &&
+					!memcmp(rte_pktmbuf_mtod(out, void *), v->output, v->output_bytes);
+			}
+			if (!found)
+				fail_msg("\"%s\" did not leave as expected from a burst", v->sentence);
+			sent++;
+		}
+		assert_int_equal(worker->transmit[0].count, sent);
+		for (uint32_t i = 0; i < worker->transmit[0].count; i++)
+			rte_pktmbuf_free(worker->transmit[0].packets[i]);
+		for (uint32_t i = 0; i < worker->pass.count; i++)
+			rte_pktmbuf_free(worker->pass.packets[i]);
+		worker_transmitted(worker, 0, worker->transmit[0].count);
+		worker_passed(worker, worker->pass.count);
+		assert_memory_equal(worker->counters->verdicts, expected, sizeof(expected));
+	}
+}
+
+static void every_truncation_gets_one_verdict(void **state)
+{
+	(void)state;
+	for (uint32_t i = 0; i < vectors.vector_count; i++)
+		for (uint32_t length = 0; length < vectors.vectors[i].input_bytes; length++) {
+			struct rte_mbuf *out;
+			run(frame_make(vectors.vectors[i].input, length), &out);
+			rte_pktmbuf_free(out);
+		}
+}
+
+/* xorshift64*: repeatable from the seed. */
+static uint64_t draw(uint64_t *s)
+{
+	*s ^= *s >> 12;
+	*s ^= *s << 25;
+	*s ^= *s >> 27;
+	return *s * 0x2545f4914f6cdd1dull;
+}
+
+/* A row with some of its header bytes changed, and perhaps cut. */
+static uint32_t mutate(uint8_t *frame, uint64_t *s)
+{
+	const struct vector *v = &vectors.vectors[draw(s) % vectors.vector_count];
+	uint32_t length = v->input_bytes;
+	memcpy(frame, v->input, length);
+	for (uint64_t n = 1 + draw(s) % 4; n && length; n--) {
+		uint64_t r = draw(s);
+		uint32_t at = (uint32_t)(r >> 32) % RTE_MIN(length, 96u);
+		frame[at] = r & 1 ? (uint8_t)(r >> 8) : frame[at] ^ (uint8_t)(1u << (r >> 8 & 7));
+	}
+	if (length && draw(s) % 4 == 0)
+		length = (uint32_t)(draw(s) % length);
+	return length;
+}
+
+static void mutated_packets_get_one_verdict_each(void **state)
+{
+	uint64_t s = seed * 0x9e3779b97f4a7c15ull | 1;
+	(void)state;
+	for (uint64_t done = 0; done < mutations;) {
+		struct rte_mbuf *burst[WORKER_BURST];
+		uint8_t frame[VECTOR_FRAME_MAX];
+		uint32_t n = (uint32_t)RTE_MIN(1 + draw(&s) % WORKER_BURST, mutations - done);
+		uint64_t before = verdict_sum();
+		for (uint32_t i = 0; i < n; i++)
+			burst[i] = frame_make(frame, mutate(frame, &s));
+		worker_burst(worker, &vectors.table, burst, n, 0);
+		for (uint32_t i = 0; i < worker->transmit[0].count; i++)
+			rte_pktmbuf_free(worker->transmit[0].packets[i]);
+		for (uint32_t i = 0; i < worker->pass.count; i++)
+			rte_pktmbuf_free(worker->pass.packets[i]);
+		worker_transmitted(worker, 0, worker->transmit[0].count);
+		worker_passed(worker, worker->pass.count);
+		assert_int_equal(verdict_sum() - before, n);
+		done += n;
+	}
+	assert_int_equal(rte_mempool_in_use_count(pool), 0); /* none leaked */
+	print_message("%lu mutated packets, seed %lu\n", (unsigned long)mutations, (unsigned long)seed);
+}
+
+static int with_isa(void **state)
+{
+	(void)state;
+	return worker_set_isa(worker, isa);
+}
+
+int main(int argc, char **argv)
+{
+	static char *eal[] = {"test", "--no-huge",         "--no-shconf",    "--no-pci", "-m",
+			      "256",  "--log-level=error", "--no-telemetry", "-l",       "0"};
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(each_vector),
+	    cmocka_unit_test(all_vectors_in_bursts),
+	    cmocka_unit_test(every_truncation_gets_one_verdict),
+	    cmocka_unit_test(mutated_packets_get_one_verdict_each),
+	};
+	if (argc < 2) {
+		fprintf(stderr, "usage: %s VECTORS [MUTATIONS [SEED]]\n", argv[0]);
+		return 2;
+	}
+	if (argc > 2)
+		mutations = strtoull(argv[2], NULL, 0);
+	if (argc > 3)
+		seed = strtoull(argv[3], NULL, 0);
+	if (rte_eal_init(RTE_DIM(eal), eal) < 0)
+		return 1;
+	vector_table_load(argv[1], &vectors);
+	counters_make();
+	pool = rte_pktmbuf_pool_create("vectors", 1023, 0, 0, RTE_PKTMBUF_HEADROOM + VECTOR_FRAME_MAX, 0);
+	worker = aligned_alloc(64, (sizeof(*worker) + 63) & ~(size_t)63);
+	if (!pool || !worker)
+		return 1;
+	worker_init(worker, counters, 0, 1);
+	int failed = 0;
+	for (isa = 0; isa < WORKER_ISAS; isa++) {
+		if (worker_set_isa(worker, isa)) {
+			print_message("this CPU has no %s\n", worker_isa_name(isa));
+			continue;
+		}
+		print_message("instruction set: %s\n", worker_isa_name(isa));
+		failed += cmocka_run_group_tests_name(worker_isa_name(isa), tests, with_isa, NULL);
+	}
+	vector_table_free(&vectors);
+	free(worker);
+	free(counters);
+	rte_eal_cleanup();
+	return failed != 0;
+}
