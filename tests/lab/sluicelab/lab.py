@@ -27,7 +27,7 @@ VIPs: 198.51.100.1 ... and 2001:db8:100::1 ...; kernel forwarding with no balanc
 """
 
 from .backend import Backend
-from .balancer import Balancer
+from .balancer import Balancer, program
 from .capture import Capture
 from .client import Client
 from .run import LabError, Run
@@ -191,6 +191,24 @@ class Lab:
             backend.start(vips, udp_ports, http_ports)
         for backend in self.backends:
             backend.wait_ready()
+
+    def open_tunnels(self):
+        """Attach the decapsulator to every backend: for all VIPs, from the balancers' addresses only."""
+        vips = [self.vip(f, n) for f in (4, 6) for n in range(1, self.vips + 1)]
+        arguments = [a for vip in vips for a in ("--vip", vip)]
+        for backend in self.backends:
+            backend.namespace.run([program("tools/sluice-decap"), "attach", "farm0", *arguments,
+                                   "--source", "10.77.0.0/24", "--source", "fd77::/64"])
+
+    def service(self, name, address, port, protocol="tcp", forward="ipip", family=4, weights=(1, 1, 1),
+                health=None, **settings):
+        """A service's settings: one backend for each weight, reached over `family`, probed at its nginx."""
+        default = {"type": "http", "port": 80, "path": "/ready", "interval": "500ms", "timeout": "400ms", "rise": 2,
+                   "fall": 3}
+        backends = [{"name": b.name, "address": b.address(forward, family), "weight": weight}
+                    for b, weight in zip(self.backends, weights)]
+        return {"name": name, "address": address, "port": port, "protocol": protocol, "forward": forward,
+                "health": health or default, **settings, "backends": backends}
 
     def capture(self, namespace, interface, name, expression=""):
         """Start to capture; returns a running Capture (capture.py)."""

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every test of the lab is a game day: a hypothesis (its docstring), a fault, a measured outcome (`measured`)."""
+
+import os
+import sys
+
+import pytest
+
+sys.path.insert(0, os.path.dirname(__file__))
+from sluicelab import Lab, run  # noqa: E402
+
+_outcomes = []
+
+
+def pytest_addoption(parser):
+    parser.addoption("--long", action="store_true", help="run with the acceptance counts")
+
+
+def pytest_configure(config):
+    run.exit_on_signals()
+
+
+@pytest.fixture(scope="session")
+def counts(request):
+    """counts(short, long): which one holds in this run."""
+    return lambda short, long: long if request.config.getoption("--long") else short
+
+
+@pytest.fixture
+def measured(request):
+    """measured("..."): a figure for the report that ends the run."""
+    def note(text):
+        _outcomes.append((request.node.name, text))
+        print(f"measured: {text}")
+    return note
+
+
+@pytest.fixture(scope="module")
+def make_lab():
+    """make_lab(...) lays a Lab that is removed when the module's tests have ended."""
+    labs = []
+
+    def make(**options):
+        labs.append(Lab(**options))
+        return labs[-1]
+    yield make
+    left = [sentence for lab in labs for sentence in lab.run.remove()]
+    assert not left, f"the lab left behind: {left}"
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = (yield).get_result()
+    if report.failed:
+        for value in item.funcargs.values():
+            lab = getattr(value, "lab", value)
+            if isinstance(lab, Lab):
+                report.sections.append(("logs of the lab", lab.logs()))
+                break
+
+
+def pytest_terminal_summary(terminalreporter):
+    if _outcomes:
+        terminalreporter.section("measured")
+        for name, text in _outcomes:
+            terminalreporter.write_line(f"{name}: {text}")

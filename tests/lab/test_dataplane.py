@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The dataplane stops, is killed, and starts again, with and without a control plane."""
+
+import time
+
+import pytest
+
+from sluicelab.packets import RST
+
+WEIGHTS = (100, 200, 300)
+
+
+@pytest.fixture(scope="module")
+def lab(make_lab):
+    lab = make_lab()
+    lab.start_servers()
+    lab.open_tunnels()
+    lab.balancer.configure([lab.service(f"web{f}", lab.vip(f, 1), 80, forward="ipip", family=4, weights=WEIGHTS)
+                            for f in (4, 6)])
+    lab.balancer.start()
+    lab.balancer.wait_backends()
+    return lab
+
+
+def answers_again(lab, timeout=15):
+    """Seconds until the VIPs answer over IPv4 and IPv6."""
+    start = time.monotonic()
+    while time.monotonic() - start < timeout:
+        if not any(lab.client.http(lab.vip(f, 1), count=1, timeout=0.3).failed for f in (4, 6)):
+            return time.monotonic() - start
+    raise AssertionError(f"no answer within {timeout} s")
+
+
+@pytest.mark.parametrize("how", ("stop", "kill"))
+def test_away(lab, measured, how):
+    """While no dataplane runs, packets of services are dropped: clients wait, none is told RST by the balancer's
+    kernel. The next dataplane takes over at once."""
+    capture = lab.capture(lab.client.namespace, "eth0", "client")
+    if how == "stop":
+        assert lab.balancer.dataplane.stop() == 0
+    else:
+        lab.balancer.dataplane.kill()
+    for family in (4, 6):
+        answers = lab.client.http(lab.vip(family, 1), count=20, concurrency=20, timeout=1.5)
+        assert len(answers.failed) == 20 and all("TimeoutError" in r.error for r in answers.failed), answers.errors()
+    resets = [p for p in capture.stop().packets() if p.flags & RST and p.source in (lab.vip(4, 1), lab.vip(6, 1))]
+    assert not resets, f"{len(resets)} RST reached the client: {resets[:3]}"
+    lab.balancer.start_dataplane()
+    measured(f"answers {answers_again(lab):.2f} s after the start of the next dataplane")
+    lab.balancer.wait_published()
+    for family in (4, 6):
+        lab.client.http(lab.vip(family, 1), count=100).all_succeeded(100)
+
+
+def test_last_table(lab, measured):
+    """With the control plane dead, a new dataplane forwards by the last table from disk, each flow to the same
+    backend as before; the control plane's return disturbs nothing."""
+    flows = [("tcp", f"203.0.113.{n % 8 + 2}", 20000 + n, lab.vip(4, 1), 80) for n in range(200)]
+    before = [e["backend"] for e in lab.balancer.explain(flows)]
+    lab.balancer.controlplane.kill()
+    lab.balancer.dataplane.kill()
+    lab.balancer.start_dataplane()
+    measured(f"answers {answers_again(lab):.2f} s after the start of a dataplane without a control plane")
+    traffic = [lab.client.http_start(lab.vip(f, 1), rate=100, keepalive=keepalive)
+               for f in (4, 6) for keepalive in (False, True)]
+    time.sleep(1)
+    lab.balancer.start_controlplane()
+    lab.balancer.wait_published()
+    time.sleep(1)
+    for each in traffic:
+        each.finish().all_succeeded()
+    assert [e["backend"] for e in lab.balancer.explain(flows)] == before
+    lab.balancer.wait_backends()
+
+
+def test_start_messages(lab):
+    """A dataplane that cannot start says why and what to do, and does not hang."""
+    config = lab.balancer.directory / "wrong.conf"
+    config.write_text(lab.balancer.config.read_text().replace('name = "eth0"', 'name = "eth7"'))
+    from sluicelab.balancer import program
+    done = lab.balancer.namespace.run([program("dataplane/sluice-dataplane"), "--config", config, "--runtime-dir",
+                                       lab.balancer.directory / "other"], check=False, timeout=20)
+    assert done.returncode != 0 and "eth7" in done.stderr, done
+    done = lab.balancer.namespace.run([program("dataplane/sluice-dataplane"), "--config", "/nowhere/sluice.conf"],
+                                      check=False, timeout=20)
+    assert done.returncode == 2 and "/nowhere/sluice.conf" in done.stderr, done
+    lab.client.http(lab.vip(4, 1), count=50).all_succeeded(50)
+
+
+def test_idle_sleeps(lab, measured):
+    """idle = "sleep": a dataplane without traffic leaves its core alone."""
+    time.sleep(0.5)
+    start = lab.balancer.dataplane.cpu_seconds()
+    time.sleep(3)
+    used = (lab.balancer.dataplane.cpu_seconds() - start) / 3
+    measured(f"{used:.1%} of a core when idle")
+    assert used < 0.1
