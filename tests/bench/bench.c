@@ -1,0 +1,351 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * TSC cycles a packet of the worker's burst function, and as a ratio to the reference burst (reference.h).
+ *
+ * A process measures each scenario by passes over all frames, one of the worker and one of the reference in
+ * turn, and takes the median over chunks of passes. Memory placement moves a figure from process to process, so
+ * the program runs itself several times (--child) and takes the median of those. README.md says more.
+ */
+#include "reference.h"
+#include "scene.h"
+#include "worker.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <rte_cycles.h>
+#include <rte_eal.h>
+#include <rte_errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define CHUNK_BURSTS 64u
+#define CHUNK_PACKETS (CHUNK_BURSTS * WORKER_BURST)
+#define PASSES_OF_SMALL 64u /* of 8,192 frames; fewer of more frames */
+#define PROCESSES_MAX 64u
+
+static const struct scene_shape shapes[] = {
+    {"hot", 1, 100, 8192, false},
+    {"warm", 100, 100, 8192, false},
+    {"cold", 500, 100, 65536, false},
+    {"synflood", 100, 100, 65536, true},
+};
+
+static const struct {
+	const char *name;
+	enum sluice_encap encap;
+} forwards[] = {
+    {"ipip4", SLUICE_ENCAP_IPIP4}, {"ipip6", SLUICE_ENCAP_IPIP6}, {"gue4", SLUICE_ENCAP_GUE4}, {"l2", SLUICE_ENCAP_L2}};
+
+struct options {
+	const char *scenario, *forward; /* NULL: all */
+	int isa;                        /* enum worker_isa; -1: the widest */
+	unsigned processes;
+	bool json, instructions;
+	bool child, once; /* what the program says to itself */
+	uint64_t seed;
+	char *program;
+	char **eal;
+	int eal_count;
+};
+
+/* One scenario with one forward, of one process or of several. */
+struct figures {
+	double cycles, low, high; /* median; 10th and 90th percentile */
+	double reference, ratio;
+};
+
+struct samples {
+	double *values;
+	uint32_t count, room;
+};
+
+static int compare_doubles(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+	return (x > y) - (x < y);
+}
+
+static double quantile(struct samples *s, double q)
+{
+	qsort(s->values, s->count, sizeof(double), compare_doubles);
+	return s->values[(uint32_t)(q * (s->count - 1) + 0.5)];
+}
+
+static void samples_add(struct samples *s, double value)
+{
+	if (s->count == s->room) {
+		s->room = s->room ? 2 * s->room : 64;
+		s->values = realloc(s->values, s->room * sizeof(double));
+		if (!s->values)
+			abort();
+	}
+	s->values[s->count++] = value;
+}
+
+/* ------------------------------------------------------------ one process ---- */
+
+/* As a port's loop does it: a burst, then its transmit queue is handed on (to nobody) and counted. */
+static __rte_noinline void pass_product(struct worker *w, struct scene *scene, struct samples *ret)
+{
+	for (uint32_t at = 0; at < scene->count; at += CHUNK_PACKETS) {
+		uint64_t start = rte_rdtsc_precise();
+		for (uint32_t i = 0; i < CHUNK_PACKETS; i += WORKER_BURST) {
+			worker_burst(w, &scene->table, &scene->packets[at + i], WORKER_BURST, 0);
+			worker_transmitted(w, 0, w->transmit[0].count);
+		}
+		samples_add(ret, (double)(rte_rdtsc_precise() - start) / CHUNK_PACKETS);
+	}
+}
+
+static __rte_noinline void pass_reference(reference_burst_function *burst, struct scene *scene, struct samples *ret)
+{
+	struct rte_mbuf *transmit[REFERENCE_BURST];
+	for (uint32_t at = 0; at < scene->count; at += CHUNK_PACKETS) {
+		uint64_t start = rte_rdtsc_precise();
+		for (uint32_t i = 0; i < CHUNK_PACKETS; i += REFERENCE_BURST)
+			burst(&scene->table, &scene->packets[at + i], REFERENCE_BURST, transmit);
+		samples_add(ret, (double)(rte_rdtsc_precise() - start) / CHUNK_PACKETS);
+	}
+}
+
+/* Every frame was forwarded, or the figures mean nothing. */
+static void insist_on_forward(const struct worker *w, uint64_t packets)
+{
+	if (w->counters->verdicts[SLUICE_FORWARD] == packets)
+		return;
+	fprintf(stderr, "bench: of %" PRIu64 " frames only %" PRIu64 " were forwarded\n", packets,
+		w->counters->verdicts[SLUICE_FORWARD]);
+	exit(1);
+}
+
+static void measure(struct worker *w, struct scene *scene, reference_burst_function *reference, bool once)
+{
+	struct samples product_samples = {0}, reference_samples = {0};
+	uint32_t passes = once ? 1 : RTE_MAX(PASSES_OF_SMALL * 8192 / scene->count, 8u);
+	scene_rewind(scene);
+	for (uint32_t pass = 0; pass < passes; pass++) {
+		pass_product(w, scene, &product_samples);
+		scene_rewind(scene);
+		if (once)
+			break;
+		pass_reference(reference, scene, &reference_samples);
+		scene_rewind(scene);
+	}
+	insist_on_forward(w, (uint64_t)passes * scene->count);
+	if (!once)
+		printf("%.3f %.3f %.3f %.3f %" PRIu64 "\n", quantile(&product_samples, 0.5),
+		       quantile(&product_samples, 0.1), quantile(&product_samples, 0.9),
+		       quantile(&reference_samples, 0.5), rte_get_tsc_hz());
+	free(product_samples.values);
+	free(reference_samples.values);
+}
+
+/* Measure the one scenario and forward that the options name; one line on stdout. */
+static int run_child(const struct options *o, const struct scene_shape *shape, enum sluice_encap encap)
+{
+	char *defaults[] = {o->program,    "--no-huge", "--no-shconf", "--no-pci", "--no-telemetry", "-m", "256",
+			    "--log-level", "error",     "-l",          "0"};
+	char *args[64];
+	int count = 0;
+	struct scene scene;
+	struct worker *w = aligned_alloc(RTE_CACHE_LINE_SIZE, sizeof(*w));
+
+	if (o->eal_count) {
+		args[count++] = o->program;
+		for (int i = 0; i < o->eal_count && count < 63; i++)
+			args[count++] = o->eal[i];
+	} else {
+		for (; count < (int)RTE_DIM(defaults); count++)
+			args[count] = defaults[count];
+	}
+	args[count] = NULL;
+	if (!w || rte_eal_init(count, args) < 0) {
+		fprintf(stderr, "bench: EAL did not start: %s\n", rte_strerror(rte_errno));
+		return 1;
+	}
+	/* Small buffers: only the heads of frames are here, and 65,536 of them stay within the reach of the TLB. */
+	struct rte_mempool *pool =
+	    rte_pktmbuf_pool_create("frames", shape->flows, 0, 0, RTE_PKTMBUF_HEADROOM + 128, SOCKET_ID_ANY);
+	if (!pool || scene_open(shape, encap, pool, o->seed, &scene)) {
+		fprintf(stderr, "bench: no memory for scenario %s (-- -m MEGABYTES gives the EAL more)\n", shape->name);
+		return 1;
+	}
+	worker_init(w, scene.counters, 0, 1);
+	if (o->isa >= 0 && worker_set_isa(w, (enum worker_isa)o->isa)) {
+		fprintf(stderr, "bench: this CPU has no %s\n", worker_isa_name((enum worker_isa)o->isa));
+		return 1;
+	}
+	measure(w, &scene, reference_for(encap), o->once);
+	scene_close(&scene);
+	free(w);
+	rte_eal_cleanup();
+	return 0;
+}
+
+/* --------------------------------------------------------- several of them ---- */
+
+/* Start this program again with `prefix` before and --child behind; what `format` reads from its output, or -1. */
+static FILE *child_start(const struct options *o, const char *prefix, const char *more, const char *scenario,
+			 const char *forward, uint64_t seed)
+{
+	char command[4096];
+	int n = snprintf(command, sizeof(command), "%s %s --child %s --scenario %s --forward %s --seed %" PRIu64,
+			 prefix, o->program, more, scenario, forward, seed);
+	if (o->isa >= 0)
+		n += snprintf(command + n, sizeof(command) - n, " --isa %s", worker_isa_name((enum worker_isa)o->isa));
+	if (o->eal_count)
+		n += snprintf(command + n, sizeof(command) - n, " --");
+	for (int i = 0; i < o->eal_count && n < (int)sizeof(command); i++)
+		n += snprintf(command + n, sizeof(command) - n, " '%s'", o->eal[i]);
+	return n < (int)sizeof(command) ? popen(command, "r") : NULL;
+}
+
+static int figures_of(const struct options *o, const char *scenario, const char *forward, struct figures *ret,
+		      double *ret_tsc_hz)
+{
+	struct samples cycles = {0}, low = {0}, high = {0}, reference = {0}, ratio = {0};
+	for (unsigned p = 0; p < o->processes; p++) {
+		double c, l, h, r;
+		FILE *f = child_start(o, "", "", scenario, forward, o->seed + p);
+		bool is_whole = f && fscanf(f, "%lf %lf %lf %lf %lf", &c, &l, &h, &r, ret_tsc_hz) == 5;
+		if (!f || pclose(f) != 0 || !is_whole)
+			return -EIO;
+		samples_add(&cycles, c);
+		samples_add(&low, l);
+		samples_add(&high, h);
+		samples_add(&reference, r);
+		samples_add(&ratio, c / r);
+	}
+	*ret = (struct figures){quantile(&cycles, 0.5), quantile(&low, 0), quantile(&high, 1),
+				quantile(&reference, 0.5), quantile(&ratio, 0.5)};
+	free(cycles.values);
+	free(low.values);
+	free(high.values);
+	free(reference.values);
+	free(ratio.values);
+	return 0;
+}
+
+/* By callgrind, over one pass; negative when that did not work. */
+static double instructions_of(const struct options *o, const struct scene_shape *shape, const char *forward)
+{
+	static const char prefix[] = "valgrind --tool=callgrind --callgrind-out-file=/dev/null "
+				     "--collect-atstart=no --toggle-collect=pass_product";
+	char line[512];
+	double collected = -1;
+	FILE *f = child_start(o, prefix, "--once 2>&1", shape->name, forward, o->seed);
+	while (f && fgets(line, sizeof(line), f)) {
+		const char *at = strstr(line, "Collected :");
+		if (at)
+			collected = strtod(at + strlen("Collected :"), NULL);
+	}
+	return f && pclose(f) == 0 && collected > 0 ? collected / shape->flows : -1;
+}
+
+static int run_all(const struct options *o)
+{
+	bool is_first = true;
+	if (o->json)
+		printf("[");
+	else
+		printf(
+		    "scenario  forward  path  cycles/packet  spread  instructions/packet   Mpps  reference  ratio\n");
+	for (size_t s = 0; s < RTE_DIM(shapes); s++) {
+		for (size_t f = 0; f < RTE_DIM(forwards); f++) {
+			const char *scenario = shapes[s].name, *forward = forwards[f].name;
+			struct figures figures;
+			double tsc_hz, instructions;
+			char text[32] = "null";
+			if ((o->scenario && strcmp(o->scenario, scenario)) ||
+			    (o->forward && strcmp(o->forward, forward)))
+				continue;
+			if (figures_of(o, scenario, forward, &figures, &tsc_hz)) {
+				fprintf(stderr, "bench: %s %s failed\n", scenario, forward);
+				return 1;
+			}
+			instructions = o->instructions ? instructions_of(o, &shapes[s], forward) : -1;
+			if (instructions > 0)
+				snprintf(text, sizeof(text), "%.1f", instructions);
+			double spread = figures.high - figures.low, mpps = tsc_hz / figures.cycles / 1e6;
+			if (o->json)
+				printf(
+				    "%s\n  {\"scenario\": \"%s\", \"forward\": \"%s\", \"path\": \"dpdk\", "
+				    "\"cycles_per_packet\": %.2f, \"spread\": %.2f, \"instructions_per_packet\": %s, "
+				    "\"mpps\": %.2f, \"reference_ratio\": %.3f}",
+				    is_first ? "" : ",", scenario, forward, figures.cycles, spread, text, mpps,
+				    figures.ratio);
+			else
+				printf("%-8s  %-7s  dpdk  %13.1f  %6.1f  %19s  %5.1f  %9.1f  %5.2f\n", scenario,
+				       forward, figures.cycles, spread, strcmp(text, "null") ? text : "-", mpps,
+				       figures.reference, figures.ratio);
+			fflush(stdout);
+			is_first = false;
+		}
+	}
+	if (o->json)
+		printf("\n]\n");
+	return 0;
+}
+
+/* ------------------------------------------------------------- command line ---- */
+
+static int usage(void)
+{
+	fprintf(stderr, "usage: bench [--json] [--instructions] [--scenario hot|warm|cold|synflood]\n"
+			"             [--forward ipip4|ipip6|gue4|l2] [--isa base|avx2|avx512] [--processes N]\n"
+			"             [--seed N] [-- EAL arguments]\n");
+	return 2;
+}
+
+static int options_read(int argc, char **argv, struct options *ret)
+{
+	enum { JSON = 1, INSTRUCTIONS, SCENARIO, FORWARD, ISA, PROCESSES, SEED, CHILD, ONCE };
+	static const struct option longs[] = {{"json", 0, NULL, JSON},         {"instructions", 0, NULL, INSTRUCTIONS},
+					      {"scenario", 1, NULL, SCENARIO}, {"forward", 1, NULL, FORWARD},
+					      {"isa", 1, NULL, ISA},           {"processes", 1, NULL, PROCESSES},
+					      {"seed", 1, NULL, SEED},         {"child", 0, NULL, CHILD},
+					      {"once", 0, NULL, ONCE},         {0}};
+	int c;
+	*ret = (struct options){.isa = -1, .processes = 5, .seed = 1, .program = argv[0]};
+	while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
+		switch (c) {
+		case JSON: ret->json = true; break;
+		case INSTRUCTIONS: ret->instructions = true; break;
+		case SCENARIO: ret->scenario = optarg; break;
+		case FORWARD: ret->forward = optarg; break;
+		case PROCESSES: ret->processes = (unsigned)strtoul(optarg, NULL, 10); break;
+		case SEED: ret->seed = strtoull(optarg, NULL, 10); break;
+		case CHILD: ret->child = true; break;
+		case ONCE: ret->once = true; break;
+		case ISA:
+			for (ret->isa = 0; ret->isa < WORKER_ISAS; ret->isa++)
+				if (!strcmp(optarg, worker_isa_name((enum worker_isa)ret->isa)))
+					break;
+			if (ret->isa == WORKER_ISAS)
+				return -EINVAL;
+			break;
+		default: return -EINVAL;
+		}
+	}
+	ret->eal = argv + optind;
+	ret->eal_count = argc - optind;
+	return ret->processes >= 1 && ret->processes <= PROCESSES_MAX ? 0 : -EINVAL;
+}
+
+int main(int argc, char **argv)
+{
+	struct options o;
+	if (options_read(argc, argv, &o))
+		return usage();
+	if (!o.child)
+		return run_all(&o);
+	for (size_t s = 0; s < RTE_DIM(shapes); s++)
+		for (size_t f = 0; f < RTE_DIM(forwards); f++)
+			if (o.scenario && !strcmp(o.scenario, shapes[s].name) && o.forward &&
+			    !strcmp(o.forward, forwards[f].name))
+				return run_child(&o, &shapes[s], forwards[f].encap);
+	return usage();
+}

@@ -1,0 +1,301 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "scene.h"
+
+#include "sluice/table_check.h"
+
+#include <errno.h>
+#include <rte_malloc.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+struct scene_frame {
+	uint8_t ethernet[SLUICE_ETHERNET_BYTES];
+	uint16_t data_off;
+};
+
+/* xorshift64*: repeatable from a seed. */
+static uint64_t next_random(uint64_t *state)
+{
+	*state ^= *state >> 12;
+	*state ^= *state << 25;
+	*state ^= *state >> 27;
+	return *state * 0x2545f4914f6cdd1dull;
+}
+
+static uint32_t random_below(uint64_t *state, uint32_t bound)
+{
+	return sluice_hash_bucket(next_random(state), bound);
+}
+
+/* 198.18.0.0/16: one address a service, port 443. */
+static union sluice_address vip_of(uint32_t service)
+{
+	return sluice_address_v4(SLUICE_BE32(0xc6120000u + 1 + service));
+}
+
+#define SCENE_PORT_BE16 SLUICE_BE16(443)
+
+static bool index_insert(struct sluice_table *t, struct sluice_index_entry *index, struct sluice_index_entry entry)
+{
+	uint32_t home = sluice_index_home(t, &entry.address, entry.port_protocol);
+	for (uint32_t probe = 0; probe < SLUICE_INDEX_PROBES; probe++) {
+		struct sluice_index_entry *e = &index[(home + probe) & t->index_mask];
+		if (e->kind != SLUICE_INDEX_EMPTY)
+			continue;
+		*e = entry;
+		return true;
+	}
+	return false;
+}
+
+/* Fill the index under the first seed that keeps every key near its home. */
+static bool index_build(struct sluice_table_header *h, const struct scene_shape *shape)
+{
+	struct sluice_index_entry *index = (struct sluice_index_entry *)((uint8_t *)h + h->index.offset);
+	for (h->index_seed = 1; h->index_seed < 1000; h->index_seed++) {
+		struct sluice_table t;
+		bool fits = true;
+		sluice_table_view(h, &t);
+		memset(index, 0, h->index.count * sizeof(*index));
+		for (uint32_t s = 0; s < shape->services && fits; s++) {
+			struct sluice_index_entry e = {.address = vip_of(s),
+						       .port_protocol =
+							   sluice_port_protocol(SCENE_PORT_BE16, SLUICE_IP_TCP),
+						       .value = s,
+						       .kind = SLUICE_INDEX_SERVICE};
+			struct sluice_index_entry vip = {.address = e.address, .kind = SLUICE_INDEX_VIP};
+			fits = index_insert(&t, index, e) && index_insert(&t, index, vip);
+		}
+		if (fits)
+			return true;
+	}
+	return false;
+}
+
+static int backend_build(struct sluice_backend *b, uint32_t service, uint32_t slot, enum sluice_encap encap)
+{
+	uint32_t host = 0x0a010000u + service * 256 + slot;
+	struct sluice_encap_spec spec = {
+	    .encap = encap,
+	    .inner_is_v4 = true,
+	    .destination_mac = {2, 0, 1, (uint8_t)(service >> 8), (uint8_t)service, (uint8_t)slot},
+	    .source_mac = {2, 0, 0, 0, 0, 1},
+	};
+	if (sluice_encap_is_v6(encap)) {
+		spec.outer_source.bytes[0] = spec.outer_destination.bytes[0] = 0xfd;
+		spec.outer_source.bytes[15] = 1;
+		spec.outer_destination.words[3] = SLUICE_BE32(host);
+	} else {
+		spec.outer_source = sluice_address_v4(SLUICE_BE32(0x0a000001));
+		spec.outer_destination = sluice_address_v4(SLUICE_BE32(host));
+	}
+	b->mtu = 1500;
+	b->slot = slot;
+	b->service = service;
+	b->weight = 100;
+	b->used = 1;
+	b->address = sluice_address_v4(SLUICE_BE32(host));
+	return sluice_encap_build(&spec, b);
+}
+
+static void span_place(struct sluice_span *span, uint64_t *offset, uint32_t count, size_t element_bytes)
+{
+	*span = (struct sluice_span){.offset = *offset, .count = count};
+	*offset += RTE_ALIGN(count * element_bytes, 64);
+}
+
+static int table_build(struct scene *scene, const struct scene_shape *shape, enum sluice_encap encap)
+{
+	struct sluice_table_header h = {.magic = SLUICE_TABLE_MAGIC,
+					.abi = SLUICE_ABI,
+					.header_bytes = sizeof(h),
+					.generation = 1,
+					.hash_key = {0x0706050403020100ull, 0x0f0e0d0c0b0a0908ull}};
+	uint64_t offset = RTE_ALIGN(sizeof(h), 64);
+	struct sluice_refusal refusal;
+
+	/* Two keys a service, at most half full. */
+	h.index_bits = rte_log2_u32(rte_align32pow2(shape->services * 4));
+	span_place(&h.index, &offset, 1u << h.index_bits, sizeof(struct sluice_index_entry));
+	span_place(&h.wildcards, &offset, 0, sizeof(struct sluice_wildcard));
+	span_place(&h.services, &offset, shape->services, sizeof(struct sluice_service));
+	span_place(&h.backends, &offset, shape->services * shape->backends, sizeof(struct sluice_backend));
+	span_place(&h.lookups, &offset, shape->services, sizeof(struct sluice_lookup_ref));
+	span_place(&h.ports, &offset, 1, sizeof(struct sluice_port));
+	h.total_bytes = offset;
+
+	uint8_t *bytes = aligned_alloc(4096, RTE_ALIGN(offset, 4096));
+	if (!bytes)
+		return -ENOMEM;
+	memset(bytes, 0, offset);
+	memcpy(bytes, &h, sizeof(h));
+	scene->table_bytes = bytes;
+
+	struct sluice_service *services = (struct sluice_service *)(bytes + h.services.offset);
+	struct sluice_backend *backends = (struct sluice_backend *)(bytes + h.backends.offset);
+	struct sluice_lookup_ref *lookups = (struct sluice_lookup_ref *)(bytes + h.lookups.offset);
+	for (uint32_t s = 0; s < shape->services; s++) {
+		services[s] = (struct sluice_service){.lookup = s,
+						      .lookup_size = SCENE_LOOKUP_SIZE,
+						      .first_backend = s * shape->backends,
+						      .slots = shape->backends,
+						      .used = 1,
+						      .protocol = SLUICE_IP_TCP,
+						      .port_first = 443,
+						      .port_last = 443,
+						      .address = vip_of(s)};
+		lookups[s] =
+		    (struct sluice_lookup_ref){.id = s, .size = SCENE_LOOKUP_SIZE, .slots_bound = shape->backends};
+		for (uint32_t slot = 0; slot < shape->backends; slot++)
+			if (backend_build(&backends[s * shape->backends + slot], s, slot, encap))
+				return -EINVAL;
+	}
+	memcpy(((struct sluice_port *)(bytes + h.ports.offset))->name, "null0", 6);
+
+	struct sluice_table_header *header = (struct sluice_table_header *)bytes;
+	if (!index_build(header, shape))
+		return -EINVAL;
+	header->checksum = sluice_table_checksum(header);
+	return sluice_table_is_sound(bytes, h.total_bytes, &scene->table, &refusal) ? 0 : -EINVAL;
+}
+
+/* Owners drawn at random: what Maglev's tables look like to a memory system. One array, a row for each service. */
+static int lookups_build(struct scene *scene, const struct scene_shape *shape, uint64_t *random)
+{
+	size_t row = RTE_ALIGN(SCENE_LOOKUP_SIZE, 16);
+	scene->lookups = calloc(shape->services, sizeof(*scene->lookups));
+	sluice_bucket *all = aligned_alloc(4096, RTE_ALIGN(shape->services * row * sizeof(*all), 4096));
+	if (!scene->lookups || !all) {
+		free(all);
+		return -ENOMEM;
+	}
+	for (uint32_t s = 0; s < shape->services; s++) {
+		scene->lookups[s] = all + s * row;
+		for (uint32_t i = 0; i < SCENE_LOOKUP_SIZE; i++) {
+			uint32_t slot = random_below(random, shape->backends);
+			scene->lookups[s][i] = sluice_bucket_make(slot, slot);
+		}
+	}
+	scene->table.lookups = (const sluice_bucket *const *)scene->lookups;
+	return 0;
+}
+
+static int counters_build(struct scene *scene, const struct scene_shape *shape)
+{
+	struct sluice_counters_header h = {.magic = SLUICE_COUNTERS_MAGIC,
+					   .abi = SLUICE_ABI,
+					   .workers = 1,
+					   .service_capacity = shape->services,
+					   .backend_capacity = shape->services * shape->backends,
+					   .worker_offset = RTE_ALIGN(sizeof(h), 64)};
+	h.service_offset = RTE_ALIGN(sizeof(struct sluice_worker_counters), 64);
+	h.backend_offset =
+	    h.service_offset + RTE_ALIGN(h.service_capacity * sizeof(struct sluice_service_counters), 64);
+	h.worker_bytes = h.backend_offset + RTE_ALIGN(h.backend_capacity * sizeof(struct sluice_backend_counters), 64);
+	h.total_bytes = h.worker_offset + h.worker_bytes;
+	scene->counters = aligned_alloc(4096, RTE_ALIGN(h.total_bytes, 4096));
+	if (!scene->counters)
+		return -ENOMEM;
+	memset(scene->counters, 0, h.total_bytes);
+	*scene->counters = h;
+	return 0;
+}
+
+static void frame_write(uint8_t *frame, uint32_t flow, uint32_t service, bool is_syn, uint64_t *random)
+{
+	static const uint8_t ethernet[SLUICE_ETHERNET_BYTES] = {2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x08, 0x00};
+	union sluice_address vip = vip_of(service);
+	uint8_t *ip = frame + SLUICE_ETHERNET_BYTES, *tcp = ip + SLUICE_IPV4_BYTES;
+	memset(frame, 0, SCENE_FRAME_BYTES);
+	memcpy(frame, ethernet, sizeof(ethernet));
+	ip[0] = 0x45;
+	sluice_store16(ip + 2, SLUICE_BE16(SCENE_FRAME_BYTES - SLUICE_ETHERNET_BYTES));
+	ip[8] = 63;
+	ip[9] = SLUICE_IP_TCP;
+	/* Every flow its own source address and port. */
+	sluice_store32(ip + 12, SLUICE_BE32(0x64000000u + flow * 61));
+	memcpy(ip + 16, &vip.words[3], 4);
+	sluice_store16(tcp, SLUICE_BE16(1024 + random_below(random, 60000)));
+	sluice_store16(tcp + 2, SCENE_PORT_BE16);
+	tcp[12] = 0x50;
+	tcp[13] = is_syn ? SLUICE_TCP_SYN : SLUICE_TCP_ACK;
+}
+
+static int frames_build(struct scene *scene, const struct scene_shape *shape, struct rte_mempool *pool,
+			uint64_t *random)
+{
+	scene->packets = calloc(shape->flows, sizeof(struct rte_mbuf *));
+	scene->frames = calloc(shape->flows, sizeof(*scene->frames));
+	if (!scene->packets || !scene->frames || rte_pktmbuf_alloc_bulk(pool, scene->packets, shape->flows))
+		return -ENOMEM;
+	scene->count = shape->flows;
+	/* A pool that has worked for a while hands its mbufs out in no order. */
+	for (uint32_t i = shape->flows - 1; i > 0; i--) {
+		uint32_t j = random_below(random, i + 1);
+		struct rte_mbuf *m = scene->packets[i];
+		scene->packets[i] = scene->packets[j];
+		scene->packets[j] = m;
+	}
+	for (uint32_t i = 0; i < shape->flows; i++) {
+		struct rte_mbuf *m = scene->packets[i];
+		uint8_t *frame = (uint8_t *)rte_pktmbuf_append(m, SCENE_FRAME_BYTES);
+		if (!frame)
+			return -ENOMEM;
+		frame_write(frame, i, shape->is_flood ? 0 : random_below(random, shape->services), shape->is_flood,
+			    random);
+		memcpy(scene->frames[i].ethernet, frame, SLUICE_ETHERNET_BYTES);
+		scene->frames[i].data_off = m->data_off;
+	}
+	return 0;
+}
+
+int scene_open(const struct scene_shape *shape, enum sluice_encap encap, struct rte_mempool *pool, uint64_t seed,
+	       struct scene *ret)
+{
+	uint64_t random = seed * 0x9e3779b97f4a7c15ull | 1;
+	int error;
+	*ret = (struct scene){.services = shape->services};
+	if ((error = table_build(ret, shape, encap)) || (error = lookups_build(ret, shape, &random)) ||
+	    (error = counters_build(ret, shape)) || (error = frames_build(ret, shape, pool, &random)))
+		goto close;
+	ret->states = malloc(SLUICE_BACKENDS_MAX);
+	if (!ret->states) {
+		error = -ENOMEM;
+		goto close;
+	}
+	memset(ret->states, SLUICE_BACKEND_UNUSED, SLUICE_BACKENDS_MAX);
+	memset(ret->states, SLUICE_BACKEND_UP, shape->services * shape->backends);
+	ret->table.states = ret->states;
+	return 0;
+
+close:
+	scene_close(ret);
+	return error;
+}
+
+void scene_close(struct scene *scene)
+{
+	if (scene->count)
+		rte_pktmbuf_free_bulk(scene->packets, scene->count);
+	free(scene->packets);
+	free(scene->frames);
+	free(scene->counters);
+	free(scene->states);
+	if (scene->lookups)
+		free(scene->lookups[0]);
+	free(scene->lookups);
+	free(scene->table_bytes);
+	*scene = (struct scene){0};
+}
+
+void scene_rewind(struct scene *scene)
+{
+	for (uint32_t i = 0; i < scene->count; i++) {
+		struct rte_mbuf *m = scene->packets[i];
+		m->data_off = scene->frames[i].data_off;
+		m->data_len = SCENE_FRAME_BYTES;
+		m->pkt_len = SCENE_FRAME_BYTES;
+		memcpy(rte_pktmbuf_mtod(m, uint8_t *), scene->frames[i].ethernet, SLUICE_ETHERNET_BYTES);
+	}
+}
