@@ -100,6 +100,8 @@ def build(directory, totals, options, environment=None):
         if run(["meson", "setup", *options, directory, REPOSITORY], environment, quiet=True) != 0:
             totals.fail(f"configure {directory.name}")
             return False
+    elif "--werror" in options and not compiles_with_werror(directory):  # made by tools/setup, say
+        run(["meson", "configure", directory, "-Dwerror=true"], quiet=True)
     good = run(["meson", "compile", "-C", directory], environment, quiet=True) == 0
     give_to_owner(directory)
     if not good:
@@ -109,13 +111,17 @@ def build(directory, totals, options, environment=None):
     return True
 
 
+def compiles_with_werror(directory):
+    told = subprocess.run(["meson", "introspect", "--buildoptions", directory], capture_output=True, text=True, check=True)
+    return any(option["name"] == "werror" and option["value"] for option in json.loads(told.stdout))
+
+
 # ---- meson's tests ----
 
-CMOCKA = {"passed": re.compile(r"^\[  PASSED  \] (\d+) test", re.M),
-          "failed": re.compile(r"^\[  FAILED  \] .*: (\d+) test", re.M),
-          "skipped": re.compile(r"^\[  SKIPPED \] .*: (\d+) test", re.M)}
-CMOCKA_CASE = {"failed": re.compile(r"^\[  FAILED  \] (\S+)$", re.M),
-               "skipped": re.compile(r"^\[  SKIPPED \] (\S+)$", re.M)}
+CMOCKA = {kind: re.compile(rf"^\[ +{kind.upper()} +\] (\d+) test", re.M) for kind in ("passed", "failed", "skipped")}
+CMOCKA_CASE = {"failed": re.compile(r"^\[  (?:FAILED|ERROR )  \] ([A-Za-z_]\w*)$", re.M),
+               "skipped": re.compile(r"^\[  SKIPPED \] ([A-Za-z_]\w*)$", re.M)}
+CMOCKA_BROKEN = re.compile(r"^\[  ERROR   \] ([A-Za-z_]\w*)$", re.M)  # its setup or teardown failed
 
 
 def cmocka_cases(output):
@@ -123,8 +129,7 @@ def cmocka_cases(output):
     if "[==========]" not in output:
         return None
     counts = {kind: sum(map(int, pattern.findall(output))) for kind, pattern in CMOCKA.items()}
-    for kind, pattern in CMOCKA_CASE.items():
-        counts[kind] = max(counts[kind], len(set(pattern.findall(output))))
+    counts["failed"] += len(CMOCKA_BROKEN.findall(output))
     return counts
 
 
