@@ -8,7 +8,9 @@
  * Pins, the contract with the dataplane:
  *   RUNTIME_DIR/bpf/IFACE/xsks    BPF_MAP_TYPE_XSKMAP, key: queue number
  *   RUNTIME_DIR/bpf/IFACE/link    the attachment
+ *   RUNTIME_DIR/bpf/IFACE/program, IFACE/counters
  *   RUNTIME_DIR/bpf/services      struct steering_key -> struct steering_value, shared by all interfaces
+ * The layouts are in sluice/steering.h.
  */
 #ifndef CONTROLPLANE_STEERING_H
 #define CONTROLPLANE_STEERING_H
@@ -21,7 +23,7 @@ struct steering_status {
 	char interface[64];
 	bool attached;
 	char mode[16];                                  /* "native" or "generic" */
-	char reason[160];                               /* when not attached */
+	char reason[256];                               /* when not attached */
 	uint64_t redirected, passed, dropped_no_socket; /* packets since the maps were made */
 };
 
@@ -34,7 +36,16 @@ void steering_destroy(struct steering *steering);
  */
 int steering_configure_interfaces(struct steering *steering, const struct model *model);
 
-/* Make the services map say exactly what the model says: first additions, then removals. */
+/*
+ * Attach again where an interface was re-created, or was not ready before. To be called each second or on a link's
+ * change: two system calls for each interface that is as it should be.
+ */
+void steering_refresh(struct steering *steering);
+
+/*
+ * Make the services map say exactly what the model says: first additions, then removals. 0 or -errno (logged): then the
+ * old services are all there still, and perhaps some of the new ones.
+ */
 int steering_publish_services(struct steering *steering, const struct model *model);
 
 /* Status of the i-th configured interface; -ENOENT beyond the last. */

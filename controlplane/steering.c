@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "steering.h"
+
+#include "log.h"
+#include "steering_internal.h"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* libbpf's own words, the verifier's among them, at the level they deserve. */
+static int libbpf_message(enum libbpf_print_level level, const char *format, va_list arguments)
+{
+	char text[2048];
+
+	if (level == LIBBPF_DEBUG)
+		return 0;
+	int n = vsnprintf(text, sizeof(text), format, arguments);
+	while (n > 0 && (size_t)n < sizeof(text) && text[n - 1] == '\n')
+		text[--n] = '\0';
+	log_write(level == LIBBPF_WARN ? LOG_LEVEL_WARNING : LOG_LEVEL_DEBUG, "steering: %s", text);
+	return 0;
+}
+
+int steering_create(const char *runtime_dir, struct steering **ret)
+{
+	struct steering *steering = calloc(1, sizeof(*steering));
+	bool mounted = false;
+	int error = 0;
+
+	if (!steering)
+		return -ENOMEM;
+	steering->services_fd = -1;
+	if (asprintf(&steering->directory, "%s/bpf", runtime_dir) < 0) {
+		steering->directory = NULL;
+		error = -ENOMEM;
+		goto destroy;
+	}
+	libbpf_set_print(libbpf_message);
+	error = bpffs_ensure(steering->directory, &mounted);
+	if (error) {
+		log_error("steering: a bpffs cannot be mounted at %s: %s%s", steering->directory, strerror(-error),
+			  error == -EPERM ? " (CAP_SYS_ADMIN is needed, or mount it before)" : "");
+		goto destroy;
+	}
+	if (mounted && bpffs_is_private())
+		log_warning("steering: the bpffs at %s is in a mount namespace of its own: what is attached ends with "
+			    "it; mount it from outside (\"mount -t bpf bpf %s\")",
+			    steering->directory, steering->directory);
+	error = steering_services_open(steering);
+	if (error)
+		goto destroy;
+	*ret = steering;
+	return 0;
+destroy:
+	steering_destroy(steering);
+	return error;
+}
+
+static void interfaces_free(struct steering_interface *interfaces, uint32_t count)
+{
+	for (uint32_t i = 0; i < count; i++)
+		steering_interface_release(&interfaces[i]);
+	free(interfaces);
+}
+
+void steering_destroy(struct steering *steering)
+{
+	if (!steering)
+		return;
+	interfaces_free(steering->interfaces, steering->interface_count);
+	if (steering->services_fd >= 0)
+		close(steering->services_fd);
+	free(steering->directory);
+	free(steering);
+}
+
+/* -------------------------------------------------------------- interfaces ---- */
+
+static struct steering_interface *interface_find(struct steering_interface *interfaces, uint32_t count,
+						 const char *name)
+{
+	for (uint32_t i = 0; i < count; i++)
+		if (strcmp(interfaces[i].name, name) == 0)
+			return &interfaces[i];
+	return NULL;
+}
+
+/* Pinned interfaces, of whichever control plane, that are no longer configured. */
+static void detach_others(struct steering *steering)
+{
+	DIR *directory = opendir(steering->directory);
+	struct dirent *entry;
+
+	if (!directory) {
+		log_warning("steering: %s: %s", steering->directory, strerror(errno));
+		return;
+	}
+	while ((entry = readdir(directory))) {
+		if (entry->d_type != DT_DIR || entry->d_name[0] == '.')
+			continue;
+		if (!interface_find(steering->interfaces, steering->interface_count, entry->d_name))
+			steering_interface_detach(steering, entry->d_name);
+	}
+	closedir(directory);
+}
+
+/* The model's kernel interfaces, in its order; what is known of one that stays is moved over from `old`. */
+static int interfaces_of_model(const struct model *model, struct steering_interface *old, uint32_t old_count,
+			       struct steering_interface **ret, uint32_t *ret_count)
+{
+	struct steering_interface *interfaces = calloc(model->interface_count + 1, sizeof(*interfaces));
+	uint32_t count = 0;
+
+	if (!interfaces)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < model->interface_count; i++) {
+		if (model->interfaces[i].kind != MODEL_INTERFACE_NAME)
+			continue;
+		struct steering_interface *new = &interfaces[count++];
+		struct steering_interface *known = interface_find(old, old_count, model->interfaces[i].name);
+		if (known) {
+			*new = *known;
+			known->link_fd = known->counters_fd = -1;
+			continue;
+		}
+		new->link_fd = new->counters_fd = -1;
+		snprintf(new->name, sizeof(new->name), "%s", model->interfaces[i].name);
+	}
+	*ret = interfaces;
+	*ret_count = count;
+	return 0;
+}
+
+int steering_configure_interfaces(struct steering *steering, const struct model *model)
+{
+	struct steering_interface *interfaces;
+	uint32_t count;
+	int first_error = 0;
+
+	int error = interfaces_of_model(model, steering->interfaces, steering->interface_count, &interfaces, &count);
+	if (error) {
+		log_error("steering: %s", strerror(-error));
+		return error;
+	}
+	interfaces_free(steering->interfaces, steering->interface_count);
+	steering->interfaces = interfaces;
+	steering->interface_count = count;
+
+	/* Programs that run must not be given an empty map: the kernel would answer their VIPs' packets. */
+	if (steering->services_replaced) {
+		error = steering_publish_services(steering, model);
+		if (error)
+			return error;
+		steering->services_replaced = false;
+	}
+	detach_others(steering);
+	for (uint32_t i = 0; i < count; i++) {
+		if (steering_interface_is_current(&interfaces[i]))
+			continue;
+		error = steering_interface_attach(steering, &interfaces[i]);
+		if (error && !first_error)
+			first_error = error;
+	}
+	return first_error;
+}
+
+void steering_refresh(struct steering *steering)
+{
+	for (uint32_t i = 0; i < steering->interface_count; i++) {
+		struct steering_interface *interface = &steering->interfaces[i];
+		if (steering_interface_is_current(interface))
+			continue;
+		if (interface->skip) {
+			interface->skip--;
+			continue;
+		}
+		steering_interface_attach(steering, interface);
+	}
+}
+
+/* ------------------------------------------------------------------- status ---- */
+
+/* Sum over all CPUs; 0 when it cannot be read. */
+static uint64_t counter_read(int map_fd, enum steering_outcome outcome, uint64_t *values, uint32_t cpus)
+{
+	uint32_t key = outcome;
+	uint64_t sum = 0;
+
+	if (map_fd < 0 || bpf_map_lookup_elem(map_fd, &key, values))
+		return 0;
+	for (uint32_t i = 0; i < cpus; i++)
+		sum += values[i];
+	return sum;
+}
+
+int steering_status(const struct steering *steering, uint32_t i, struct steering_status *ret)
+{
+	if (i >= steering->interface_count)
+		return -ENOENT;
+	const struct steering_interface *interface = &steering->interfaces[i];
+	int cpus = libbpf_num_possible_cpus();
+	if (cpus < 0)
+		return cpus;
+	uint64_t *values = calloc((size_t)cpus, sizeof(*values));
+	if (!values)
+		return -ENOMEM;
+
+	memset(ret, 0, sizeof(*ret));
+	snprintf(ret->interface, sizeof(ret->interface), "%s", interface->name);
+	ret->attached = interface->link_fd >= 0;
+	if (ret->attached)
+		snprintf(ret->mode, sizeof(ret->mode), "%s", xdp_mode_text(interface->mode));
+	else
+		snprintf(ret->reason, sizeof(ret->reason), "%s", interface->reason);
+	ret->redirected = counter_read(interface->counters_fd, STEERING_REDIRECTED, values, (uint32_t)cpus);
+	ret->passed = counter_read(interface->counters_fd, STEERING_PASSED, values, (uint32_t)cpus);
+	ret->dropped_no_socket =
+	    counter_read(interface->counters_fd, STEERING_DROPPED_NO_SOCKET, values, (uint32_t)cpus);
+	free(values);
+	return 0;
+}

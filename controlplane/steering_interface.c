@@ -1,0 +1,409 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One interface: the program with its maps and its link, pinned in RUNTIME_DIR/bpf/IFACE. Whatever of a former
+ * control plane is there and fits is adopted; what forwards is never detached to be replaced.
+ */
+#include "log.h"
+#include "steering.skel.h"
+#include "steering_internal.h"
+
+#include <bpf/bpf.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define PATH_BYTES 4096
+
+/* ------------------------------------------------------------------ pins ---- */
+
+static int pin_path(const struct steering *steering, const char *interface, const char *leaf, char *ret)
+{
+	int n = snprintf(ret, PATH_BYTES, "%s/%s%s%s", steering->directory, interface ? interface : "",
+			 interface && leaf ? "/" : "", leaf ? leaf : "");
+	return n < PATH_BYTES ? 0 : -ENAMETOOLONG;
+}
+
+/* Pin in place of whatever was pinned there. */
+static int pin_replace(const char *path, int fd)
+{
+	if (unlink(path) < 0 && errno != ENOENT)
+		return -errno;
+	return bpf_obj_pin(fd, path);
+}
+
+/* Whether the pinned map can serve as `map`: same form, and at least (exactly, for other than sockets) as many entries.
+ */
+static bool map_fits(int fd, const struct bpf_map *map, bool larger_fits)
+{
+	struct bpf_map_info info = {0};
+	uint32_t length = sizeof(info);
+
+	if (bpf_obj_get_info_by_fd(fd, &info, &length))
+		return false;
+	return info.type == (uint32_t)bpf_map__type(map) && info.key_size == bpf_map__key_size(map) &&
+	       info.value_size == bpf_map__value_size(map) && info.map_flags == bpf_map__map_flags(map) &&
+	       (info.max_entries == bpf_map__max_entries(map) ||
+		(larger_fits && info.max_entries > bpf_map__max_entries(map)));
+}
+
+/*
+ * Give `map`, before it is loaded, the pinned one's place when that fits. *ret_replaced: one is
+ * pinned but does not fit. 0 or -errno.
+ */
+static int map_adopt(const char *path, struct bpf_map *map, bool larger_fits, bool *ret_adopted, bool *ret_replaced)
+{
+	int error = 0, fd = bpf_obj_get(path);
+
+	*ret_adopted = false;
+	*ret_replaced = false;
+	if (fd == -ENOENT)
+		return 0;
+	if (fd < 0)
+		return fd;
+	if (map_fits(fd, map, larger_fits)) {
+		error = bpf_map__reuse_fd(map, fd);
+		*ret_adopted = !error;
+	} else {
+		*ret_replaced = true;
+	}
+	close(fd);
+	return error;
+}
+
+/* ------------------------------------------------------------ services map ---- */
+
+int steering_services_open(struct steering *steering)
+{
+	char path[PATH_BYTES];
+	bool adopted, replaced;
+	struct steering_bpf *skeleton;
+
+	int error = pin_path(steering, NULL, "services", path);
+	if (error)
+		goto log;
+	skeleton = steering_bpf__open();
+	if (!skeleton) {
+		error = -errno;
+		goto log;
+	}
+	/* This map alone, by the program's own definition. */
+	bpf_program__set_autoload(skeleton->progs.sluice_steering, false);
+	bpf_map__set_autocreate(skeleton->maps.xsks, false);
+	bpf_map__set_autocreate(skeleton->maps.counters, false);
+	error = map_adopt(path, skeleton->maps.services, false, &adopted, &replaced);
+	if (!error)
+		error = steering_bpf__load(skeleton);
+	if (!error && !adopted)
+		error = pin_replace(path, bpf_map__fd(skeleton->maps.services));
+	if (error)
+		goto destroy;
+	int fd = dup(bpf_map__fd(skeleton->maps.services));
+	if (fd < 0) {
+		error = -errno;
+		goto destroy;
+	}
+	steering->services_fd = fd;
+	steering->services_replaced = replaced;
+	if (replaced)
+		log_warning("steering: %s has another layout: replaced, and with it every interface's program", path);
+destroy:
+	steering_bpf__destroy(skeleton);
+log:
+	if (error)
+		log_error("steering: %s/services: %s", steering->directory, strerror(-error));
+	return error;
+}
+
+/* ------------------------------------------------------------------ program ---- */
+
+/* A loaded program with its maps, not yet attached. */
+struct loaded {
+	struct steering_bpf *skeleton;
+	bool xsks_adopted, counters_adopted;
+};
+
+static int load(const struct steering *steering, const struct steering_interface *interface, uint32_t queues,
+		struct loaded *ret)
+{
+	char xsks_path[PATH_BYTES], counters_path[PATH_BYTES];
+	bool xsks_replaced, counters_replaced;
+
+	int error = pin_path(steering, interface->name, "xsks", xsks_path);
+	if (!error)
+		error = pin_path(steering, interface->name, "counters", counters_path);
+	if (error)
+		return error;
+	struct steering_bpf *skeleton = steering_bpf__open();
+	if (!skeleton)
+		return -errno;
+	if (queues > STEERING_XSKS_MIN)
+		error = bpf_map__set_max_entries(skeleton->maps.xsks, queues);
+	if (!error)
+		error = bpf_map__reuse_fd(skeleton->maps.services, steering->services_fd);
+	if (!error)
+		error = map_adopt(xsks_path, skeleton->maps.xsks, true, &ret->xsks_adopted, &xsks_replaced);
+	if (!error)
+		error = map_adopt(counters_path, skeleton->maps.counters, false, &ret->counters_adopted,
+				  &counters_replaced);
+	if (!error)
+		error = steering_bpf__load(skeleton);
+	if (error)
+		goto destroy;
+	if (xsks_replaced)
+		log_warning("steering: %s: %s is too small or of another layout: replaced; the dataplane must open its "
+			    "sockets again (restart it)",
+			    interface->name, xsks_path);
+	if (counters_replaced)
+		log_warning("steering: %s: %s has another layout: replaced, its counts start at 0", interface->name,
+			    counters_path);
+	if (!ret->xsks_adopted)
+		error = pin_replace(xsks_path, bpf_map__fd(skeleton->maps.xsks));
+	if (!error && !ret->counters_adopted)
+		error = pin_replace(counters_path, bpf_map__fd(skeleton->maps.counters));
+	if (error)
+		goto destroy;
+	ret->skeleton = skeleton;
+	return 0;
+destroy:
+	steering_bpf__destroy(skeleton);
+	return error;
+}
+
+#define TAG_BYTES BPF_TAG_SIZE
+#define PROGRAM_MAPS 8
+
+struct identity {
+	uint8_t tag[TAG_BYTES];
+	uint32_t maps[PROGRAM_MAPS]; /* ids */
+	uint32_t map_count;
+};
+
+static int program_identity(int fd, struct identity *ret)
+{
+	struct bpf_prog_info info = {.nr_map_ids = PROGRAM_MAPS, .map_ids = (uint64_t)(uintptr_t)ret->maps};
+	uint32_t length = sizeof(info);
+	int error = bpf_obj_get_info_by_fd(fd, &info, &length);
+
+	if (error)
+		return error;
+	memcpy(ret->tag, info.tag, TAG_BYTES);
+	ret->map_count = info.nr_map_ids < PROGRAM_MAPS ? info.nr_map_ids : PROGRAM_MAPS;
+	return 0;
+}
+
+static bool uses_map(const struct identity *identity, uint32_t id)
+{
+	for (uint32_t i = 0; i < identity->map_count; i++)
+		if (identity->maps[i] == id)
+			return true;
+	return false;
+}
+
+/* Whether program `id`, which is attached, does what `fd` would: the same code on the same maps. */
+static bool program_is_same(uint32_t id, int fd)
+{
+	struct identity running = {0}, ours = {0};
+	int running_fd = bpf_prog_get_fd_by_id(id);
+
+	if (running_fd < 0)
+		return false;
+	bool same = program_identity(running_fd, &running) == 0 && program_identity(fd, &ours) == 0 &&
+		    memcmp(running.tag, ours.tag, TAG_BYTES) == 0 && running.map_count == ours.map_count;
+	for (uint32_t i = 0; same && i < ours.map_count; i++)
+		same = uses_map(&running, ours.maps[i]);
+	close(running_fd);
+	return same;
+}
+
+/* --------------------------------------------------------------------- link ---- */
+
+/*
+ * The pinned link's descriptor when it holds on this very interface; -ENOENT when there is none to adopt. A link
+ * of a device that is gone is unpinned, which also detaches it should that device live on under another name.
+ */
+static int link_adopt(const char *path, const struct steering_nic *nic, const char *name, uint32_t *ret_program_id,
+		      enum xdp_mode *ret_mode)
+{
+	uint32_t ifindex = 0, program = 0, attached = 0;
+	int fd = bpf_obj_get(path);
+
+	if (fd < 0)
+		return fd;
+	int error = xdp_link_query(fd, &ifindex, &program);
+	if (!error && ifindex == nic->ifindex && xdp_attached(nic->ifindex, &attached, ret_mode) == 0 &&
+	    attached == program) {
+		*ret_program_id = program;
+		return fd;
+	}
+	log_notice("steering: %s was re-created or its program detached: attaching again", name);
+	close(fd);
+	return unlink(path) < 0 ? -errno : -ENOENT;
+}
+
+/* Attach `program`, or put it in place of the one that the pinned link holds. On success the interface is filled in. */
+static int link_establish(const struct steering *steering, struct steering_interface *interface,
+			  const struct steering_nic *nic, int program, char *reason)
+{
+	char link_path[PATH_BYTES], program_path[PATH_BYTES];
+	enum xdp_mode mode = XDP_MODE_NATIVE;
+	uint32_t running = 0;
+	bool replaced = false;
+
+	int error = pin_path(steering, interface->name, "link", link_path);
+	if (!error)
+		error = pin_path(steering, interface->name, "program", program_path);
+	if (error)
+		return error;
+	int link = link_adopt(link_path, nic, interface->name, &running, &mode);
+	if (link >= 0) {
+		if (!program_is_same(running, program)) {
+			error = bpf_link_update(link, program, NULL);
+			replaced = true;
+		}
+	} else if (link == -ENOENT) {
+		error = xdp_attach(nic->ifindex, program, XDP_MODE_ANY, &link, &mode, reason);
+		if (error)
+			return error;
+		error = bpf_obj_pin(link, link_path);
+	} else {
+		return link;
+	}
+	/* The running program keeps its pin; a new one takes its place. */
+	if (!error && (replaced || !running || access(program_path, F_OK) < 0))
+		error = pin_replace(program_path, program);
+	if (error) {
+		close(link);
+		return error;
+	}
+	interface->link_fd = link;
+	interface->ifindex = nic->ifindex;
+	interface->mode = mode;
+	log_notice("steering: %s: %s, %s XDP", interface->name,
+		   !running   ? "program attached"
+		   : replaced ? "program adopted and replaced by this version"
+			      : "program adopted",
+		   xdp_mode_text(mode));
+	if (mode == XDP_MODE_GENERIC)
+		log_warning("steering: %s: native XDP is refused by its driver: generic mode is slower",
+			    interface->name);
+	return 0;
+}
+
+/* ---------------------------------------------------------------- interface ---- */
+
+/* Everything that can be known before a program is loaded. */
+static int check(const struct steering_interface *interface, struct steering_nic *ret_nic, char *reason)
+{
+	bool changed = false;
+	int error;
+
+	if (strchr(interface->name, '.')) {
+		snprintf(reason, XDP_REASON_BYTES,
+			 "bpffs allows no dot in a name: for a VLAN interface name its parent (tagged frames are "
+			 "understood there), or rename the interface");
+		return -EINVAL;
+	}
+	error = steering_nic_query(interface->name, ret_nic, reason);
+	if (error)
+		return error;
+	error = steering_nic_keep_vlan_tags(interface->name, &changed, reason);
+	if (changed)
+		log_info("steering: %s: VLAN receive offload switched off, XDP must see the tags", interface->name);
+	return error;
+}
+
+static int attach(const struct steering *steering, struct steering_interface *interface, char *reason)
+{
+	struct loaded loaded = {0};
+	struct steering_nic nic;
+	char directory[PATH_BYTES];
+
+	int error = check(interface, &nic, reason);
+	if (error)
+		return error;
+	error = pin_path(steering, interface->name, NULL, directory);
+	if (error)
+		return error;
+	if (mkdir(directory, 0700) < 0 && errno != EEXIST)
+		return -errno;
+	error = load(steering, interface, nic.receive_queues, &loaded);
+	if (error)
+		return error;
+	int counters = dup(bpf_map__fd(loaded.skeleton->maps.counters));
+	if (counters < 0) {
+		error = -errno;
+		goto destroy;
+	}
+	error =
+	    link_establish(steering, interface, &nic, bpf_program__fd(loaded.skeleton->progs.sluice_steering), reason);
+	if (error) {
+		close(counters);
+		goto destroy;
+	}
+	interface->counters_fd = counters;
+destroy:
+	steering_bpf__destroy(loaded.skeleton);
+	return error;
+}
+
+int steering_interface_attach(const struct steering *steering, struct steering_interface *interface)
+{
+	char reason[XDP_REASON_BYTES] = "";
+
+	steering_interface_release(interface);
+	int error = attach(steering, interface, reason);
+	if (!error) {
+		interface->reason[0] = '\0';
+		interface->failures = 0;
+		interface->skip = 0;
+		return 0;
+	}
+	if (!reason[0])
+		snprintf(reason, sizeof(reason), "XDP program: %s", strerror(-error));
+	if (strcmp(reason, interface->reason)) {
+		log_error("steering: %s: %s", interface->name, reason);
+		memcpy(interface->reason, reason, sizeof(reason));
+		interface->failures = 0;
+	}
+	/* An absent interface costs little to ask for; a program that fails to load does. */
+	interface->skip = error == -ENODEV ? 0 : interface->failures < 5 ? 1u << interface->failures : 32;
+	interface->failures++;
+	return error;
+}
+
+bool steering_interface_is_current(const struct steering_interface *interface)
+{
+	uint32_t ifindex, program;
+
+	return interface->link_fd >= 0 && xdp_link_query(interface->link_fd, &ifindex, &program) == 0 &&
+	       ifindex == interface->ifindex && ifindex == if_nametoindex(interface->name);
+}
+
+void steering_interface_release(struct steering_interface *interface)
+{
+	if (interface->link_fd >= 0)
+		close(interface->link_fd);
+	if (interface->counters_fd >= 0)
+		close(interface->counters_fd);
+	interface->link_fd = -1;
+	interface->counters_fd = -1;
+	interface->ifindex = 0;
+}
+
+void steering_interface_detach(const struct steering *steering, const char *name)
+{
+	static const char *const leaves[] = {"link", "program", "xsks", "counters"};
+	char path[PATH_BYTES];
+
+	for (size_t i = 0; i < sizeof(leaves) / sizeof(leaves[0]); i++) {
+		if (pin_path(steering, name, leaves[i], path) == 0 && unlink(path) < 0 && errno != ENOENT)
+			log_warning("steering: %s: %s", path, strerror(errno));
+	}
+	if (pin_path(steering, name, NULL, path) == 0 && rmdir(path) < 0 && errno != ENOENT)
+		log_warning("steering: %s: %s", path, strerror(errno));
+	else
+		log_notice("steering: %s: program detached: it left the configuration", name);
+}

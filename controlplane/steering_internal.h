@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Shared by the steering_*.c files and their tests only. Loop thread. */
+#ifndef CONTROLPLANE_STEERING_INTERNAL_H
+#define CONTROLPLANE_STEERING_INTERNAL_H
+
+#include "sluice/steering.h"
+#include "steering.h"
+#include "xdp_attach.h"
+
+#include <net/if.h>
+
+struct steering_interface {
+	char name[64];    /* longer than any interface's: too long a name is no interface, not another */
+	uint32_t ifindex; /* 0: not attached */
+	int link_fd;      /* -1 when not attached */
+	int counters_fd;  /* -1 when not attached */
+	enum xdp_mode mode;
+	char reason[XDP_REASON_BYTES]; /* why it is not attached; logged when it changes */
+	uint32_t failures;             /* loads in a row that failed */
+	uint32_t skip;                 /* refreshes to let pass before the next */
+};
+
+struct steering {
+	char *directory; /* RUNTIME_DIR/bpf */
+	int services_fd;
+	bool services_replaced; /* programs of a former control plane still read a map of another layout */
+	struct steering_interface *interfaces;
+	uint32_t interface_count;
+};
+
+/* ---- steering_interface.c: one interface's program, maps and link ---- */
+
+/*
+ * Bring the interface to what it should be: program loaded or adopted, attached and pinned. 0 or -errno; sets
+ * and logs interface->reason. Idempotent.
+ */
+int steering_interface_attach(const struct steering *steering, struct steering_interface *interface);
+/* Whether it is attached to the interface that now bears its name. */
+bool steering_interface_is_current(const struct steering_interface *interface);
+/* Close what it holds; the program stays attached. */
+void steering_interface_release(struct steering_interface *interface);
+/* Remove the pins of interface `name`, and with the link's pin the attachment. */
+void steering_interface_detach(const struct steering *steering, const char *name);
+
+/* Open the pinned services map or make it. 0 or -errno (logged). */
+int steering_services_open(struct steering *steering);
+
+/* ---- steering_nic.c: what XDP asks of an interface ---- */
+
+struct steering_nic {
+	uint32_t ifindex;
+	uint32_t mtu;
+	uint32_t receive_queues; /* at least 1 */
+};
+
+/*
+ * Largest MTU whose frames fit a page: 4096 bytes less XDP's headroom (256), the kernel's shared
+ * info (320), Ethernet and two tags (22).
+ */
+#define STEERING_MTU_MAX (4096u - 256 - 320 - 22)
+
+/* 0; -ENODEV when there is no such interface; -EINVAL with `reason` when XDP cannot run on it; or -errno. */
+int steering_nic_query(const char *name, struct steering_nic *ret, char *reason);
+/*
+ * Switch off what would take VLAN tags out of frames before XDP sees them. 0 (*ret_changed: something was on),
+ * or -errno with `reason` when it is on and cannot be switched off.
+ */
+int steering_nic_keep_vlan_tags(const char *name, bool *ret_changed, char *reason);
+
+#endif
