@@ -17,10 +17,10 @@ struct apply;
 struct apply_outcome;
 
 struct api_options {
-	uv_loop_t *loop;	 /* the control plane's; must outlive the api */
-	struct apply *apply;	 /* borrowed; must outlive the api */
+	uv_loop_t *loop;         /* the control plane's; must outlive the api */
+	struct apply *apply;     /* borrowed; must outlive the api */
 	const char *runtime_dir; /* exists; gets api.sock */
-	const char *state_dir;	 /* exists; gets audit.log */
+	const char *state_dir;   /* exists; gets audit.log */
 };
 
 /*

@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the API's routes and views share. Loop thread only.
+ */
+#ifndef CONTROLPLANE_API_CONTEXT_H
+#define CONTROLPLANE_API_CONTEXT_H
+
+#include "api_exchange.h"
+#include "apply.h"
+#include "audit.h"
+#include "counters_reader.h"
+#include "explain.h"
+
+#define API_DATAPLANES_MAX 8u
+
+/* Names of the live table's numbers; rebuilt when table or model change. */
+struct api_names {
+	struct model *model; /* a reference: what the pointers below point into */
+	uint64_t generation;
+	const struct model_service **services; /* by number; NULL: not in the model (any more) */
+	const struct model_backend **backends;
+	uint32_t service_count, backend_count;
+};
+
+/* Transactions so far, by what they were for and how they ended. */
+enum api_action {
+	API_ACTION_RELOAD,
+	API_ACTION_APPLY,
+	API_ACTION_ROLLBACK,
+	API_ACTION_DRAIN,
+	API_ACTION_ENABLE,
+	API_ACTION_DISABLE,
+	API_ACTION_WEIGHT,
+	API_ACTIONS
+};
+
+struct api_last_outcome {
+	uint64_t time_ns; /* CLOCK_REALTIME; 0: none so far */
+	enum api_action action;
+	int error;
+	char text[256]; /* first line of the outcome */
+};
+
+struct api {
+	uv_loop_t *loop;
+	struct apply *apply;
+	char *runtime_dir;
+	struct audit *audit;
+	struct counters_reader *counters;
+	struct api_names names;
+	char counters_problem[160]; /* why some dataplane's counters cannot be read; "" when all can */
+	struct {
+		uint64_t ok, failed;
+	} transactions[API_ACTIONS];
+	struct api_last_outcome last_config; /* the latest reload, apply or rollback */
+	uint64_t started_ns;                 /* CLOCK_REALTIME */
+
+	uv_timer_t sampler;
+	struct api_server *unix_server, *tcp_server;
+	char *listen;                  /* the TCP listener's address as configured, or NULL */
+	char *group;                   /* the socket's group as configured, or NULL */
+	struct api_exchange **waiting; /* exchanges with a transaction under way */
+	uint32_t waiting_count;
+	uint32_t handles; /* sampler and servers that are not closed yet */
+};
+
+/* Everything but loop and sockets: for the fuzzer too. `state_dir` gets audit.log. */
+int api_context_init(struct api *api, struct apply *apply, const char *runtime_dir, const char *state_dir);
+void api_context_fini(struct api *api);
+
+/* Bring names and counters up to date with what runs. Cheap when nothing has changed. */
+void api_context_refresh(struct api *api);
+/* Only learn which dataplanes there are. */
+void api_sources_refresh(struct api *api);
+
+/* Answer one exchange: at once, or deferred. */
+void api_dispatch(struct api_exchange *exchange);
+
+/* Stable words. */
+const char *api_action_word(enum api_action action);
+void api_count_outcome(struct api *api, enum api_action action, const struct apply_outcome *outcome);
+
+/* Rebuild the names when table or model have changed. 0 or -ENOMEM (the old ones stay). *ret_changed: they were
+ * rebuilt. */
+int api_names_update(struct api_names *names, const struct apply *apply, bool *ret_changed);
+void api_names_fini(struct api_names *names);
+
+/* Words of the model for views. */
+const char *api_forward_word(enum model_forward forward);
+const char *api_algorithm_word(enum model_algorithm algorithm);
+const char *api_protocol_word(uint8_t protocol);
+json_t *api_port_json(uint16_t first, uint16_t last); /* 80, "1000-1999", "any" */
+json_t *api_time_json(uint64_t time_ns);              /* RFC 3339, or null for 0 */
+
+/* How many backends of a service, or of all with NULL, are in which state. */
+struct api_backend_states {
+	uint32_t total, up, draining, down, disabled;
+};
+struct api_backend_states api_count_states(const struct api *api, const struct model_service *service);
+
+/* Handlers; each answers or defers. */
+void api_get_status(struct api_exchange *exchange);
+void api_get_services(struct api_exchange *exchange);
+void api_get_backends(struct api_exchange *exchange);
+void api_get_vips(struct api_exchange *exchange);
+void api_get_paths(struct api_exchange *exchange);
+void api_get_counters(struct api_exchange *exchange);
+void api_get_drops(struct api_exchange *exchange);
+void api_get_metrics(struct api_exchange *exchange);
+void api_get_explain(struct api_exchange *exchange);
+void api_post_explain(struct api_exchange *exchange);
+void api_post_reload(struct api_exchange *exchange);
+void api_post_apply(struct api_exchange *exchange);
+void api_post_rollback(struct api_exchange *exchange);
+void api_post_plan(struct api_exchange *exchange);
+void api_post_drain(struct api_exchange *exchange);
+void api_post_enable(struct api_exchange *exchange);
+void api_post_disable(struct api_exchange *exchange);
+void api_post_weight(struct api_exchange *exchange);
+
+/* The live table, or NULL: then the error is answered. */
+const struct sluice_table *api_table(struct api_exchange *exchange);
+
+/* One answer of explain as a JSON object; a new reference, or NULL without memory. */
+json_t *api_explain_json(const struct api *api, const struct sluice_table *table, const struct explain_query *query);
+
+#endif

@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* GET /v1/explain and POST /v1/explain: from text to a question, from the answer to JSON. */
+#include "api_context.h"
+#include "api_flow.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* -------------------------------------------------------------- the answer ---- */
+
+static json_t *mac_json(const uint8_t mac[6])
+{
+	char text[18];
+	snprintf(text, sizeof(text), "%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]);
+	return json_string(text);
+}
+
+static json_t *number_or_null(uint32_t number)
+{
+	return number == SLUICE_NONE ? json_null() : json_integer(number);
+}
+
+static const char *service_name(const struct api *api, uint32_t number)
+{
+	return number < api->names.service_count && api->names.services[number] ? api->names.services[number]->name
+										: NULL;
+}
+
+/* A backend that left the configuration but still has flows goes by its address. */
+static const char *backend_name(const struct api *api, const struct sluice_table *table, uint32_t number, char *room)
+{
+	if (number == SLUICE_NONE)
+		return NULL;
+	if (number < api->names.backend_count && api->names.backends[number])
+		return api->names.backends[number]->name;
+	return model_address_text(&table->backends[number].address, room);
+}
+
+static const char *state_word(uint8_t state)
+{
+	switch (state) {
+	case SLUICE_BACKEND_UP: return "up";
+	case SLUICE_BACKEND_DRAINING: return "draining";
+	case SLUICE_BACKEND_DOWN: return "down";
+	default: return "unused";
+	}
+}
+
+/* Which services the address has, for an operator who asked for a wrong port. */
+static void no_service_reason(const struct api *api, const struct explain_query *query, bool vip, char *ret,
+			      size_t bytes)
+{
+	char address[INET6_ADDRSTRLEN_MAX];
+	const struct model *model = api->names.model;
+
+	model_address_text(&query->flow.destination, address);
+	if (!vip) {
+		snprintf(ret, bytes, "no service has the address %s: passed to the kernel", address);
+		return;
+	}
+	int length = snprintf(ret, bytes, "no service at %s %s port %u: passed to the kernel; the address has", address,
+			      api_protocol_word(query->flow.protocol), SLUICE_BE16(query->flow.destination_port_be16));
+	unsigned named = 0;
+	for (uint32_t i = 0; model && i < model->service_count && length > 0 && (size_t)length < bytes; i++) {
+		const struct model_service *s = &model->services[i];
+		if (!sluice_address_equal(&s->address, &query->flow.destination))
+			continue;
+		if (named++ == 3) {
+			snprintf(ret + length, bytes - (size_t)length, ", ...");
+			break;
+		}
+		length += snprintf(ret + length, bytes - (size_t)length, "%s %s (%s %u", named > 1 ? "," : "", s->name,
+				   api_protocol_word(s->protocol), s->port_first);
+		if ((size_t)length < bytes && s->port_last != s->port_first)
+			length += snprintf(ret + length, bytes - (size_t)length, "-%u", s->port_last);
+		if ((size_t)length < bytes)
+			length += snprintf(ret + length, bytes - (size_t)length, ")");
+	}
+}
+
+static void reason_write(const struct api *api, const struct sluice_table *table, const struct explain_query *query,
+			 const struct explain_result *r, char *ret, size_t bytes)
+{
+	char owner_room[INET6_ADDRSTRLEN_MAX], backend_room[INET6_ADDRSTRLEN_MAX];
+	const char *owner = backend_name(api, table, r->owner, owner_room);
+	const char *backend = backend_name(api, table, r->backend, backend_room);
+
+	switch (r->verdict) {
+	case SLUICE_FORWARD:
+		if (r->walked)
+			snprintf(ret, bytes, "bucket %u of %u belongs to %s, which is %s: step %u of its walk finds %s",
+				 r->bucket, r->table_size, owner, state_word(r->owner_state), r->walk_step, backend);
+		else
+			snprintf(ret, bytes, "bucket %u of %u belongs to %s", r->bucket, r->table_size, backend);
+		break;
+	case SLUICE_PASS_NO_SERVICE: no_service_reason(api, query, r->vip, ret, bytes); break;
+	case SLUICE_DROP_NO_BACKEND:
+		if (r->bucket == SLUICE_NONE)
+			snprintf(ret, bytes,
+				 "dropped: no backend of the service takes new flows (see `sluicectl backends`)");
+		else if (r->backend == SLUICE_NONE)
+			snprintf(
+			    ret, bytes,
+			    "dropped: bucket %u of %u belongs to %s, which is %s, and its walk finds no living one",
+			    r->bucket, r->table_size, owner, state_word(r->owner_state));
+		else
+			snprintf(ret, bytes, "dropped: how to reach %s is not known", backend);
+		break;
+	case SLUICE_DROP_TOO_BIG:
+		snprintf(ret, bytes, "dropped: %u bytes on the way to %s, its adjacency's MTU is %u", r->sent_bytes,
+			 backend, table->backends[r->backend].mtu);
+		break;
+	default: snprintf(ret, bytes, "%s", sluice_verdict_text(r->verdict).help); break;
+	}
+}
+
+static json_t *outer_json(const struct sluice_table *table, const struct explain_result *r)
+{
+	const struct sluice_backend *backend = &table->backends[r->backend];
+	struct explain_outer outer;
+	char source[INET6_ADDRSTRLEN_MAX], destination[INET6_ADDRSTRLEN_MAX];
+
+	explain_outer_read(r, (enum sluice_encap)backend->encap, &outer);
+	json_t *json = json_pack("{s:s, s:i}", "mode", explain_encap_word((enum sluice_encap)backend->encap), "bytes",
+				 (int)r->outer_bytes);
+	if (!json || !outer.has_ip)
+		return json;
+	json_object_set_new(json, "source", json_string(model_address_text(&outer.source, source)));
+	json_object_set_new(json, "destination", json_string(model_address_text(&outer.destination, destination)));
+	if (outer.source_port) {
+		json_object_set_new(json, "source_port", json_integer(outer.source_port));
+		json_object_set_new(json, "destination_port", json_integer(outer.destination_port));
+	}
+	return json;
+}
+
+static json_t *next_hop_json(const struct sluice_table *table, const struct explain_result *r)
+{
+	const struct sluice_backend *backend = &table->backends[r->backend];
+	struct explain_outer outer;
+
+	explain_outer_read(r, (enum sluice_encap)backend->encap, &outer);
+	return json_pack("{s:o, s:o, s:i, s:s, s:i, s:i}", "mac", mac_json(outer.destination_mac), "source_mac",
+			 mac_json(outer.source_mac), "vlan", outer.vlan & 0xfff, "interface",
+			 table->ports[backend->port].name, "port", backend->port, "mtu", backend->mtu);
+}
+
+json_t *api_explain_json(const struct api *api, const struct sluice_table *table, const struct explain_query *query)
+{
+	struct explain_result r;
+	char reason[384], hash[17], room[INET6_ADDRSTRLEN_MAX], owner_room[INET6_ADDRSTRLEN_MAX];
+	char address[INET6_ADDRSTRLEN_MAX];
+
+	explain_packet(table, query, &r);
+	reason_write(api, table, query, &r, reason, sizeof(reason));
+	snprintf(hash, sizeof(hash), "%016llx", (unsigned long long)r.hash);
+	bool hashed = r.bucket != SLUICE_NONE, chosen = r.backend != SLUICE_NONE;
+	json_t *json = json_pack(
+	    "{s:s, s:s?, s:s?, s:s?, s:o, s:o, s:s, s:s, s:s?, s:o, s:b, s:b, s:s?, s:s?, s:s?, s:i, s:o, s:I}",
+	    "verdict", sluice_verdict_text(r.verdict).label, "service", service_name(api, r.service), "backend",
+	    backend_name(api, table, r.backend, room), "backend_address",
+	    chosen ? model_address_text(&table->backends[r.backend].address, address) : NULL, "bucket",
+	    number_or_null(r.bucket), "table_size", hashed ? json_integer(r.table_size) : json_null(), "reason", reason,
+	    "path", "dpdk", "hash", hashed ? hash : NULL, "backend_number", number_or_null(r.backend), "first", r.first,
+	    "walked", r.walked, "owner", backend_name(api, table, r.owner, owner_room), "owner_state",
+	    hashed ? state_word(r.owner_state) : NULL, "exception", NULL, "bytes", (int)r.bytes, "sent_bytes",
+	    r.sent_bytes ? json_integer(r.sent_bytes) : json_null(), "generation",
+	    (json_int_t)table->header->generation);
+	if (!json)
+		return NULL;
+	if (r.outer_bytes) {
+		json_object_set_new(json, "outer", outer_json(table, &r));
+		json_object_set_new(json, "next_hop", next_hop_json(table, &r));
+	} else {
+		json_object_set_new(json, "outer", json_null());
+		json_object_set_new(json, "next_hop", json_null());
+	}
+	return json;
+}
+
+/* ---------------------------------------------------------------- the routes ---- */
+
+void api_get_explain(struct api_exchange *exchange)
+{
+	const struct api_target *target = &exchange->target;
+	const struct api_flow_text text = {
+	    .protocol = api_target_find(target, "proto"),
+	    .source = api_target_find(target, "src"),
+	    .destination = api_target_find(target, "dst"),
+	    .flags = api_target_find(target, "flags"),
+	    .bytes = api_target_find(target, "bytes"),
+	};
+	struct explain_query query;
+	struct api_flow_problem problem;
+	const struct sluice_table *table = api_table(exchange);
+
+	if (!table)
+		return;
+	if (!api_flow_parse(&text, &query, &problem)) {
+		api_reply_error(exchange, 400, problem.field, problem.remedy, "%s", problem.text);
+		return;
+	}
+	api_reply_json(exchange, 200, api_explain_json(exchange->api, table, &query));
+}
+
+/* One element of a batch. A bad one is answered in its place, so that answers stay in step with questions. */
+static json_t *batch_one(const struct api *api, const struct sluice_table *table, const json_t *element)
+{
+	const json_t *bytes = json_object_get(element, "bytes");
+	char bytes_text[24];
+	struct explain_query query;
+	struct api_flow_problem problem;
+
+	snprintf(bytes_text, sizeof(bytes_text), "%lld", (long long)json_integer_value(bytes));
+	const struct api_flow_text text = {
+	    .protocol = json_string_value(json_object_get(element, "proto")),
+	    .source = json_string_value(json_object_get(element, "src")),
+	    .destination = json_string_value(json_object_get(element, "dst")),
+	    .flags = json_string_value(json_object_get(element, "flags")),
+	    .bytes = bytes ? bytes_text : NULL,
+	};
+	if (!api_flow_parse(&text, &query, &problem))
+		return json_pack("{s:s, s:s, s:s}", "error", problem.text, "field", problem.field, "remedy",
+				 problem.remedy);
+	return api_explain_json(api, table, &query);
+}
+
+void api_post_explain(struct api_exchange *exchange)
+{
+	const struct sluice_table *table = api_table(exchange);
+	size_t i;
+	json_t *element;
+
+	if (!table)
+		return;
+	if (!json_is_array(exchange->body)) {
+		api_reply_error(
+		    exchange, 400, "body",
+		    "send [{\"proto\": \"tcp\", \"src\": \"192.0.2.1:1234\", \"dst\": \"198.51.100.10:80\"}, ...]",
+		    "body: an array of flows is needed");
+		return;
+	}
+	json_t *answers = json_array();
+	json_array_foreach(exchange->body, i, element)
+	{
+		if (json_array_append_new(answers, batch_one(exchange->api, table, element))) {
+			json_decref(answers);
+			answers = NULL;
+			break;
+		}
+	}
+	api_reply_json(exchange, 200, answers);
+}

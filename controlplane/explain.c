@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "explain.h"
+
+#include <string.h>
+
+/* Room for the outer headers, then the longest headers that a question needs: Ethernet, IPv6, TCP. */
+#define FRAME_BYTES (SLUICE_ETHERNET_BYTES + SLUICE_IPV6_BYTES + SLUICE_TCP_BYTES)
+
+/* The shortest frame that asks the question. Returns its length. */
+static uint32_t frame_make(const struct explain_query *query, uint8_t frame[FRAME_BYTES])
+{
+	const struct sluice_flow *flow = &query->flow;
+	bool v4 = sluice_address_is_v4(&flow->destination);
+	uint32_t l3_bytes = v4 ? SLUICE_IPV4_BYTES : SLUICE_IPV6_BYTES;
+	uint32_t l4_bytes = flow->protocol == SLUICE_IP_TCP ? SLUICE_TCP_BYTES : SLUICE_UDP_BYTES;
+	uint8_t *l3 = frame + SLUICE_ETHERNET_BYTES, *l4 = l3 + l3_bytes;
+
+	memset(frame, 0, FRAME_BYTES);
+	sluice_store16(frame + 12, SLUICE_BE16(v4 ? SLUICE_ETHERTYPE_IPV4 : SLUICE_ETHERTYPE_IPV6));
+	if (v4) {
+		l3[0] = 0x45;
+		sluice_store16(l3 + 2, SLUICE_BE16(l3_bytes + l4_bytes));
+		l3[8] = 64;
+		l3[9] = flow->protocol;
+		memcpy(l3 + 12, &flow->source.words[3], 4);
+		memcpy(l3 + 16, &flow->destination.words[3], 4);
+	} else {
+		l3[0] = 0x60;
+		sluice_store16(l3 + 4, SLUICE_BE16(l4_bytes));
+		l3[6] = flow->protocol;
+		l3[7] = 64;
+		memcpy(l3 + 8, flow->source.bytes, 16);
+		memcpy(l3 + 24, flow->destination.bytes, 16);
+	}
+	sluice_store16(l4, flow->source_port_be16);
+	sluice_store16(l4 + 2, flow->destination_port_be16);
+	if (flow->protocol == SLUICE_IP_TCP) {
+		l4[12] = SLUICE_TCP_BYTES / 4 << 4;
+		l4[13] = query->tcp_flags;
+	} else {
+		sluice_store16(l4 + 4, SLUICE_BE16(l4_bytes));
+	}
+	return SLUICE_ETHERNET_BYTES + l3_bytes + l4_bytes;
+}
+
+/* Which step of the walk answered: the same sequence as sluice_walk(), told apart only here. */
+static uint32_t walk_step_find(const struct sluice_service *service, const sluice_bucket *lookup, const uint8_t *states,
+			       uint32_t bucket)
+{
+	for (uint32_t k = 1; k <= SLUICE_WALK_STEPS; k++) {
+		uint32_t slot = sluice_bucket_cur(lookup[sluice_walk_bucket(bucket, k, service->lookup_size)]);
+		if (sluice_state_lives(states[service->first_backend + slot]))
+			return k;
+	}
+	return 0;
+}
+
+static enum sluice_verdict decide(const struct sluice_table *table, const struct sluice_flow *flow,
+				  struct explain_result *ret)
+{
+	ret->vip = sluice_vip_find(table, &flow->destination);
+	ret->service = sluice_service_find(table, flow);
+	if (ret->service == SLUICE_NONE)
+		return SLUICE_PASS_NO_SERVICE;
+
+	const struct sluice_service *service = &table->services[ret->service];
+	if (service->lookup == SLUICE_NONE)
+		return SLUICE_DROP_NO_BACKEND;
+	const sluice_bucket *lookup = table->lookups[service->lookup];
+	ret->table_size = service->lookup_size;
+	ret->hash = sluice_flow_hash(&table->header->hash_key, flow, (enum sluice_affinity)service->affinity);
+	ret->bucket = sluice_hash_bucket(ret->hash, service->lookup_size);
+	ret->owner = service->first_backend + sluice_bucket_cur(lookup[ret->bucket]);
+	ret->owner_state = table->states[ret->owner];
+
+	uint32_t backend = sluice_decide(service, lookup, table->states, ret->bucket);
+	ret->walked = backend != ret->owner;
+	if (ret->walked)
+		ret->walk_step = walk_step_find(service, lookup, table->states, ret->bucket);
+	if (backend == SLUICE_NONE)
+		return SLUICE_DROP_NO_BACKEND;
+	ret->backend = backend;
+	return SLUICE_FORWARD;
+}
+
+static enum sluice_verdict encapsulate(const struct sluice_table *table, const struct sluice_packet *packet,
+				       struct explain_result *ret)
+{
+	const struct sluice_backend *backend = &table->backends[ret->backend];
+	enum sluice_encap encap = (enum sluice_encap)backend->encap;
+	uint8_t room[SLUICE_OUTER_MAX];
+
+	if (encap == SLUICE_ENCAP_NONE)
+		return SLUICE_DROP_NO_BACKEND;
+	ret->sent_bytes = ret->bytes + sluice_encap_overhead(encap);
+	sluice_encap_copy(room + sizeof(room), backend);
+	sluice_encap_fill(room + sizeof(room), backend, encap, ret->bytes, packet->traffic_class,
+			  sluice_hash_entropy(ret->hash));
+	ret->outer_bytes = backend->outer_bytes;
+	memcpy(ret->outer, room + sizeof(room) - ret->outer_bytes, ret->outer_bytes);
+	return ret->sent_bytes > backend->mtu ? SLUICE_DROP_TOO_BIG : SLUICE_FORWARD;
+}
+
+void explain_packet(const struct sluice_table *table, const struct explain_query *query, struct explain_result *ret)
+{
+	uint8_t frame[FRAME_BYTES];
+	uint32_t frame_bytes = frame_make(query, frame);
+	struct sluice_packet packet;
+
+	memset(ret, 0, sizeof(*ret));
+	ret->service = ret->bucket = ret->owner = ret->backend = SLUICE_NONE;
+	ret->verdict = sluice_packet_parse(frame, frame + frame_bytes, &packet);
+	ret->vip = sluice_vip_find(table, &query->flow.destination);
+	if (ret->verdict != SLUICE_FORWARD)
+		return;
+	ret->first = sluice_packet_is_first(&packet);
+	ret->bytes = query->bytes > packet.l3_bytes ? query->bytes : packet.l3_bytes;
+	ret->verdict = decide(table, &packet.flow, ret);
+	if (ret->verdict == SLUICE_FORWARD)
+		ret->verdict = encapsulate(table, &packet, ret);
+}
+
+void explain_outer_read(const struct explain_result *result, enum sluice_encap encap, struct explain_outer *ret)
+{
+	const uint8_t *p = result->outer, *ip = p + result->outer_bytes - sluice_encap_overhead(encap);
+
+	memset(ret, 0, sizeof(*ret));
+	memcpy(ret->destination_mac, p, 6);
+	memcpy(ret->source_mac, p + 6, 6);
+	if (sluice_load16(p + 12) == SLUICE_BE16(SLUICE_ETHERTYPE_VLAN))
+		ret->vlan = SLUICE_BE16(sluice_load16(p + 14));
+	if (sluice_encap_is_v4(encap)) {
+		ret->has_ip = true;
+		ret->source = sluice_address_v4(sluice_load32(ip + 12));
+		ret->destination = sluice_address_v4(sluice_load32(ip + 16));
+		ip += SLUICE_IPV4_BYTES;
+	} else if (sluice_encap_is_v6(encap)) {
+		ret->has_ip = true;
+		memcpy(ret->source.bytes, ip + 8, 16);
+		memcpy(ret->destination.bytes, ip + 24, 16);
+		ip += SLUICE_IPV6_BYTES;
+	}
+	if (encap == SLUICE_ENCAP_GUE4 || encap == SLUICE_ENCAP_GUE6) {
+		ret->source_port = SLUICE_BE16(sluice_load16(ip));
+		ret->destination_port = SLUICE_BE16(sluice_load16(ip + 2));
+	}
+}
+
+const char *explain_encap_word(enum sluice_encap encap)
+{
+	switch (encap) {
+	case SLUICE_ENCAP_L2: return "l2";
+	case SLUICE_ENCAP_IPIP4:
+	case SLUICE_ENCAP_IPIP6: return "ipip";
+	case SLUICE_ENCAP_GUE4:
+	case SLUICE_ENCAP_GUE6: return "gue";
+	case SLUICE_ENCAP_GRE4:
+	case SLUICE_ENCAP_GRE6: return "gre";
+	default: return "none";
+	}
+}

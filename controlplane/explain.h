@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What becomes of one packet, by the code that forwards: a packet is made from the
+ * question and goes through the same parse, service, hash, decide and encapsulate
+ * functions of include/sluice/ over the live table and states.
+ */
+#ifndef CONTROLPLANE_EXPLAIN_H
+#define CONTROLPLANE_EXPLAIN_H
+
+#include "sluice/encap.h"
+#include "sluice/forwarding.h"
+
+struct explain_query {
+	struct sluice_flow flow; /* both addresses of one family; protocol may be another than TCP and UDP */
+	uint8_t tcp_flags;       /* enum sluice_tcp_flag; ignored unless TCP */
+	uint32_t bytes;          /* length of the IP packet; 0: the shortest that holds its headers */
+};
+
+/* Each stage's answer. A field of a stage that was not reached is 0, or SLUICE_NONE where it is a number. */
+struct explain_result {
+	enum sluice_verdict verdict;
+	bool first; /* a first packet of a flow: TCP SYN without ACK */
+	bool vip;   /* some service has the destination address */
+
+	uint32_t service;    /* number */
+	uint32_t table_size; /* M */
+	uint64_t hash;
+	uint32_t bucket; /* SLUICE_NONE when not reached */
+
+	uint32_t owner;      /* number of the bucket's own backend */
+	uint8_t owner_state; /* enum sluice_backend_state */
+	bool walked;         /* the owner is dead and the walk answered (or failed) */
+	uint32_t walk_step;  /* which step of the walk found a living one, from 1 */
+	uint32_t backend;    /* number of who gets the packet */
+
+	uint32_t bytes;                  /* of the IP packet */
+	uint32_t sent_bytes;             /* of the IP packet on the wire, outer header included */
+	uint8_t outer[SLUICE_OUTER_MAX]; /* what stands before the inner packet, link header first */
+	uint32_t outer_bytes;
+};
+
+/*
+ * Explain one packet. Any thread that may read the table; no allocation. The states are
+ * read as they are now, so two calls may differ when a backend dies between them.
+ */
+void explain_packet(const struct sluice_table *table, const struct explain_query *query, struct explain_result *ret);
+
+/* What the outer header says. Addresses as in the packet; ports 0 unless GUE. */
+struct explain_outer {
+	uint8_t destination_mac[6], source_mac[6];
+	uint16_t vlan; /* tag with priority, host order; 0: none */
+	bool has_ip;   /* false for l2 */
+	union sluice_address source, destination;
+	uint16_t source_port, destination_port; /* host order */
+};
+
+/* Read back the outer header of a result whose outer_bytes is not 0. Pure. */
+void explain_outer_read(const struct explain_result *result, enum sluice_encap encap, struct explain_outer *ret);
+
+/* Stable word for a mode: "l2", "ipip", "gue", "gre", "none". */
+const char *explain_encap_word(enum sluice_encap encap);
+
+#endif

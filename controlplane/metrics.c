@@ -1,0 +1,304 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "metrics.h"
+
+#include "api_context.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void family(FILE *out, const char *name, const char *type, const char *help)
+{
+	fprintf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
+}
+
+/* A label's value: backslash, quote and newline are escaped. */
+static void label(FILE *out, const char *name, const char *value)
+{
+	fprintf(out, "%s=\"", name);
+	for (; *value; value++) {
+		if (*value == '\\' || *value == '"')
+			putc('\\', out);
+		if (*value == '\n')
+			fputs("\\n", out);
+		else
+			putc(*value, out);
+	}
+	putc('"', out);
+}
+
+/* ------------------------------------------------------------------ packets ---- */
+
+static void packets(FILE *out, const struct api *api)
+{
+	family(out, "sluice_packets_total", "counter", "Packets that workers received, by what became of them.");
+	for (int i = 0; i < SLUICE_VERDICTS; i++) {
+		enum sluice_verdict v = (enum sluice_verdict)i;
+		fprintf(out, "sluice_packets_total{kind=\"%s\",verdict=\"%s\"} %" PRIu64 "\n",
+			v == SLUICE_FORWARD         ? "forward"
+			: sluice_verdict_is_pass(v) ? "pass"
+						    : "drop",
+			sluice_verdict_text(v).label, counters_reader_verdict(api->counters, v));
+	}
+	family(out, "sluice_drops_total", "counter", "Dropped packets by reason.");
+	for (int i = 0; i < SLUICE_VERDICTS; i++) {
+		enum sluice_verdict v = (enum sluice_verdict)i;
+		if (sluice_verdict_is_drop(v))
+			fprintf(out, "sluice_drops_total{reason=\"%s\"} %" PRIu64 "\n", sluice_verdict_text(v).label,
+				counters_reader_verdict(api->counters, v));
+	}
+}
+
+static const char *const port_names[4] = {
+    "sluice_port_receive_packets_total",
+    "sluice_port_receive_bytes_total",
+    "sluice_port_transmit_packets_total",
+    "sluice_port_transmit_bytes_total",
+};
+
+static void ports(FILE *out, const struct api *api)
+{
+	static const char *const help[4] = {"Packets received.", "Bytes received.", "Packets sent.", "Bytes sent."};
+	const struct model *model = apply_model(api->apply);
+
+	for (int figure = 0; figure < 4; figure++) {
+		family(out, port_names[figure], "counter", help[figure]);
+		for (uint32_t i = 0; model && i < model->interface_count && i < SLUICE_PORTS_MAX; i++) {
+			struct sluice_port_counters p = counters_reader_port(api->counters, i);
+			uint64_t figures[4] = {p.received_packets, p.received_bytes, p.transmitted_packets,
+					       p.transmitted_bytes};
+			fprintf(out, "%s{", port_names[figure]);
+			label(out, "interface", model->interfaces[i].name);
+			fprintf(out, "} %" PRIu64 "\n", figures[figure]);
+		}
+	}
+}
+
+static void workers(FILE *out, const struct api *api)
+{
+	struct counters_worker w;
+
+	family(out, "sluice_worker_busy_ratio", "gauge",
+	       "Share of the last second that a worker spent handling packets.");
+	for (uint32_t i = 0; counters_reader_worker(api->counters, i, &w); i++)
+		fprintf(out, "sluice_worker_busy_ratio{pid=\"%u\",worker=\"%u\"} %.6g\n", w.pid, w.worker,
+			w.busy_share);
+	family(out, "sluice_worker_busy_seconds_total", "counter", "Time a worker spent handling packets.");
+	for (uint32_t i = 0; counters_reader_worker(api->counters, i, &w); i++)
+		fprintf(out, "sluice_worker_busy_seconds_total{pid=\"%u\",worker=\"%u\"} %.6f\n", w.pid, w.worker,
+			w.busy_seconds);
+	family(out, "sluice_worker_idle_seconds_total", "counter", "Time a worker spent polling in vain or asleep.");
+	for (uint32_t i = 0; counters_reader_worker(api->counters, i, &w); i++)
+		fprintf(out, "sluice_worker_idle_seconds_total{pid=\"%u\",worker=\"%u\"} %.6f\n", w.pid, w.worker,
+			w.idle_seconds);
+	family(out, "sluice_worker_packets_total", "counter", "Packets that a worker received.");
+	for (uint32_t i = 0; counters_reader_worker(api->counters, i, &w); i++)
+		fprintf(out, "sluice_worker_packets_total{pid=\"%u\",worker=\"%u\"} %" PRIu64 "\n", w.pid, w.worker,
+			w.received);
+}
+
+/* ------------------------------------------------------- services and backends ---- */
+
+static void service_family(FILE *out, const struct api *api, const char *name, const char *help,
+			   size_t offset_in_counters)
+{
+	const struct model *model = apply_model(api->apply);
+
+	family(out, name, "counter", help);
+	for (uint32_t i = 0; model && i < model->service_count; i++) {
+		const struct model_service *service = &model->services[i];
+		struct counters_service c =
+		    counters_reader_service(api->counters, apply_service_number(api->apply, service));
+		uint64_t value;
+		memcpy(&value, (const char *)&c + offset_in_counters, sizeof(value));
+		fprintf(out, "%s{", name);
+		label(out, "service", service->name);
+		fprintf(out, "} %" PRIu64 "\n", value);
+	}
+}
+
+static void services(FILE *out, const struct api *api)
+{
+	const struct model *model = apply_model(api->apply);
+
+	service_family(out, api, "sluice_service_packets_total", "Packets forwarded for a service.",
+		       offsetof(struct counters_service, packets));
+	service_family(out, api, "sluice_service_bytes_total", "Bytes of IP packets forwarded for a service.",
+		       offsetof(struct counters_service, bytes));
+	service_family(out, api, "sluice_service_new_flows_total", "First packets of TCP flows (SYN) to a service.",
+		       offsetof(struct counters_service, new_flows));
+	service_family(out, api, "sluice_service_drops_total", "Packets of a service that were dropped.",
+		       offsetof(struct counters_service, drops));
+
+	family(out, "sluice_service_backends", "gauge", "Backends of a service by state.");
+	for (uint32_t i = 0; model && i < model->service_count; i++) {
+		const struct model_service *service = &model->services[i];
+		struct api_backend_states s = api_count_states(api, service);
+		const struct {
+			const char *state;
+			uint32_t count;
+		} rows[] = {{"up", s.up}, {"draining", s.draining}, {"down", s.down}, {"disabled", s.disabled}};
+		for (size_t r = 0; r < sizeof(rows) / sizeof(rows[0]); r++) {
+			fputs("sluice_service_backends{", out);
+			label(out, "service", service->name);
+			fprintf(out, ",state=\"%s\"} %u\n", rows[r].state, rows[r].count);
+		}
+	}
+}
+
+enum backend_figure { BACKEND_UP, BACKEND_PACKETS, BACKEND_BYTES, BACKEND_WEIGHT, BACKEND_SHARE, BACKEND_LATENCY };
+
+static const struct {
+	const char *name, *type, *help;
+} backend_families[] = {
+    [BACKEND_UP] = {"sluice_backend_up", "gauge", "1 when a backend takes new flows, else 0."},
+    [BACKEND_PACKETS] = {"sluice_backend_packets_total", "counter", "Packets forwarded to a backend."},
+    [BACKEND_BYTES] = {"sluice_backend_bytes_total", "counter", "Bytes of IP packets forwarded to a backend."},
+    [BACKEND_WEIGHT] = {"sluice_backend_weight", "gauge", "Weight in effect."},
+    [BACKEND_SHARE] = {"sluice_backend_share", "gauge", "Share of the service's buckets, 0 to 1."},
+    [BACKEND_LATENCY] = {"sluice_backend_health_latency_seconds", "gauge", "Duration of the last good probe."},
+};
+
+static void backend_row(FILE *out, const struct api *api, enum backend_figure figure,
+			const struct model_service *service, const struct apply_backend_status *status)
+{
+	struct counters_backend c = counters_reader_backend(api->counters, status->number);
+
+	if (figure == BACKEND_LATENCY && !status->health.latency_ns)
+		return;
+	fprintf(out, "%s{", backend_families[figure].name);
+	label(out, "service", service->name);
+	putc(',', out);
+	label(out, "backend", status->name);
+	fputs("} ", out);
+	switch (figure) {
+	case BACKEND_UP: fprintf(out, "%d\n", !strcmp(status->state, "up")); break;
+	case BACKEND_PACKETS: fprintf(out, "%" PRIu64 "\n", c.packets); break;
+	case BACKEND_BYTES: fprintf(out, "%" PRIu64 "\n", c.bytes); break;
+	case BACKEND_WEIGHT: fprintf(out, "%u\n", status->weight); break;
+	case BACKEND_SHARE: fprintf(out, "%.6g\n", status->share); break;
+	case BACKEND_LATENCY: fprintf(out, "%.9f\n", (double)status->health.latency_ns / 1e9); break;
+	}
+}
+
+static void backends(FILE *out, const struct api *api)
+{
+	const struct model *model = apply_model(api->apply);
+
+	/* The format wants each family in one piece. */
+	for (size_t f = 0; f < sizeof(backend_families) / sizeof(backend_families[0]); f++) {
+		family(out, backend_families[f].name, backend_families[f].type, backend_families[f].help);
+		for (uint32_t i = 0; model && i < model->service_count; i++) {
+			const struct model_service *service = &model->services[i];
+			for (uint32_t b = 0; b < service->backend_count; b++) {
+				struct apply_backend_status status;
+				if (!apply_backend_status(api->apply, service, &service->backends[b], &status))
+					backend_row(out, api, (enum backend_figure)f, service, &status);
+			}
+		}
+	}
+}
+
+/* ------------------------------------------------------------ control plane ---- */
+
+static void paths(FILE *out, const struct api *api)
+{
+	struct apply_dataplane_status dataplanes[API_DATAPLANES_MAX];
+	uint32_t count = apply_dataplanes(api->apply, dataplanes, API_DATAPLANES_MAX);
+	uint32_t connected = 0;
+
+	family(out, "sluice_generation", "gauge",
+	       "Generation of the forwarding table that the control plane has published.");
+	fprintf(out, "sluice_generation %" PRIu64 "\n", apply_generation(api->apply));
+	family(out, "sluice_path_generation", "gauge", "Generation that a path has acknowledged.");
+	for (uint32_t i = 0; i < count && i < API_DATAPLANES_MAX; i++) {
+		connected += dataplanes[i].connected;
+		fprintf(out, "sluice_path_generation{path=\"dpdk\",pid=\"%u\"} %" PRIu64 "\n", dataplanes[i].pid,
+			dataplanes[i].generation);
+	}
+	family(out, "sluice_dataplanes_connected", "gauge", "Dataplanes connected to the control plane.");
+	fprintf(out, "sluice_dataplanes_connected %u\n", connected);
+}
+
+static void steered(FILE *out, const struct api *api)
+{
+	struct steering *steering = apply_steering(api->apply);
+	struct steering_status s;
+
+	family(out, "sluice_xdp_attached", "gauge", "1 when the XDP program is attached to an interface, else 0.");
+	for (uint32_t i = 0; steering && steering_status(steering, i, &s) == 0; i++) {
+		fputs("sluice_xdp_attached{", out);
+		label(out, "interface", s.interface);
+		fprintf(out, "} %d\n", s.attached);
+	}
+	family(out, "sluice_xdp_packets_total", "counter", "Packets by what the XDP program did with them.");
+	for (uint32_t i = 0; steering && steering_status(steering, i, &s) == 0; i++) {
+		const struct {
+			const char *verdict;
+			uint64_t packets;
+		} rows[] = {
+		    {"redirected", s.redirected}, {"passed", s.passed}, {"dropped_no_socket", s.dropped_no_socket}};
+		for (size_t r = 0; r < sizeof(rows) / sizeof(rows[0]); r++) {
+			fputs("sluice_xdp_packets_total{", out);
+			label(out, "interface", s.interface);
+			fprintf(out, ",verdict=\"%s\"} %" PRIu64 "\n", rows[r].verdict, rows[r].packets);
+		}
+	}
+}
+
+static void configuration(FILE *out, const struct api *api)
+{
+	family(out, "sluice_changes_total", "counter", "Changes asked for, by action and outcome.");
+	for (int a = 0; a < API_ACTIONS; a++) {
+		const char *word = api_action_word((enum api_action)a);
+		fprintf(out, "sluice_changes_total{action=\"%s\",outcome=\"ok\"} %" PRIu64 "\n", word,
+			api->transactions[a].ok);
+		fprintf(out, "sluice_changes_total{action=\"%s\",outcome=\"failed\"} %" PRIu64 "\n", word,
+			api->transactions[a].failed);
+	}
+	family(out, "sluice_config_last_reload_successful", "gauge",
+	       "1 when the latest reload, apply or rollback was taken (or there was none), else 0.");
+	fprintf(out, "sluice_config_last_reload_successful %d\n", api->last_config.error == 0);
+	family(out, "sluice_config_last_reload_timestamp_seconds", "gauge",
+	       "When the latest reload, apply or rollback ended; 0: none so far.");
+	fprintf(out, "sluice_config_last_reload_timestamp_seconds %.3f\n", (double)api->last_config.time_ns / 1e9);
+	family(out, "sluice_start_timestamp_seconds", "gauge", "When the control plane started.");
+	fprintf(out, "sluice_start_timestamp_seconds %.3f\n", (double)api->started_ns / 1e9);
+	family(out, "sluice_build_info", "gauge", "Version of the control plane.");
+	fprintf(out, "sluice_build_info{version=\"%s\"} 1\n", SLUICE_VERSION);
+}
+
+char *metrics_text(const struct api *api, size_t *ret_bytes)
+{
+	char *text = NULL;
+	size_t bytes = 0;
+	FILE *out = open_memstream(&text, &bytes);
+
+	if (!out)
+		return NULL;
+	packets(out, api);
+	ports(out, api);
+	workers(out, api);
+	services(out, api);
+	backends(out, api);
+	paths(out, api);
+	steered(out, api);
+	configuration(out, api);
+	bool failed = ferror(out);
+	if (fclose(out) || failed) {
+		free(text);
+		return NULL;
+	}
+	*ret_bytes = bytes;
+	return text;
+}
+
+void api_get_metrics(struct api_exchange *exchange)
+{
+	size_t bytes = 0;
+
+	api_context_refresh(exchange->api);
+	char *text = metrics_text(exchange->api, &bytes);
+	api_reply_text(exchange, 200, "text/plain; version=0.0.4; charset=utf-8", text, bytes);
+}
