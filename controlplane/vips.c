@@ -221,8 +221,8 @@ static void vip_failed(struct vip_outcome *outcome, const char *address, const c
 /* Which of the model's addresses does the kernel lack? */
 static int find_missing(struct vips *vips)
 {
-	struct kernel_address *list;
-	size_t count;
+	struct kernel_address *list = NULL;
+	size_t count = 0;
 	int error = kernel_addresses(vips, &list, &count);
 
 	if (error)
