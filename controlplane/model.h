@@ -23,7 +23,7 @@ struct model_interface {
 	enum { MODEL_INTERFACE_NAME, MODEL_INTERFACE_PCI, MODEL_INTERFACE_VDEV } kind;
 	char *name; /* kernel name, PCI address or vdev string: as written */
 	enum model_path path; /* of a kernel interface */
-	uint32_t queues;
+	uint32_t queues; /* receive queues; 0: all of a kernel interface, one for each worker elsewhere */
 	char *tap; /* name of the TAP beside a PCI or vdev port; NULL: none */
 	int line;
 };

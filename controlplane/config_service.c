@@ -1,0 +1,314 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Section `services`, with backends. */
+#include "config_reader.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define NOT_YET "is not supported by this version"
+
+enum { TABLE_SIZE_DEFAULT = 16381, WEIGHT_DEFAULT = 100, WEIGHT_MAX = 65535 };
+
+const uint32_t config_table_sizes[CONFIG_TABLE_SIZES] = {251, 1021, 4093, 16381, 65537, 131071, 655373};
+
+/* ---------------------------------------------------------------- backends ---- */
+
+/* A backend, and where its interface is looked up. */
+struct backend_reading {
+	const struct model *model;
+	struct model_backend *backend;
+};
+
+static struct model_backend *backend_of(void *object)
+{
+	return ((struct backend_reading *)object)->backend;
+}
+
+static void read_backend_name(struct config_reader *reader, const config_setting_t *setting, void *object)
+{
+	config_name(reader, setting, &backend_of(object)->name);
+}
+
+static void read_backend_address(struct config_reader *reader, const config_setting_t *setting, void *object)
+{
+	config_address(reader, setting, &backend_of(object)->address);
+}
+
+static void read_backend_weight(struct config_reader *reader, const config_setting_t *setting, void *object)
+{
+	int64_t weight;
+
+	if (config_integer(reader, setting, 0, WEIGHT_MAX, &weight))
+		backend_of(object)->weight = (uint32_t)weight;
+}
+
+static void read_backend_zone(struct config_reader *reader, const config_setting_t *setting, void *object)
+{
+	config_name(reader, setting, &backend_of(object)->zone);
+}
+
+static void read_backend_backup(struct config_reader *reader, const config_setting_t *setting, void *object)
+{
+	bool backup;
+
+	(void)object;
+	if (config_bool(reader, setting, &backup) && backup)
+		config_setting_error(reader, setting, "true " NOT_YET);
+}
+
+static void read_backend_mac(struct config_reader *reader, const config_setting_t *setting, void *object)
+{
+	struct model_backend *backend = backend_of(object);
+
+	backend->has_mac = config_mac(reader, setting, backend->mac);
+}
+
+static void read_backend_interface(struct config_reader *reader, const config_setting_t *setting, void *object)
+{
+	struct backend_reading *reading = object;
+	char quoted[CONFIG_QUOTED_BYTES];
+	const char *text;
+
+	if (!config_string(reader, setting, &text))
+		return;
+	reading->backend->interface = config_interface_find(reading->model, text);
+	if (reading->backend->interface < 0)
+		config_setting_error(reader, setting, "%s is not in the list of interfaces",
+				     config_quoted(text, quoted));
+}
+
+static void read_backend_vlan(struct config_reader *reader, const config_setting_t *setting, void *object)
+{
+	int64_t vlan;
+
+	if (config_integer(reader, setting, 1, 4094, &vlan))
+		backend_of(object)->vlan = (uint16_t)vlan;
+}
+
+enum { BACKEND_MAC = 1u << 0, BACKEND_INTERFACE = 1u << 1, BACKEND_VLAN = 1u << 2 }; /* bits of the keys below */
+
+static const struct config_key backend_keys[] = {
+    {"mac", read_backend_mac},
+    {"interface", read_backend_interface},
+    {"vlan", read_backend_vlan},
+    {"name", read_backend_name, .required = true},
+    {"address", read_backend_address, .required = true},
+    {"weight", read_backend_weight},
+    {"zone", read_backend_zone},
+    {"backup", read_backend_backup},
+    {"port", NULL, .refusal = "cannot be set: packets reach a backend unchanged, on the service's port"},
+    {NULL},
+};
+
+static void read_backend(struct config_reader *reader, const config_setting_t *setting, const struct model *model,
+			 struct model_backend *backend)
+{
+	struct backend_reading reading = {model, backend};
+	uint64_t present;
+
+	backend->line = (int)config_setting_source_line(setting);
+	backend->weight = WEIGHT_DEFAULT;
+	backend->interface = -1;
+	if (!config_group(reader, setting, backend_keys, &reading, &present))
+		return;
+	if (present & BACKEND_MAC && !(present & BACKEND_INTERFACE))
+		config_setting_error(reader, setting, "mac needs an interface to send it to");
+	if (present & (BACKEND_INTERFACE | BACKEND_VLAN) && !(present & BACKEND_MAC))
+		config_setting_error(reader, setting, "%s is of use with mac only; without, the kernel's routes decide",
+				     present & BACKEND_INTERFACE ? "interface" : "vlan");
+}
+
+static void read_backends(struct config_reader *reader, const config_setting_t *setting, void *object)
+{
+	struct model_service *service = object;
+	uint32_t count;
+
+	if (!config_list(reader, setting, SLUICE_SLOTS_MAX, "( { name = \"w1\"; address = \"10.0.0.11\"; } )",
+			 &count) ||
+	    !count)
+		return;
+	service->backends = calloc(count, sizeof(*service->backends));
+	if (!service->backends) {
+		reader->no_memory = true;
+		return;
+	}
+	service->backend_count = count;
+	for (uint32_t i = 0; i < count; i++)
+		read_backend(reader, config_setting_get_elem(setting, i), reader->model, &service->backends[i]);
+}
+
+/* ---------------------------------------------------------------- services ---- */
+
+static void read_name(struct config_reader *reader, const config_setting_t *setting, void *object)
+{
+	config_name(reader, setting, &((struct model_service *)object)->name);
+}
+
+static void read_address(struct config_reader *reader, const config_setting_t *setting, void *object)
+{
+	config_address(reader, setting, &((struct model_service *)object)->address);
+}
+
+static void read_port(struct config_reader *reader, const config_setting_t *setting, void *object)
+{
+	struct model_service *service = object;
+
+	config_port_range(reader, setting, &service->port_first, &service->port_last);
+}
+
+static void read_protocol(struct config_reader *reader, const config_setting_t *setting, void *object)
+{
+	static const struct config_word words[] = {
+	    {"tcp", SLUICE_IP_TCP, false}, {"udp", SLUICE_IP_UDP, false}, {NULL}};
+	struct model_service *service = object;
+	int protocol;
+
+	service->protocol = 0; /* what could not be read overlaps nothing */
+	if (config_word(reader, setting, words, &protocol))
+		service->protocol = (uint8_t)protocol;
+}
+
+static void read_forward(struct config_reader *reader, const config_setting_t *setting, void *object)
+{
+	static const struct config_word words[] = {{"l2", MODEL_FORWARD_L2, false},
+						   {"ipip", MODEL_FORWARD_IPIP, false},
+						   {"gue", MODEL_FORWARD_GUE, false},
+						   {"gre", MODEL_FORWARD_GRE, false},
+						   {"nat", 0, true},
+						   {NULL}};
+	int forward;
+
+	if (config_word(reader, setting, words, &forward))
+		((struct model_service *)object)->forward = (enum model_forward)forward;
+}
+
+static void read_algorithm(struct config_reader *reader, const config_setting_t *setting, void *object)
+{
+	static const struct config_word words[] = {{"maglev", MODEL_ALGORITHM_MAGLEV, false},
+						   {"round_robin", 0, true},
+						   {"least_connections", 0, true},
+						   {"source_hash", 0, true},
+						   {NULL}};
+	int algorithm;
+
+	if (config_word(reader, setting, words, &algorithm))
+		((struct model_service *)object)->algorithm = (enum model_algorithm)algorithm;
+}
+
+static void read_affinity(struct config_reader *reader, const config_setting_t *setting, void *object)
+{
+	static const struct config_word words[] = {
+	    {"flow", SLUICE_AFFINITY_FLOW, false}, {"client", SLUICE_AFFINITY_CLIENT, false}, {NULL}};
+	int affinity;
+
+	if (config_word(reader, setting, words, &affinity))
+		((struct model_service *)object)->affinity = (enum sluice_affinity)affinity;
+}
+
+static void read_tracking(struct config_reader *reader, const config_setting_t *setting, void *object)
+{
+	static const struct config_word words[] = {{"changes", SLUICE_TRACKING_CHANGES, false},
+						   {"none", SLUICE_TRACKING_NONE, false},
+						   {"all", 0, true},
+						   {NULL}};
+	int tracking;
+
+	if (config_word(reader, setting, words, &tracking))
+		((struct model_service *)object)->tracking = (enum sluice_tracking)tracking;
+}
+
+static void read_priority(struct config_reader *reader, const config_setting_t *setting, void *object)
+{
+	static const struct config_word words[] = {{"low", MODEL_PRIORITY_LOW, false},
+						   {"normal", MODEL_PRIORITY_NORMAL, false},
+						   {"high", MODEL_PRIORITY_HIGH, false},
+						   {NULL}};
+	int priority;
+
+	if (config_word(reader, setting, words, &priority))
+		((struct model_service *)object)->priority = priority;
+}
+
+static void read_table_size(struct config_reader *reader, const config_setting_t *setting, void *object)
+{
+	int64_t size, nearest = config_table_sizes[0];
+
+	if (!config_integer(reader, setting, INT64_MIN, INT64_MAX, &size))
+		return;
+	for (uint32_t i = 0; i < CONFIG_TABLE_SIZES; i++) {
+		int64_t candidate = config_table_sizes[i];
+		if (candidate == size) {
+			((struct model_service *)object)->table_size = (uint32_t)size;
+			return;
+		}
+		/* Compared without subtraction of the value: it may be anything. */
+		if (size > nearest + (candidate - nearest) / 2)
+			nearest = candidate;
+	}
+	config_setting_error(
+	    reader, setting,
+	    "must be one of the primes 251, 1021, 4093, 16381, 65537, 131071 and 655373; the nearest is %lld",
+	    (long long)nearest);
+}
+
+static const struct config_key service_keys[] = {
+    {"name", read_name, .required = true},
+    {"address", read_address, .required = true},
+    {"port", read_port, .required = true},
+    {"protocol", read_protocol},
+    {"forward", read_forward},
+    {"algorithm", read_algorithm},
+    {"affinity", read_affinity},
+    {"tracking", read_tracking},
+    {"priority", read_priority},
+    {"table_size", read_table_size},
+    {"health", config_read_health},
+    {"backends", read_backends, .required = true},
+    {"quic", NULL, .refusal = NOT_YET},
+    {"udp_new", NULL, .refusal = NOT_YET},
+    {NULL},
+};
+
+static void read_service(struct config_reader *reader, const config_setting_t *setting, struct model_service *service)
+{
+	uint64_t present;
+
+	service->line = (int)config_setting_source_line(setting);
+	service->protocol = SLUICE_IP_TCP;
+	service->forward = MODEL_FORWARD_IPIP;
+	service->algorithm = MODEL_ALGORITHM_MAGLEV;
+	service->affinity = SLUICE_AFFINITY_FLOW;
+	service->tracking = SLUICE_TRACKING_CHANGES;
+	service->priority = MODEL_PRIORITY_NORMAL;
+	service->table_size = TABLE_SIZE_DEFAULT;
+	config_health_defaults(reader, &service->health);
+	if (!config_group(reader, setting, service_keys, service, &present))
+		return;
+
+	const struct model_health *health = &service->health;
+	if (health->type != MODEL_HEALTH_NONE && !health->port && service->port_first == 1 &&
+	    service->port_last == 65535)
+		config_setting_error(reader, setting,
+				     "a service of any port needs health.port, or health = { type = \"none\"; }");
+	else if (service->protocol == SLUICE_IP_UDP && !config_setting_get_member(setting, "health"))
+		config_setting_warning(reader, setting,
+				       "a UDP service is probed by TCP on its port unless it has a health section");
+}
+
+void config_read_services(struct config_reader *reader, const config_setting_t *setting, void *object)
+{
+	struct model *model = object;
+	uint32_t count;
+
+	if (!config_list(reader, setting, SLUICE_SERVICES_MAX, "( { name = \"web\"; ... } )", &count) || !count)
+		return;
+	model->services = calloc(count, sizeof(*model->services));
+	if (!model->services) {
+		reader->no_memory = true;
+		return;
+	}
+	model->service_count = count;
+	for (uint32_t i = 0; i < count; i++)
+		read_service(reader, config_setting_get_elem(setting, i), &model->services[i]);
+}
