@@ -24,6 +24,12 @@ struct apply_options {
 	const char *runtime_dir; /* control.sock */
 	const char
 	    *state_dir; /* table.last: identities and states survive a restart; previous configuration for rollback */
+	/*
+	 * Called from the loop when a model has come into force (start, reload, apply, rollback), before `done`: for
+	 * who follows the configuration beside forwarding (VIP addresses, the API's listener). May be NULL.
+	 */
+	void (*running)(void *user, struct model *model);
+	void *user;
 };
 
 /* Why a transaction ended. Strings are valid during the call. */
@@ -35,13 +41,22 @@ struct apply_outcome {
 };
 typedef void (*apply_done_fn)(void *user, const struct apply_outcome *outcome);
 
+/*
+ * Make health, adjacency, steering and the control socket, and recover what STATE_DIR knows. Nothing runs before
+ * the first apply_reload(), which is the start: when it fails, for the file's errors, main ends with them. The strings
+ * are copied. 0 or -errno (logged).
+ */
 int apply_create(const struct apply_options *options, struct apply **ret);
 void apply_destroy(struct apply *apply); /* accepts NULL; completes asynchronously on the loop */
 
 /* Each queues one transaction; `done` is called exactly once, later, from the loop. */
-void apply_reload(struct apply *apply, apply_done_fn done, void *user);                 /* the file given at start */
-void apply_file(struct apply *apply, const char *file, apply_done_fn done, void *user); /* becomes the configuration */
-void apply_rollback(struct apply *apply, apply_done_fn done, void *user);               /* to the one before */
+void apply_reload(struct apply *apply, apply_done_fn done, void *user); /* the file given at start */
+/*
+ * `file` becomes the configuration: when it runs, its text replaces the file given at start (atomically, with its
+ * mode), so that a restart comes up with it; the text before is kept for rollback.
+ */
+void apply_file(struct apply *apply, const char *file, apply_done_fn done, void *user);
+void apply_rollback(struct apply *apply, apply_done_fn done, void *user); /* to the one before */
 
 /* Operator's orders for one backend. Durable, then effective. -ENOENT, -EINVAL or 0 (then `done` will be called). */
 int apply_order(struct apply *apply, const char *service, const char *backend, const struct operator_order *order,

@@ -1,0 +1,522 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "identity.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* What is given up in generation g may be had again in g + REST, when every table that named it has been replaced. */
+enum { IDENTITY_REST = 2 };
+
+struct identity *identity_get(struct identity *identity)
+{
+	atomic_fetch_add(&identity->references, 1);
+	return identity;
+}
+
+void identity_put(struct identity *identity)
+{
+	if (!identity || atomic_fetch_sub(&identity->references, 1) > 1)
+		return;
+	for (uint32_t i = 0; identity->services && i < identity->service_count; i++)
+		free(identity->services[i].slot);
+	free(identity->services);
+	free(identity->resting);
+	free(identity->service_numbers);
+	free(identity->flat);
+	free(identity->backend_slots);
+	free(identity);
+}
+
+/* -------------------------------------------------------- services by key ---- */
+
+struct identity_key {
+	union sluice_address address;
+	uint32_t ports; /* first | last << 16 */
+	uint32_t protocol;
+	uint32_t number;
+};
+
+static int key_compare(const void *a, const void *b)
+{
+	const struct identity_key *x = a, *y = b;
+	int order = memcmp(x->address.bytes, y->address.bytes, sizeof(x->address.bytes));
+	if (order)
+		return order;
+	if (x->ports != y->ports)
+		return x->ports < y->ports ? -1 : 1;
+	return x->protocol < y->protocol ? -1 : x->protocol > y->protocol;
+}
+
+static struct identity_key key_of_model(const struct model_service *s)
+{
+	return (struct identity_key){s->address, s->port_first | (uint32_t)s->port_last << 16, s->protocol,
+				     SLUICE_NONE};
+}
+
+/* The used services, sorted by key. *ret is the caller's; NULL for none. */
+static int keys_make(const struct identity *identity, struct identity_key **ret, uint32_t *ret_count)
+{
+	uint32_t count = 0;
+	struct identity_key *keys = NULL;
+
+	if (identity && identity->service_count) {
+		keys = malloc(identity->service_count * sizeof(*keys));
+		if (!keys)
+			return -ENOMEM;
+		for (uint32_t n = 0; n < identity->service_count; n++) {
+			const struct identity_service *s = &identity->services[n];
+			if (s->used)
+				keys[count++] = (struct identity_key){
+				    s->address, s->port_first | (uint32_t)s->port_last << 16, s->protocol, n};
+		}
+		qsort(keys, count, sizeof(*keys), key_compare);
+	}
+	*ret = keys;
+	*ret_count = count;
+	return 0;
+}
+
+/* ------------------------------------------------------------------ slots ---- */
+
+struct slot_key {
+	union sluice_address address;
+	uint32_t index;
+};
+
+static int slot_compare(const void *a, const void *b)
+{
+	const struct slot_key *x = a, *y = b;
+	return memcmp(x->address.bytes, y->address.bytes, sizeof(x->address.bytes));
+}
+
+/* A free slot with how long it has been free, sorted the longest (and never used) first. */
+static int free_compare(const void *a, const void *b)
+{
+	const struct identity_slot *const *x = a, *const *y = b;
+	if ((*x)->freed != (*y)->freed)
+		return (*x)->freed < (*y)->freed ? -1 : 1;
+	return *x < *y ? -1 : *x > *y;
+}
+
+/* Room for growth, so that the block seldom moves. */
+static uint32_t slots_with_slack(uint32_t backends)
+{
+	uint32_t slots = backends + backends / 4 + 4;
+	slots = (slots + 3) & ~3u;
+	return slots < SLUICE_SLOTS_MAX ? slots : SLUICE_SLOTS_MAX;
+}
+
+/* Copy `base`'s slots into room for `slots`, with everything marked free that the service no longer has. */
+static struct identity_slot *slots_copy(const struct identity_service *base, uint32_t slots)
+{
+	struct identity_slot *copy = calloc(slots, sizeof(*copy));
+	if (copy && base)
+		memcpy(copy, base->slot, (base->slots < slots ? base->slots : slots) * sizeof(*copy));
+	return copy;
+}
+
+/*
+ * Give each backend of `model` its slot: the one it has, else a free one. With grow_allowed, -ENOBUFS instead of
+ * using one again that this very generation gives up.
+ */
+static int slots_assign(struct identity_service *s, const struct model_service *model, uint64_t generation,
+			bool grow_allowed, uint32_t *ret_slots)
+{
+	struct slot_key *wanted = malloc((model->backend_count + 1) * sizeof(*wanted));
+	struct identity_slot **vacant = malloc((s->slots + 1) * sizeof(*vacant));
+	uint32_t vacant_count = 0, next = 0;
+	int error = wanted && vacant ? 0 : -ENOMEM;
+
+	if (error)
+		goto out;
+	for (uint32_t k = 0; k < model->backend_count; k++) {
+		wanted[k] = (struct slot_key){model->backends[k].address, k};
+		ret_slots[k] = SLUICE_NONE;
+	}
+	qsort(wanted, model->backend_count, sizeof(*wanted), slot_compare);
+	for (uint32_t n = 0; n < s->slots; n++) {
+		struct identity_slot *slot = &s->slot[n];
+		struct slot_key key = {slot->address, 0};
+		struct slot_key *found =
+		    slot->used ? bsearch(&key, wanted, model->backend_count, sizeof(key), slot_compare) : NULL;
+		if (found) {
+			ret_slots[found->index] = n;
+			continue;
+		}
+		if (slot->used)
+			slot->freed = generation;
+		slot->used = false;
+		vacant[vacant_count++] = slot;
+	}
+	qsort(vacant, vacant_count, sizeof(*vacant), free_compare);
+	for (uint32_t k = 0; k < model->backend_count; k++) {
+		if (ret_slots[k] != SLUICE_NONE)
+			continue;
+		if (next == vacant_count || (grow_allowed && vacant[next]->freed == generation)) {
+			error = -ENOBUFS;
+			goto out;
+		}
+		struct identity_slot *slot = vacant[next++];
+		*slot = (struct identity_slot){.address = model->backends[k].address, .used = true};
+		ret_slots[k] = (uint32_t)(slot - s->slot);
+	}
+out:
+	free(vacant);
+	free(wanted);
+	return error;
+}
+
+/* The service's slots in the new identity; s->slots says afterwards whether the block has grown. */
+static int service_slots(struct identity_service *s, const struct identity_service *base,
+			 const struct model_service *model, uint64_t generation, uint32_t *ret_slots)
+{
+	uint32_t slots = base ? base->slots : slots_with_slack(model->backend_count);
+
+	for (;;) {
+		bool grow_allowed = slots < SLUICE_SLOTS_MAX;
+		s->slots = slots;
+		s->slot = slots_copy(base, slots);
+		int error = s->slot ? slots_assign(s, model, generation, grow_allowed, ret_slots) : -ENOMEM;
+		if (error != -ENOBUFS || !grow_allowed)
+			return error;
+		free(s->slot);
+		s->slot = NULL;
+		uint32_t wanted = slots_with_slack(model->backend_count);
+		slots = wanted > slots ? wanted : slots_with_slack(slots);
+	}
+}
+
+/* ----------------------------------------------------------------- blocks ---- */
+
+static int block_compare(const void *a, const void *b)
+{
+	const struct identity_block *x = a, *y = b;
+	return x->first < y->first ? -1 : x->first > y->first;
+}
+
+/* The gaps between `taken` blocks (sorted here), the last one open to the end of all numbers. */
+static int blocks_gaps(struct identity_block *taken, uint32_t count, struct identity_block **ret, uint32_t *ret_count)
+{
+	struct identity_block *gaps = malloc((count + 1) * sizeof(*gaps));
+	uint32_t end = 0, n = 0;
+
+	if (!gaps)
+		return -ENOMEM;
+	qsort(taken, count, sizeof(*taken), block_compare);
+	for (uint32_t i = 0; i < count; i++) {
+		if (taken[i].first > end)
+			gaps[n++] = (struct identity_block){end, taken[i].first - end, 0};
+		if (taken[i].first + taken[i].count > end)
+			end = taken[i].first + taken[i].count;
+	}
+	gaps[n++] = (struct identity_block){end, SLUICE_BACKENDS_MAX - end, 0};
+	*ret = gaps;
+	*ret_count = n;
+	return 0;
+}
+
+/* First fit. Gaps that are used up at the front are not looked at again. */
+static bool gap_take(struct identity_block *gaps, uint32_t count, uint32_t *front, uint32_t slots, uint32_t *ret_first)
+{
+	while (*front < count && gaps[*front].count == 0)
+		(*front)++;
+	for (uint32_t i = *front; i < count; i++) {
+		if (gaps[i].count < slots)
+			continue;
+		*ret_first = gaps[i].first;
+		gaps[i].first += slots;
+		gaps[i].count -= slots;
+		return true;
+	}
+	return false;
+}
+
+/* Blocks that must not be used: those of services that keep theirs, and those that rest. */
+static int blocks_taken(const struct identity *identity, struct identity_block **ret, uint32_t *ret_count)
+{
+	struct identity_block *taken = malloc((identity->service_count + identity->resting_count + 1) * sizeof(*taken));
+	uint32_t n = 0;
+
+	if (!taken)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < identity->service_count; i++) {
+		const struct identity_service *s = &identity->services[i];
+		if (s->used && s->first_backend != SLUICE_NONE)
+			taken[n++] = (struct identity_block){s->first_backend, s->slots, 0};
+	}
+	for (uint32_t i = 0; i < identity->resting_count; i++)
+		taken[n++] = identity->resting[i];
+	*ret = taken;
+	*ret_count = n;
+	return 0;
+}
+
+/* A place for every block without one (first_backend is SLUICE_NONE). */
+static int blocks_place(struct identity *identity, struct identity_refusal *ret_refusal)
+{
+	struct identity_block *taken = NULL, *gaps = NULL;
+	uint32_t taken_count, gap_count, front = 0;
+	int error = blocks_taken(identity, &taken, &taken_count);
+
+	if (!error)
+		error = blocks_gaps(taken, taken_count, &gaps, &gap_count);
+	for (uint32_t i = 0; !error && i < identity->service_count; i++) {
+		struct identity_service *s = &identity->services[i];
+		if (!s->used || s->first_backend != SLUICE_NONE)
+			continue;
+		if (!gap_take(gaps, gap_count, &front, s->slots, &s->first_backend)) {
+			snprintf(ret_refusal->text, sizeof(ret_refusal->text),
+				 "too many backends: no block of %u numbers is free of %u in all; remove backends, or "
+				 "apply the change in smaller steps",
+				 s->slots, SLUICE_BACKENDS_MAX);
+			error = -ENOSPC;
+		}
+	}
+	free(gaps);
+	free(taken);
+	return error;
+}
+
+static void block_rest(struct identity *identity, uint32_t first, uint32_t count)
+{
+	identity->resting[identity->resting_count++] = (struct identity_block){first, count, identity->generation};
+}
+
+/* ------------------------------------------------------------- assignment ---- */
+
+/* A number for a new service: the lowest that has rested; a new one; in need any that is free. */
+static uint32_t number_take(struct identity *identity, uint32_t *front)
+{
+	for (; *front < identity->service_count; (*front)++) {
+		const struct identity_service *s = &identity->services[*front];
+		if (!s->used && s->freed + IDENTITY_REST <= identity->generation)
+			return *front;
+	}
+	if (identity->service_count < SLUICE_SERVICES_MAX)
+		return identity->service_count++;
+	for (uint32_t n = 0; n < identity->service_count; n++)
+		if (!identity->services[n].used)
+			return n;
+	return SLUICE_NONE;
+}
+
+/* Room for everything that the model may need, and what must be known of `base`'s unused numbers. */
+static struct identity *identity_make(const struct identity *base, const struct model *model, uint64_t generation)
+{
+	struct identity *identity = calloc(1, sizeof(*identity));
+	uint32_t base_services = base ? base->service_count : 0, base_resting = base ? base->resting_count : 0;
+	uint32_t numbers = base_services + model->service_count;
+	uint32_t flat = 0;
+
+	if (!identity)
+		return NULL;
+	identity->references = 1;
+	identity->generation = generation;
+	identity->model_services = model->service_count;
+	for (uint32_t i = 0; i < model->service_count; i++)
+		flat += model->services[i].backend_count;
+	identity->services = calloc(numbers + 1, sizeof(*identity->services));
+	identity->resting = calloc(base_resting + base_services + 1, sizeof(*identity->resting));
+	identity->service_numbers = calloc(model->service_count + 1, sizeof(uint32_t));
+	identity->flat = calloc(model->service_count + 1, sizeof(uint32_t));
+	identity->backend_slots = calloc(flat + 1, sizeof(uint32_t));
+	if (!identity->services || !identity->resting || !identity->service_numbers || !identity->flat ||
+	    !identity->backend_slots) {
+		identity_put(identity);
+		return NULL;
+	}
+	identity->service_count = base_services;
+	for (uint32_t n = 0; n < base_services; n++) {
+		bool was_used = base->services[n].used;
+		identity->services[n].freed = was_used ? generation : base->services[n].freed;
+	}
+	for (uint32_t i = 0; i < base_resting; i++)
+		if (base->resting[i].freed + IDENTITY_REST > generation)
+			identity->resting[identity->resting_count++] = base->resting[i];
+	for (uint32_t i = 0; i < model->service_count; i++)
+		identity->flat[i + 1] = identity->flat[i] + model->services[i].backend_count;
+	return identity;
+}
+
+/* The services that `base` knows keep number, block and slots. */
+static int services_keep(struct identity *identity, const struct identity *base, const struct model *model,
+			 const struct identity_key *keys, uint32_t key_count)
+{
+	for (uint32_t i = 0; i < model->service_count; i++) {
+		const struct model_service *m = &model->services[i];
+		struct identity_key key = key_of_model(m);
+		const struct identity_key *found =
+		    key_count ? bsearch(&key, keys, key_count, sizeof(key), key_compare) : NULL;
+		identity->service_numbers[i] = found ? found->number : SLUICE_NONE;
+		if (!found)
+			continue;
+		const struct identity_service *old = &base->services[found->number];
+		struct identity_service *s = &identity->services[found->number];
+		*s = *old;
+		s->slot = NULL;
+		int error = service_slots(s, old, m, identity->generation, &identity->backend_slots[identity->flat[i]]);
+		if (error)
+			return error;
+		if (s->slots != old->slots)
+			s->first_backend = SLUICE_NONE;
+	}
+	/* What the others had, and the places of blocks that grow, rest from now on. */
+	for (uint32_t n = 0; base && n < base->service_count; n++)
+		if (base->services[n].used && base->services[n].slots > 0 &&
+		    (!identity->services[n].used || identity->services[n].first_backend == SLUICE_NONE))
+			block_rest(identity, base->services[n].first_backend, base->services[n].slots);
+	return 0;
+}
+
+static int services_add(struct identity *identity, const struct model *model, struct identity_refusal *ret_refusal)
+{
+	uint32_t front = 0;
+
+	for (uint32_t i = 0; i < model->service_count; i++) {
+		const struct model_service *m = &model->services[i];
+		if (identity->service_numbers[i] != SLUICE_NONE)
+			continue;
+		uint32_t number = number_take(identity, &front);
+		if (number == SLUICE_NONE) {
+			snprintf(ret_refusal->text, sizeof(ret_refusal->text), "too many services: at most %u",
+				 SLUICE_SERVICES_MAX);
+			return -ENOSPC;
+		}
+		struct identity_service *s = &identity->services[number];
+		*s = (struct identity_service){.address = m->address,
+					       .port_first = m->port_first,
+					       .port_last = m->port_last,
+					       .protocol = m->protocol,
+					       .used = true,
+					       .first_backend = SLUICE_NONE};
+		identity->service_numbers[i] = number;
+		int error =
+		    service_slots(s, NULL, m, identity->generation, &identity->backend_slots[identity->flat[i]]);
+		if (error)
+			return error;
+	}
+	return 0;
+}
+
+/* Ends of what is in use. The slots of unused numbers are gone; their rest is remembered until it is over. */
+static void identity_trim(struct identity *identity)
+{
+	while (identity->service_count && !identity->services[identity->service_count - 1].used &&
+	       identity->services[identity->service_count - 1].freed + IDENTITY_REST <= identity->generation)
+		identity->service_count--;
+	for (uint32_t n = 0; n < identity->service_count; n++) {
+		const struct identity_service *s = &identity->services[n];
+		if (s->used && s->first_backend + s->slots > identity->backend_count)
+			identity->backend_count = s->first_backend + s->slots;
+	}
+}
+
+int identity_assign(const struct identity *base, const struct model *model, uint64_t generation, struct identity **ret,
+		    struct identity_refusal *ret_refusal)
+{
+	struct identity_key *keys = NULL;
+	uint32_t key_count = 0;
+	struct identity *identity = identity_make(base, model, generation);
+	int error = identity ? keys_make(base, &keys, &key_count) : -ENOMEM;
+
+	snprintf(ret_refusal->text, sizeof(ret_refusal->text), "out of memory");
+	if (!error)
+		error = services_keep(identity, base, model, keys, key_count);
+	if (!error)
+		error = services_add(identity, model, ret_refusal);
+	if (!error)
+		error = blocks_place(identity, ret_refusal);
+	free(keys);
+	if (error) {
+		identity_put(identity);
+		return error;
+	}
+	identity_trim(identity);
+	*ret = identity;
+	return 0;
+}
+
+/* --------------------------------------------------------------- recovery ---- */
+
+static int recover_service(const struct sluice_table *table, uint32_t n, struct identity_service *ret)
+{
+	const struct sluice_service *from = &table->services[n];
+	*ret = (struct identity_service){.address = from->address,
+					 .port_first = from->port_first,
+					 .port_last = from->port_last,
+					 .protocol = from->protocol,
+					 .used = true,
+					 .first_backend = from->first_backend,
+					 .slots = from->slots};
+	ret->slot = calloc(from->slots + 1, sizeof(*ret->slot));
+	if (!ret->slot)
+		return -ENOMEM;
+	for (uint32_t k = 0; k < from->slots; k++) {
+		const struct sluice_backend *b = &table->backends[from->first_backend + k];
+		if (b->used && (b->service != n || b->slot != k))
+			return -EBADMSG;
+		ret->slot[k] = (struct identity_slot){.address = b->address, .used = b->used};
+	}
+	return 0;
+}
+
+/* No two services of one key, no two blocks of one number, no address twice in a service. */
+static int recover_check(const struct identity *identity)
+{
+	struct identity_key *keys = NULL;
+	struct identity_block *blocks = NULL;
+	uint32_t count = 0;
+	int error = keys_make(identity, &keys, &count);
+
+	for (uint32_t i = 1; !error && i < count; i++)
+		if (key_compare(&keys[i - 1], &keys[i]) == 0)
+			error = -EBADMSG;
+	free(keys);
+	if (!error)
+		error = blocks_taken(identity, &blocks, &count);
+	if (!error)
+		qsort(blocks, count, sizeof(*blocks), block_compare);
+	for (uint32_t i = 1; !error && i < count; i++)
+		if (blocks[i - 1].first + blocks[i - 1].count > blocks[i].first && blocks[i].count > 0)
+			error = -EBADMSG;
+	free(blocks);
+	return error;
+}
+
+int identity_recover(const struct sluice_table *table, struct identity **ret)
+{
+	const uint32_t services = table->header->services.count;
+	struct identity *identity = calloc(1, sizeof(*identity));
+	int error = -ENOMEM;
+
+	if (!identity)
+		return -ENOMEM;
+	identity->references = 1;
+	identity->generation = table->header->generation;
+	identity->services = calloc(services + 1, sizeof(*identity->services));
+	identity->service_numbers = calloc(1, sizeof(uint32_t));
+	identity->flat = calloc(1, sizeof(uint32_t));
+	identity->backend_slots = calloc(1, sizeof(uint32_t));
+	if (!identity->services || !identity->service_numbers || !identity->flat || !identity->backend_slots)
+		goto fail;
+	identity->service_count = services;
+	for (uint32_t n = 0; n < services; n++) {
+		if (!table->services[n].used)
+			continue;
+		error = recover_service(table, n, &identity->services[n]);
+		if (error)
+			goto fail;
+	}
+	error = recover_check(identity);
+	if (error)
+		goto fail;
+	identity_trim(identity);
+	*ret = identity;
+	return 0;
+fail:
+	identity_put(identity);
+	return error;
+}

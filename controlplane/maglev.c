@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "maglev.h"
+
+#include "sluice/flow_hash.h"
+#include "sluice/forwarding.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Never to be changed: it decides which backend a flow meets, on every node. */
+static const struct sluice_hash_key maglev_key = {0x6d61676c65763031ull, 0x736c756963653031ull};
+
+/* A member's place in its permutation and its account of turns: 16 bytes, so that 1,000 of them stay in L1. */
+struct maglev_cursor {
+	uint32_t next; /* the bucket to try next */
+	uint32_t skip;
+	uint32_t account;
+	uint32_t weight;
+};
+
+struct maglev_board {
+	uint64_t *taken; /* one bit for each bucket: in L1, where the owners are not */
+	uint16_t *owners;
+	uint32_t size;
+	uint32_t left;
+};
+
+static int maglev_compare(const void *a, const void *b)
+{
+	const struct maglev_member *x = a, *y = b;
+	return memcmp(x->address.bytes, y->address.bytes, sizeof(x->address.bytes));
+}
+
+void maglev_sort(struct maglev_member *members, uint32_t count)
+{
+	if (count > 1)
+		qsort(members, count, sizeof(*members), maglev_compare);
+}
+
+/* 64 bits of the address, a different stream for each purpose: SipHash-1-3 of address and purpose, 17 bytes. */
+static uint64_t maglev_hash(const union sluice_address *address, uint64_t purpose)
+{
+	const uint64_t words[3] = {address->halves[0], address->halves[1], purpose | 17ull << 56};
+	return sluice_sip13(&maglev_key, words, 3);
+}
+
+static struct maglev_cursor maglev_start(const struct maglev_member *member, uint32_t size)
+{
+	return (struct maglev_cursor){
+	    .next = (uint32_t)(maglev_hash(&member->address, 0) % size),
+	    .skip = (uint32_t)(maglev_hash(&member->address, 1) % (size - 1)) + 1,
+	    .weight = member->weight,
+	};
+}
+
+/* The member's turn: it takes the next free bucket of its permutation. One is free: left > 0. */
+static inline __attribute__((always_inline)) void maglev_turn(struct maglev_board *board, struct maglev_cursor *cursor,
+							      uint32_t member)
+{
+	const uint32_t size = board->size, skip = cursor->skip;
+	uint32_t at = cursor->next;
+
+	while (board->taken[at / 64] >> at % 64 & 1) {
+		at += skip;
+		at -= at >= size ? size : 0;
+	}
+	board->taken[at / 64] |= 1ull << at % 64;
+	board->owners[at] = (uint16_t)member;
+	at += skip;
+	cursor->next = at - (at >= size ? size : 0);
+	board->left--;
+}
+
+/* Round after round over all members. With equal weights everyone has a turn in every round. */
+static inline __attribute__((always_inline)) void
+maglev_rounds(struct maglev_board *board, struct maglev_cursor *cursors, uint32_t count, uint32_t heaviest, bool equal)
+{
+	while (board->left) {
+		for (uint32_t i = 0; i < count && board->left; i++) {
+			struct maglev_cursor *cursor = &cursors[i];
+			if (!equal) {
+				cursor->account += cursor->weight;
+				if (cursor->account < heaviest)
+					continue;
+				cursor->account -= heaviest;
+			}
+			maglev_turn(board, cursor, i);
+		}
+	}
+}
+
+/* ------------------------------------------------ few turns in many rounds ---- */
+
+/*
+ * With one heavy member among thousands of light ones nearly every round would visit thousands
+ * for one turn: M = 655373 with 32,768 members would take 10^10 steps. The same turns in the same
+ * order come from a heap of (round, member): member's k-th turn is in round ceil(k heaviest / weight).
+ */
+static void maglev_sift(uint64_t *heap, uint32_t count, uint32_t at)
+{
+	const uint64_t moving = heap[at];
+	for (uint32_t child; (child = 2 * at + 1) < count; at = child) {
+		if (child + 1 < count && heap[child + 1] < heap[child])
+			child++;
+		if (heap[child] >= moving)
+			break;
+		heap[at] = heap[child];
+	}
+	heap[at] = moving;
+}
+
+/* Cursor's account counts the turns it has had; heap keys are round << 32 | member. */
+static uint64_t maglev_turn_key(struct maglev_cursor *cursor, uint32_t member, uint32_t heaviest)
+{
+	uint64_t turn = ++cursor->account;
+	uint64_t round = (turn * heaviest + cursor->weight - 1) / cursor->weight;
+	return round << 32 | member;
+}
+
+static void maglev_heap(struct maglev_board *board, struct maglev_cursor *cursors, uint32_t count, uint32_t heaviest,
+			uint64_t *heap)
+{
+	for (uint32_t i = 0; i < count; i++)
+		heap[i] = maglev_turn_key(&cursors[i], i, heaviest);
+	for (uint32_t i = count / 2; i-- > 0;)
+		maglev_sift(heap, count, i);
+	while (board->left) {
+		uint32_t member = (uint32_t)heap[0];
+		maglev_turn(board, &cursors[member], member);
+		heap[0] = maglev_turn_key(&cursors[member], member, heaviest);
+		maglev_sift(heap, count, 0);
+	}
+}
+
+int maglev_populate(const struct maglev_member *members, uint32_t count, uint32_t size, uint16_t *ret_owners)
+{
+	uint32_t heaviest = 0, lightest = UINT32_MAX;
+	uint64_t total = 0;
+
+	if (count == 0 || count > SLUICE_SLOTS_MAX || size < 2 || size > SLUICE_LOOKUP_SIZE_MAX)
+		return -EINVAL;
+	for (uint32_t i = 0; i < count; i++) {
+		uint32_t weight = members[i].weight;
+		if (weight == 0 || weight > UINT16_MAX || (i > 0 && maglev_compare(&members[i - 1], &members[i]) >= 0))
+			return -EINVAL;
+		heaviest = weight > heaviest ? weight : heaviest;
+		lightest = weight < lightest ? weight : lightest;
+		total += weight;
+	}
+
+	/* One turn in 8 visits or more: visiting is cheaper than the heap. */
+	const bool sparse = total * 8 < (uint64_t)heaviest * count;
+	const size_t board_bytes = (size + 63) / 64 * sizeof(uint64_t);
+	const size_t heap_bytes = sparse ? count * sizeof(uint64_t) : 0;
+	uint8_t *scratch = calloc(1, board_bytes + heap_bytes + count * sizeof(struct maglev_cursor));
+	if (!scratch)
+		return -ENOMEM;
+	struct maglev_board board = {(uint64_t *)scratch, ret_owners, size, size};
+	uint64_t *heap = (uint64_t *)(scratch + board_bytes);
+	struct maglev_cursor *cursors = (struct maglev_cursor *)(scratch + board_bytes + heap_bytes);
+
+	for (uint32_t i = 0; i < count; i++)
+		cursors[i] = maglev_start(&members[i], size);
+	if (sparse)
+		maglev_heap(&board, cursors, count, heaviest, heap);
+	else if (heaviest == lightest)
+		maglev_rounds(&board, cursors, count, heaviest, true);
+	else
+		maglev_rounds(&board, cursors, count, heaviest, false);
+	free(scratch);
+	return 0;
+}
