@@ -239,6 +239,7 @@ static int link_adopt(const char *path, const struct steering_nic *nic, const ch
 		return fd;
 	}
 	log_notice("steering: %s was re-created or its program detached: attaching again", name);
+	bpf_link_detach(fd); /* now: the last descriptor's end would do it later, on a kernel worker */
 	close(fd);
 	return unlink(path) < 0 ? -errno : -ENOENT;
 }
@@ -397,7 +398,12 @@ void steering_interface_detach(const struct steering *steering, const char *name
 {
 	static const char *const leaves[] = {"link", "program", "xsks", "counters"};
 	char path[PATH_BYTES];
+	int link = pin_path(steering, name, "link", path) == 0 ? bpf_obj_get(path) : -1;
 
+	if (link >= 0) {
+		bpf_link_detach(link); /* now, not when the kernel gets round to the last reference */
+		close(link);
+	}
 	for (size_t i = 0; i < sizeof(leaves) / sizeof(leaves[0]); i++) {
 		if (pin_path(steering, name, leaves[i], path) == 0 && unlink(path) < 0 && errno != ENOENT)
 			log_warning("steering: %s: %s", path, strerror(errno));
