@@ -10,6 +10,7 @@ sys.path.insert(0, os.path.dirname(__file__))
 from sluicelab import Lab, run  # noqa: E402
 
 _outcomes = []
+_standing = []  # labs that are laid now
 
 
 def pytest_addoption(parser):
@@ -42,9 +43,11 @@ def make_lab():
 
     def make(**options):
         labs.append(Lab(**options))
+        _standing.append(labs[-1])
         return labs[-1]
     yield make
     left = [sentence for lab in labs for sentence in lab.run.remove()]
+    _standing.clear()
     assert not left, f"the lab left behind: {left}"
 
 
@@ -52,11 +55,8 @@ def make_lab():
 def pytest_runtest_makereport(item, call):
     report = (yield).get_result()
     if report.failed:
-        for value in item.funcargs.values():
-            lab = getattr(value, "lab", value)
-            if isinstance(lab, Lab):
-                report.sections.append(("logs of the lab", lab.logs()))
-                break
+        for lab in _standing:
+            report.sections.append(("logs of the lab", lab.logs()))
 
 
 def pytest_terminal_summary(terminalreporter):
