@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Commands that change something, and the two that look at a file before: check and plan. */
+#include "sluicectl.h"
+
+#include <errno.h>
+#include <libgen.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+/* -------------------------------------------------------------- configurations ---- */
+
+/* The control plane has another working directory. NULL: said why. */
+static char *file_path(const char *file)
+{
+	char *path = realpath(file, NULL);
+	if (!path)
+		fprintf(stderr, "sluicectl: %s: %s\n", file, strerror(errno));
+	return path;
+}
+
+static enum ctl_exit post_file(const struct ctl *ctl, const char *target, json_t **ret)
+{
+	char *path = file_path(ctl->arguments[0]);
+	if (!path)
+		return CTL_FAILED;
+	json_t *body = json_pack("{s:s}", "file", path);
+	if (!body)
+		fprintf(stderr, "sluicectl: %s: the path is no UTF-8\n", path);
+	free(path);
+	return body ? ctl_post(ctl, target, body, ret) : CTL_FAILED;
+}
+
+/* Warnings of a change that was taken go to stderr; what runs now to stdout. */
+static void outcome_print(const struct ctl *ctl, json_t *document)
+{
+	size_t i;
+	json_t *line;
+
+	if (ctl->json) {
+		document_print(document);
+		return;
+	}
+	json_array_foreach(json_object_get(document, "lines"), i, line)
+	{
+		fprintf(stderr, "%s\n", json_string_value(line));
+	}
+	printf("done: generation %lld is in force\n", number_of(document, "generation"));
+	json_decref(document);
+}
+
+static enum ctl_exit finish(const struct ctl *ctl, enum ctl_exit result, json_t *document)
+{
+	if (result == CTL_OK)
+		outcome_print(ctl, document);
+	return result;
+}
+
+enum ctl_exit command_apply(const struct ctl *ctl)
+{
+	json_t *document = NULL;
+	return finish(ctl, post_file(ctl, "/v1/apply", &document), document);
+}
+
+enum ctl_exit command_reload(const struct ctl *ctl)
+{
+	json_t *document = NULL;
+	return finish(ctl, ctl_post(ctl, "/v1/reload", NULL, &document), document);
+}
+
+enum ctl_exit command_rollback(const struct ctl *ctl)
+{
+	json_t *document = NULL;
+	return finish(ctl, ctl_post(ctl, "/v1/rollback", NULL, &document), document);
+}
+
+/* ------------------------------------------------------------------------ check ---- */
+
+/* The control plane's program beside this one: installed, or in a build directory. It needs no daemon. */
+static void check_exec(const char *folder, const char *below, const char *file)
+{
+	char program[PATH_MAX];
+	if (snprintf(program, sizeof(program), "%s/%ssluice-controlplane", folder, below) < (int)sizeof(program))
+		execl(program, "sluice-controlplane", "--check", file, (char *)NULL);
+}
+
+enum ctl_exit command_check(const struct ctl *ctl)
+{
+	char self[PATH_MAX];
+	ssize_t length = readlink("/proc/self/exe", self, sizeof(self) - 1);
+
+	if (length > 0) {
+		self[length] = '\0';
+		const char *folder = dirname(self);
+		check_exec(folder, "", ctl->arguments[0]);
+		check_exec(folder, "../controlplane/", ctl->arguments[0]);
+		check_exec(folder, "../sbin/", ctl->arguments[0]);
+	}
+	execlp("sluice-controlplane", "sluice-controlplane", "--check", ctl->arguments[0], (char *)NULL);
+	fprintf(stderr,
+		"sluicectl: sluice-controlplane, which checks configurations, cannot be run (%s): install it beside "
+		"sluicectl or in PATH\n",
+		strerror(errno));
+	return CTL_FAILED;
+}
+
+/* ---------------------------------------------------------------------- backends ---- */
+
+/* SERVICE/BACKEND to a body. NULL: said why. The first slash parts them. */
+static json_t *backend_body(const char *argument)
+{
+	const char *slash = strchr(argument, '/');
+	if (!slash || slash == argument || !slash[1]) {
+		fprintf(stderr, "sluicectl: \"%s\": write SERVICE/BACKEND, such as web/w1\n", argument);
+		return NULL;
+	}
+	json_t *body = json_pack("{s:s%, s:s}", "service", argument, (size_t)(slash - argument), "backend", slash + 1);
+	if (!body)
+		fprintf(stderr, "sluicectl: \"%s\" is no UTF-8\n", argument);
+	return body;
+}
+
+static enum ctl_exit order(const struct ctl *ctl, const char *target)
+{
+	json_t *document = NULL, *body = backend_body(ctl->arguments[0]);
+	if (!body)
+		return CTL_USAGE;
+	return finish(ctl, ctl_post(ctl, target, body, &document), document);
+}
+
+enum ctl_exit command_enable(const struct ctl *ctl)
+{
+	return order(ctl, "/v1/enable");
+}
+
+enum ctl_exit command_disable(const struct ctl *ctl)
+{
+	return order(ctl, "/v1/disable");
+}
+
+enum ctl_exit command_weight(const struct ctl *ctl)
+{
+	const char *text = ctl->arguments[1];
+	char *end;
+	json_t *document = NULL;
+
+	errno = 0;
+	long weight = strtol(text, &end, 10);
+	if (errno || *end || end == text || weight < 0 || weight > 65535) {
+		fprintf(stderr, "sluicectl: weight \"%s\": give a whole number, 0 to 65535\n", text);
+		return CTL_USAGE;
+	}
+	json_t *body = backend_body(ctl->arguments[0]);
+	if (!body)
+		return CTL_USAGE;
+	json_object_set_new(body, "weight", json_integer(weight));
+	return finish(ctl, ctl_post(ctl, "/v1/weight", body, &document), document);
+}
+
+/* ------------------------------------------------------------------------- drain ---- */
+
+#define QUIET_SECONDS 3.0 /* no packet for this long: nothing is left */
+
+static double now_seconds(void)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+/* The backend's packets and state. */
+static enum ctl_exit backend_look(const struct ctl *ctl, long long *ret_packets, bool *ret_draining)
+{
+	json_t *list, *b;
+	size_t i;
+	const char *slash = strchr(ctl->arguments[0], '/');
+	size_t service_length = (size_t)(slash - ctl->arguments[0]);
+	enum ctl_exit result = ctl_get(ctl, "/v1/backends", &list);
+
+	if (result != CTL_OK)
+		return result;
+	*ret_draining = false; /* one that is no longer there has nothing left */
+	json_array_foreach(list, i, b)
+	{
+		const char *service = text_of(b, "service");
+		if (strlen(service) != service_length || strncmp(service, ctl->arguments[0], service_length) ||
+		    strcmp(text_of(b, "name"), slash + 1))
+			continue;
+		*ret_packets = number_of(b, "packets");
+		*ret_draining = !strcmp(text_of(b, "state"), "draining");
+	}
+	json_decref(list);
+	return CTL_OK;
+}
+
+/* Until the backend gets no packets any more, is not draining any more, or the time is up. */
+static enum ctl_exit drain_wait(const struct ctl *ctl, double timeout)
+{
+	double start = now_seconds(), quiet_since = start;
+	long long packets = -1;
+
+	for (;;) {
+		long long now_packets = 0;
+		bool draining;
+		enum ctl_exit result = backend_look(ctl, &now_packets, &draining);
+		if (result != CTL_OK)
+			return result;
+		double now = now_seconds();
+		if (!draining)
+			return CTL_OK;
+		if (now_packets != packets) {
+			packets = now_packets;
+			quiet_since = now;
+		}
+		if (now - quiet_since >= QUIET_SECONDS)
+			return CTL_OK;
+		if (timeout > 0 && now - start >= timeout) {
+			fprintf(stderr, "sluicectl: %s still gets packets at the deadline; it goes on draining\n",
+				ctl->arguments[0]);
+			return CTL_FAILED;
+		}
+		nanosleep(&(struct timespec){.tv_nsec = 250000000}, NULL);
+	}
+}
+
+enum ctl_exit command_drain(const struct ctl *ctl)
+{
+	double timeout = 0;
+	json_t *document = NULL;
+
+	if (ctl->timeout && !duration_parse(ctl->timeout, &timeout)) {
+		fprintf(stderr, "sluicectl: --timeout \"%s\": give a duration such as 90s or 10m\n", ctl->timeout);
+		return CTL_USAGE;
+	}
+	json_t *body = backend_body(ctl->arguments[0]);
+	if (!body)
+		return CTL_USAGE;
+	if (timeout > 0)
+		json_object_set_new(body, "timeout_seconds", json_real(timeout));
+	enum ctl_exit result = ctl_post(ctl, "/v1/drain", body, &document);
+	if (result == CTL_OK && ctl->wait)
+		result = drain_wait(ctl, timeout);
+	if (result == CTL_OK)
+		outcome_print(ctl, document);
+	else
+		json_decref(document);
+	return result;
+}

@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Requests to the control plane over its Unix socket. */
+#include "sluicectl.h"
+
+#include <curl/curl.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define CONNECT_SECONDS 5L
+#define ANSWER_SECONDS 120L /* a change is answered when it has ended */
+
+struct answer {
+	char *text;
+	size_t bytes;
+};
+
+static CURL *curl; /* kept, so that a refreshing view uses one connection */
+
+static size_t answer_append(char *data, size_t size, size_t count, void *user)
+{
+	struct answer *answer = user;
+	size_t bytes = size * count;
+	char *text = realloc(answer->text, answer->bytes + bytes + 1);
+	if (!text)
+		return 0;
+	memcpy(text + answer->bytes, data, bytes);
+	answer->text = text;
+	answer->bytes += bytes;
+	text[answer->bytes] = '\0';
+	return bytes;
+}
+
+static enum ctl_exit say_unreachable(const char *socket_path, CURLcode code, long os_error)
+{
+	if (os_error == EACCES || os_error == EPERM) {
+		fprintf(stderr,
+			"sluicectl: %s: permission denied: be root or a member of the group that `api.group` names\n",
+			socket_path);
+		return CTL_UNREACHABLE;
+	}
+	fprintf(stderr,
+		"sluicectl: no control plane answers at %s (%s): start sluice-controlplane, or name its directory with "
+		"--runtime-dir\n",
+		socket_path, os_error ? strerror((int)os_error) : curl_easy_strerror(code));
+	return CTL_UNREACHABLE;
+}
+
+/* "error", "lines" of a configuration and "remedy", as the API gave them. */
+static void say_refused(const json_t *document, long status)
+{
+	const json_t *lines = json_object_get(document, "lines");
+	const char *error = text_of(document, "error"), *remedy = text_of(document, "remedy");
+	size_t i;
+	json_t *line;
+
+	if (json_array_size(lines) == 0)
+		fprintf(stderr, "sluicectl: %s\n", error[0] ? error : "refused without a word");
+	json_array_foreach(lines, i, line)
+	{
+		fprintf(stderr, "%s\n", json_string_value(line));
+	}
+	if (!error[0])
+		fprintf(stderr, "sluicectl: HTTP status %ld\n", status);
+	if (remedy[0])
+		fprintf(stderr, "sluicectl: %s\n", remedy);
+}
+
+static enum ctl_exit answer_read(const struct answer *answer, long status, json_t **ret)
+{
+	json_error_t error;
+	json_t *document = answer->text ? json_loadb(answer->text, answer->bytes, JSON_DECODE_ANY, &error) : NULL;
+
+	if (!document) {
+		fprintf(
+		    stderr,
+		    "sluicectl: the answer (HTTP status %ld) is no JSON: is this the socket of sluice-controlplane?\n",
+		    status);
+		return CTL_FAILED;
+	}
+	if (status < 200 || status > 299) {
+		say_refused(document, status);
+		json_decref(document);
+		return CTL_FAILED;
+	}
+	*ret = document;
+	return CTL_OK;
+}
+
+/* body: JSON text for POST; NULL for GET. */
+static enum ctl_exit ask(const struct ctl *ctl, const char *target, const char *body, json_t **ret)
+{
+	char socket_path[4096], url[8192];
+	struct answer answer = {0};
+	struct curl_slist *headers = NULL;
+	enum ctl_exit result;
+	long status = 0, os_error = 0;
+
+	if (!curl && !(curl = curl_easy_init())) {
+		fprintf(stderr, "sluicectl: out of memory\n");
+		return CTL_FAILED;
+	}
+	snprintf(socket_path, sizeof(socket_path), "%s/api.sock", ctl->runtime_dir);
+	snprintf(url, sizeof(url), "http://localhost%s", target);
+	curl_easy_reset(curl);
+	curl_easy_setopt(curl, CURLOPT_UNIX_SOCKET_PATH, socket_path);
+	curl_easy_setopt(curl, CURLOPT_URL, url);
+	curl_easy_setopt(curl, CURLOPT_PROXY, "");
+	curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
+	curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT, CONNECT_SECONDS);
+	curl_easy_setopt(curl, CURLOPT_TIMEOUT, ANSWER_SECONDS);
+	curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, answer_append);
+	curl_easy_setopt(curl, CURLOPT_WRITEDATA, &answer);
+	if (body) {
+		headers = curl_slist_append(NULL, "Content-Type: application/json");
+		headers = curl_slist_append(headers, "Expect:"); /* no second round trip for a long body */
+		curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
+		curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE, (long)strlen(body));
+		curl_easy_setopt(curl, CURLOPT_POSTFIELDS, body);
+	}
+	CURLcode code = curl_easy_perform(curl);
+	curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
+	curl_easy_getinfo(curl, CURLINFO_OS_ERRNO, &os_error);
+	if (code == CURLE_COULDNT_CONNECT) {
+		result = say_unreachable(socket_path, code, os_error);
+	} else if (code != CURLE_OK) {
+		fprintf(stderr, "sluicectl: %s: %s: see `sluicectl status` and the control plane's log\n", socket_path,
+			curl_easy_strerror(code));
+		result = CTL_UNREACHABLE;
+	} else {
+		result = answer_read(&answer, status, ret);
+	}
+	curl_slist_free_all(headers);
+	free(answer.text);
+	return result;
+}
+
+enum ctl_exit ctl_get(const struct ctl *ctl, const char *target, json_t **ret)
+{
+	return ask(ctl, target, NULL, ret);
+}
+
+enum ctl_exit ctl_post(const struct ctl *ctl, const char *target, json_t *body, json_t **ret)
+{
+	char *text = body ? json_dumps(body, JSON_COMPACT) : strdup("{}");
+	json_decref(body);
+	if (!text) {
+		fprintf(stderr, "sluicectl: out of memory\n");
+		return CTL_FAILED;
+	}
+	enum ctl_exit result = ask(ctl, target, text, ret);
+	free(text);
+	return result;
+}
+
+void ctl_http_close(void)
+{
+	if (curl)
+		curl_easy_cleanup(curl);
+	curl = NULL;
+}

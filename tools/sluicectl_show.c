@@ -1,0 +1,335 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Commands that show: each asks once and prints a table. */
+#include "sluicectl.h"
+
+#include <curl/curl.h>
+#include <stdio.h>
+#include <string.h>
+
+/* "80", "1000-1999" or "any". ret: at least 16 bytes. */
+static const char *port_text(const json_t *service, char *ret)
+{
+	const json_t *port = json_object_get(service, "port");
+	if (json_is_string(port))
+		return json_string_value(port);
+	snprintf(ret, 16, "%lld", (long long)json_integer_value(port));
+	return ret;
+}
+
+/* Fetch; in JSON mode print it and leave *ret NULL. */
+static enum ctl_exit fetch(const struct ctl *ctl, const char *target, json_t **ret)
+{
+	json_t *document;
+	enum ctl_exit result = ctl_get(ctl, target, &document);
+
+	*ret = NULL;
+	if (result != CTL_OK)
+		return result;
+	if (ctl->json)
+		document_print(document);
+	else
+		*ret = document;
+	return CTL_OK;
+}
+
+/* ---------------------------------------------------------------------- status ---- */
+
+static void dataplanes_print(const json_t *dataplanes)
+{
+	struct table table;
+	size_t i;
+	json_t *d;
+
+	if (json_array_size(dataplanes) == 0) {
+		printf("no dataplane has connected\n");
+		return;
+	}
+	table_init(&table, "PATH|STATE|>PID|>WORKERS|>GENERATION|REASON");
+	json_array_foreach(dataplanes, i, d)
+	{
+		table_cell(&table, "%s", text_of(d, "path"));
+		table_cell(&table, "%s", text_of(d, "state"));
+		table_cell(&table, "%lld", number_of(d, "pid"));
+		table_cell(&table, "%lld", number_of(d, "workers"));
+		table_cell(&table, "%lld", number_of(d, "generation"));
+		table_cell(&table, "%s", text_of(d, "reason"));
+	}
+	table_print(&table, 0);
+}
+
+static void interfaces_print(const json_t *interfaces)
+{
+	struct table table;
+	size_t i;
+	json_t *x;
+
+	if (json_array_size(interfaces) == 0)
+		return;
+	putchar('\n');
+	table_init(&table, "INTERFACE|XDP|MODE|>REDIRECTED|>PASSED|>DROPPED|REASON");
+	json_array_foreach(interfaces, i, x)
+	{
+		table_cell(&table, "%s", text_of(x, "interface"));
+		table_cell(&table, "%s", json_is_true(json_object_get(x, "attached")) ? "attached" : "not attached");
+		table_cell(&table, "%s", text_of(x, "mode"));
+		table_cell(&table, "%lld", number_of(x, "redirected"));
+		table_cell(&table, "%lld", number_of(x, "passed"));
+		table_cell(&table, "%lld", number_of(x, "dropped_no_socket"));
+		table_cell(&table, "%s", text_of(x, "reason"));
+	}
+	table_print(&table, 0);
+}
+
+/* "3 d 4 h", "5 min 7 s". ret: at least 32 bytes. */
+static const char *uptime_text(double seconds, char *ret)
+{
+	long long s = (long long)seconds;
+	if (s >= 86400)
+		snprintf(ret, 32, "%lld d %lld h", s / 86400, s / 3600 % 24);
+	else if (s >= 3600)
+		snprintf(ret, 32, "%lld h %lld min", s / 3600, s / 60 % 60);
+	else
+		snprintf(ret, 32, "%lld min %lld s", s / 60, s % 60);
+	return ret;
+}
+
+enum ctl_exit command_status(const struct ctl *ctl)
+{
+	json_t *s;
+	char room[32];
+	enum ctl_exit result = fetch(ctl, "/v1/status", &s);
+
+	if (!s)
+		return result;
+	const json_t *backends = json_object_get(s, "backends"), *last = json_object_get(s, "last_config");
+	printf("node           %s", text_of(s, "node"));
+	if (text_of(s, "zone")[0])
+		printf(", zone %s", text_of(s, "zone"));
+	if (text_of(s, "region")[0])
+		printf(", region %s", text_of(s, "region"));
+	printf("\nversion        %s, pid %lld, up %s\n", text_of(s, "version"), number_of(s, "pid"),
+	       uptime_text(real_of(s, "uptime_seconds"), room));
+	printf("configuration  %s\n", text_of(s, "config_file"));
+	printf("hash key       %s\n", text_of(s, "hash_key_fingerprint"));
+	printf("generation     %lld\n", number_of(s, "generation"));
+	printf("services       %lld\n", number_of(s, "services"));
+	printf("backends       %lld: %lld up, %lld draining, %lld down, %lld disabled\n", number_of(backends, "total"),
+	       number_of(backends, "up"), number_of(backends, "draining"), number_of(backends, "down"),
+	       number_of(backends, "disabled"));
+	if (json_is_object(last))
+		printf("last change    %s %s at %s: %s\n", text_of(last, "action"), text_of(last, "outcome"),
+		       text_of(last, "time"), text_of(last, "text"));
+	if (text_of(s, "counters_problem")[0])
+		printf("warning        %s\n", text_of(s, "counters_problem"));
+	putchar('\n');
+	dataplanes_print(json_object_get(s, "dataplanes"));
+	interfaces_print(json_object_get(s, "interfaces"));
+	json_decref(s);
+	return CTL_OK;
+}
+
+enum ctl_exit command_paths(const struct ctl *ctl)
+{
+	json_t *paths;
+	enum ctl_exit result = fetch(ctl, "/v1/paths", &paths);
+
+	if (!paths)
+		return result;
+	printf("generation %lld\n\n", number_of(paths, "generation"));
+	dataplanes_print(json_object_get(paths, "dataplanes"));
+	interfaces_print(json_object_get(paths, "interfaces"));
+	json_decref(paths);
+	return CTL_OK;
+}
+
+/* -------------------------------------------------------- services and backends ---- */
+
+enum ctl_exit command_services(const struct ctl *ctl)
+{
+	struct table table;
+	json_t *list, *s;
+	size_t i;
+	char port[16], bytes[24];
+	enum ctl_exit result = fetch(ctl, "/v1/services", &list);
+
+	if (!list)
+		return result;
+	table_init(&table, "SERVICE|STATE|ADDRESS|>PORT|PROTO|FORWARD|>UP|>PACKETS|>BYTES|>NEW FLOWS|>DROPS|REASON");
+	json_array_foreach(list, i, s)
+	{
+		table_cell(&table, "%s", text_of(s, "name"));
+		table_cell(&table, "%s", text_of(s, "state"));
+		table_cell(&table, "%s", text_of(s, "address"));
+		table_cell(&table, "%s", port_text(s, port));
+		table_cell(&table, "%s", text_of(s, "protocol"));
+		table_cell(&table, "%s", text_of(s, "forward"));
+		table_cell(&table, "%lld/%lld", number_of(s, "up"), number_of(s, "backends"));
+		table_cell(&table, "%lld", number_of(s, "packets"));
+		table_cell(&table, "%s", scaled_text(real_of(s, "bytes"), "B", bytes));
+		table_cell(&table, "%lld", number_of(s, "new_flows"));
+		table_cell(&table, "%lld", number_of(s, "drops"));
+		table_cell(&table, "%s", text_of(s, "reason"));
+	}
+	table_print(&table, 0);
+	json_decref(list);
+	return CTL_OK;
+}
+
+enum ctl_exit command_backends(const struct ctl *ctl)
+{
+	struct table table;
+	json_t *list, *b;
+	size_t i;
+	char target[3072] = "/v1/backends", share[24], bytes[24], latency[24];
+
+	if (ctl->argument_count == 1) {
+		char *escaped = curl_easy_escape(NULL, ctl->arguments[0], 0);
+		if (!escaped || strlen(escaped) > 2048) {
+			fprintf(stderr, "sluicectl: \"%.80s\" is no service\n", ctl->arguments[0]);
+			curl_free(escaped);
+			return CTL_FAILED;
+		}
+		snprintf(target, sizeof(target), "/v1/backends?service=%s", escaped);
+		curl_free(escaped);
+	}
+	enum ctl_exit result = fetch(ctl, target, &list);
+	if (!list)
+		return result;
+	table_init(&table, "SERVICE|BACKEND|ADDRESS|STATE|>WEIGHT|>SHARE|>PACKETS|>BYTES|>PROBE|REASON");
+	json_array_foreach(list, i, b)
+	{
+		const json_t *health = json_object_get(b, "health");
+		table_cell(&table, "%s", text_of(b, "service"));
+		table_cell(&table, "%s", text_of(b, "name"));
+		table_cell(&table, "%s", text_of(b, "address"));
+		table_cell(&table, "%s", text_of(b, "state"));
+		table_cell(&table, "%lld", number_of(b, "weight"));
+		table_cell(&table, "%s", percent_text(real_of(b, "share"), share));
+		table_cell(&table, "%lld", number_of(b, "packets"));
+		table_cell(&table, "%s", scaled_text(real_of(b, "bytes"), "B", bytes));
+		snprintf(latency, sizeof(latency), "%.1f ms", real_of(health, "latency_ms"));
+		table_cell(&table, "%s", real_of(health, "latency_ms") > 0 ? latency : "-");
+		table_cell(&table, "%s", text_of(b, "reason"));
+	}
+	table_print(&table, 0);
+	json_decref(list);
+	return CTL_OK;
+}
+
+enum ctl_exit command_vips(const struct ctl *ctl)
+{
+	struct table table;
+	json_t *list, *vip, *service;
+	size_t i, j;
+	enum ctl_exit result = fetch(ctl, "/v1/vips", &list);
+
+	if (!list)
+		return result;
+	table_init(&table, "ADDRESS|MODE|INTERFACE|SERVICES");
+	json_array_foreach(list, i, vip)
+	{
+		char services[512] = "";
+		json_array_foreach(json_object_get(vip, "services"), j, service)
+		{
+			size_t length = strlen(services);
+			snprintf(services + length, sizeof(services) - length, "%s%s", j ? " " : "",
+				 json_string_value(service));
+		}
+		table_cell(&table, "%s", text_of(vip, "address"));
+		table_cell(&table, "%s", text_of(vip, "mode"));
+		table_cell(&table, "%s", text_of(vip, "interface"));
+		table_cell(&table, "%s", services);
+	}
+	table_print(&table, 0);
+	json_decref(list);
+	return CTL_OK;
+}
+
+/* ------------------------------------------------------------ counters and drops ---- */
+
+static void verdicts_print(const json_t *verdicts, const char *member)
+{
+	struct table table;
+	size_t i;
+	json_t *v;
+
+	table_init(&table, !strcmp(member, "reason") ? "REASON|>PACKETS|MEANING" : "VERDICT|>PACKETS|MEANING");
+	json_array_foreach(verdicts, i, v)
+	{
+		table_cell(&table, "%s", text_of(v, member));
+		table_cell(&table, "%lld", number_of(v, "packets"));
+		table_cell(&table, "%s", text_of(v, "help"));
+	}
+	table_print(&table, 0);
+}
+
+enum ctl_exit command_counters(const struct ctl *ctl)
+{
+	struct table table;
+	json_t *c, *x;
+	size_t i;
+	char busy[24], in[24], out[24];
+	enum ctl_exit result = fetch(ctl, "/v1/counters", &c);
+
+	if (!c)
+		return result;
+	printf("received %lld packets\n\n", number_of(c, "received"));
+	verdicts_print(json_object_get(c, "verdicts"), "verdict");
+	putchar('\n');
+	table_init(&table, "WORKER|>PID|>BUSY|>RECEIVED|>FORWARDED|>PASSED|>DROPPED|>SLEEPS|>GENERATION");
+	json_array_foreach(json_object_get(c, "workers"), i, x)
+	{
+		table_cell(&table, "%lld", number_of(x, "worker"));
+		table_cell(&table, "%lld", number_of(x, "pid"));
+		table_cell(&table, "%s", percent_text(real_of(x, "busy_share"), busy));
+		table_cell(&table, "%lld", number_of(x, "received"));
+		table_cell(&table, "%lld", number_of(x, "forwarded"));
+		table_cell(&table, "%lld", number_of(x, "passed"));
+		table_cell(&table, "%lld", number_of(x, "dropped"));
+		table_cell(&table, "%lld", number_of(x, "sleeps"));
+		table_cell(&table, "%lld", number_of(x, "generation"));
+	}
+	table_print(&table, 0);
+	putchar('\n');
+	table_init(&table, "INTERFACE|>RECEIVED|>BYTES|>SENT|>BYTES");
+	json_array_foreach(json_object_get(c, "ports"), i, x)
+	{
+		table_cell(&table, "%s", text_of(x, "interface"));
+		table_cell(&table, "%lld", number_of(x, "received_packets"));
+		table_cell(&table, "%s", scaled_text(real_of(x, "received_bytes"), "B", in));
+		table_cell(&table, "%lld", number_of(x, "transmitted_packets"));
+		table_cell(&table, "%s", scaled_text(real_of(x, "transmitted_bytes"), "B", out));
+	}
+	table_print(&table, 0);
+	json_decref(c);
+	return CTL_OK;
+}
+
+enum ctl_exit command_drops(const struct ctl *ctl)
+{
+	struct table table;
+	json_t *d, *s;
+	size_t i, shown = 0;
+	enum ctl_exit result = fetch(ctl, "/v1/drops", &d);
+
+	if (!d)
+		return result;
+	verdicts_print(json_object_get(d, "drops"), "reason");
+	table_init(&table, "SERVICE|>DROPPED");
+	json_array_foreach(json_object_get(d, "services"), i, s)
+	{
+		if (number_of(s, "packets") == 0)
+			continue;
+		table_cell(&table, "%s", text_of(s, "service"));
+		table_cell(&table, "%lld", number_of(s, "packets"));
+		shown++;
+	}
+	if (shown)
+		putchar('\n');
+	else
+		puts("\nno service has drops");
+	if (shown)
+		table_print(&table, 0);
+	json_decref(d);
+	return CTL_OK;
+}
