@@ -77,6 +77,39 @@ enum ctl_exit command_rollback(const struct ctl *ctl)
 	return finish(ctl, ctl_post(ctl, "/v1/rollback", NULL, &document), document);
 }
 
+/* What would change, in the words of the API's plan; members that hold more than a word are for --json. */
+static void plan_print(const json_t *plan)
+{
+	const char *member;
+	json_t *value;
+
+	json_object_foreach((json_t *)plan, member, value)
+	{
+		if (json_is_string(value))
+			printf("%-20s %s\n", member, json_string_value(value));
+		else if (json_is_integer(value))
+			printf("%-20s %lld\n", member, (long long)json_integer_value(value));
+		else if (json_is_real(value))
+			printf("%-20s %.4g\n", member, json_real_value(value));
+	}
+}
+
+enum ctl_exit command_plan(const struct ctl *ctl)
+{
+	json_t *plan = NULL;
+	enum ctl_exit result = post_file(ctl, "/v1/plan", &plan);
+
+	if (result != CTL_OK)
+		return result;
+	if (ctl->json) {
+		document_print(plan);
+		return CTL_OK;
+	}
+	plan_print(plan);
+	json_decref(plan);
+	return CTL_OK;
+}
+
 /* ------------------------------------------------------------------------ check ---- */
 
 /* The control plane's program beside this one: installed, or in a build directory. It needs no daemon. */
