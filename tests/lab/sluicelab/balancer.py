@@ -33,10 +33,8 @@ class Balancer:
         self.directory = run.directory / self.name
         self.runtime, self.state = self.directory / "runtime", self.directory / "state"
         self.config = self.directory / "sluice.conf"
-        for directory in (self.runtime / "bpf", self.state):
-            directory.mkdir(parents=True)
-        # From here, outside of any namespace, so that pins outlive every process of the lab.
-        command(["mount", "-t", "bpf", "bpf", self.runtime / "bpf"])
+        self.state.mkdir(parents=True)
+        run.mount_bpf(self.runtime / "bpf")
         self.controlplane = self.dataplane = None
         self.settings = {}
 

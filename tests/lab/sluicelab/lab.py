@@ -197,8 +197,9 @@ class Lab:
         vips = [self.vip(f, n) for f in (4, 6) for n in range(1, self.vips + 1)]
         arguments = [a for vip in vips for a in ("--vip", vip)]
         for backend in self.backends:
+            pins = self.run.mount_bpf(backend.directory / "bpf")
             backend.namespace.run([program("tools/sluice-decap"), "attach", "farm0", *arguments,
-                                   "--source", "10.77.0.0/24", "--source", "fd77::/64"])
+                                   "--source", "10.77.0.0/24", "--source", "fd77::/64", "--pin-dir", pins])
 
     def service(self, name, address, port, protocol="tcp", forward="ipip", family=4, weights=(1, 1, 1),
                 health=None, **settings):

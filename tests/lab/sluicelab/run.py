@@ -208,6 +208,12 @@ class Run:
         self.processes.append(process)
         return process
 
+    def mount_bpf(self, directory):
+        """A bpffs, mounted from outside of any namespace so that pins outlive every process of the lab."""
+        directory.mkdir(parents=True)
+        command(["mount", "-t", "bpf", "bpf", directory])
+        return directory
+
     def remember_process(self, pid, name):
         with open(self.directory / "pids", "a", encoding="ascii") as file:
             file.write(f"{pid} {_start_time(pid)} {name}\n")
