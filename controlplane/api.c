@@ -140,6 +140,7 @@ int api_create(const struct api_options *options, struct api **ret)
 		return error;
 	}
 	api->loop = options->loop;
+	api->configured = api_configure;
 	error = unix_listen(options->runtime_dir, &fd);
 	if (error)
 		goto fail;

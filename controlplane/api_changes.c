@@ -117,6 +117,9 @@ static void change_done(void *user, const struct apply_outcome *outcome)
 			    : outcome->line_count ? outcome->lines[0]
 						  : strerror(-outcome->error));
 		reply_outcome(exchange, outcome);
+		struct api *api = exchange->api;
+		if (!outcome->error && change->action <= API_ACTION_ROLLBACK && api->configured)
+			api->configured(api, apply_model(api->apply));
 	}
 	change_end(change);
 }

@@ -52,6 +52,8 @@ struct api {
 	struct {
 		uint64_t ok, failed;
 	} transactions[API_ACTIONS];
+	/* Called when an asked-for configuration has come into force; NULL without sockets. */
+	void (*configured)(struct api *api, const struct model *model);
 	struct api_last_outcome last_config; /* the latest reload, apply or rollback */
 	uint64_t started_ns;                 /* CLOCK_REALTIME */
 

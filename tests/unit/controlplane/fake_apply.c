@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "fake_apply.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+const char fake_apply_config[] =
+    "node = { name = \"lb1\"; zone = \"a\"; };\n"
+    "interfaces = ( { name = \"eth0\"; } );\n"
+    "services = (\n"
+    "  { name = \"web\"; address = \"192.0.2.10\"; port = 80; protocol = \"tcp\"; forward = \"ipip\"; table_size = "
+    "1021;\n"
+    "    backends = ( { name = \"w1\"; address = \"10.0.0.11\"; weight = 100; },\n"
+    "                 { name = \"w2\"; address = \"10.0.0.12\"; weight = 100; } ); },\n"
+    "  { name = \"dns\"; address = \"192.0.2.10\"; port = 53; protocol = \"udp\"; forward = \"gue\"; table_size = "
+    "1021;\n"
+    "    backends = ( { name = \"d1\"; address = \"2001:db8:1::1\"; } ); },\n"
+    "  { name = \"six\"; address = \"2001:db8::10\"; port = \"1000-1999\"; protocol = \"tcp\"; forward = \"l2\";\n"
+    "    table_size = 1021; backends = ( { name = \"s1\"; address = \"2001:db8:1::5\"; } ); }\n"
+    ");\n"
+    "vips = ( { address = \"192.0.2.10\"; mode = \"static\"; interface = \"lo\"; },\n"
+    "         { address = \"2001:db8::10\"; mode = \"static\"; interface = \"lo\"; } );\n";
+
+/* ------------------------------------------------------------------ building ---- */
+
+static struct model *model_of(const char *config)
+{
+	struct config_messages messages;
+	struct model *model = NULL;
+
+	if (config_parse(config, "test.conf", &model, &messages))
+		for (uint32_t i = 0; i < messages.count; i++)
+			fprintf(stderr, "%s\n", messages.lines[i]);
+	config_messages_fini(&messages);
+	if (model)
+		model->hash_key = (struct sluice_hash_key){0x0706050403020100ull, 0x0f0e0d0c0b0a0908ull};
+	return model;
+}
+
+static void backend_fill(const struct model_service *service, const struct model_backend *backend,
+			 struct table_backend *ret)
+{
+	static const uint8_t destination[6] = {2, 0, 0, 0, 0, 0xbb}, source[6] = {2, 0, 0, 0, 0, 0xaa};
+
+	*ret =
+	    (struct table_backend){.weight = backend->weight, .mtu = 1500, .state = SLUICE_BACKEND_UP, .reachable = 1};
+	memcpy(ret->destination_mac, destination, 6);
+	memcpy(ret->source_mac, source, 6);
+	ret->destination_mac[4] = backend->address.bytes[15]; /* tells backends apart */
+	if (service->forward == MODEL_FORWARD_L2)
+		return;
+	if (sluice_address_is_v4(&backend->address))
+		ret->source = sluice_address_v4(SLUICE_BE32(0x0a000001));
+	else
+		ret->source = (union sluice_address){.bytes = {0x20, 0x01, 0x0d, 0xb8, [15] = 1}};
+}
+
+int fake_apply_configure(struct apply *apply, const char *config)
+{
+	struct model *model = model_of(config);
+	struct sluice_port port = {.name = "eth0", .mtu = 1500};
+	uint32_t count = 0, at = 0;
+	const char *text = "";
+	struct table_build *build = NULL;
+
+	if (!model)
+		return -EINVAL;
+	for (uint32_t i = 0; i < model->service_count; i++)
+		count += model->services[i].backend_count;
+	struct table_backend *backends = calloc(count + 1, sizeof(*backends));
+	for (uint32_t i = 0; i < model->service_count; i++)
+		for (uint32_t b = 0; b < model->services[i].backend_count; b++)
+			backend_fill(&model->services[i], &model->services[i].backends[b], &backends[at++]);
+	const struct table_build_options options = {
+	    .model = model,
+	    .generation = apply->generation + 1,
+	    .backends = backends,
+	    .ports = &port,
+	    .base = apply->table ? apply->table->identity : NULL,
+	    .running = apply->table,
+	};
+	int error = table_build_create(&options, &build);
+	if (!error)
+		error = table_build_run(build, &text);
+	if (error) {
+		fprintf(stderr, "fake_apply: %s\n", text);
+		table_build_destroy(build);
+		free(backends);
+		model_put(model);
+		return error;
+	}
+	struct built_table *table = table_build_take(build);
+	table_build_destroy(build);
+	built_table_put(apply->table);
+	model_put(apply->model);
+	free(apply->table_backends);
+	apply->table = table;
+	apply->model = model;
+	apply->table_backends = backends;
+	apply->generation++;
+	table->view.states = apply->states;
+	for (uint32_t i = 0; i < table->view.header->backends.count; i++)
+		if (table->view.backends[i].used && apply->states[i] == SLUICE_BACKEND_UNUSED)
+			apply->states[i] = SLUICE_BACKEND_UP;
+	return 0;
+}
+
+struct apply *fake_apply_create(const char *config)
+{
+	struct apply *apply = calloc(1, sizeof(*apply));
+
+	apply->states = calloc(1, SLUICE_BACKENDS_MAX);
+	apply->dataplane.counters_fd = -1;
+	if (config && fake_apply_configure(apply, config)) {
+		fake_apply_destroy(apply);
+		return NULL;
+	}
+	return apply;
+}
+
+void fake_apply_destroy(struct apply *apply)
+{
+	if (!apply)
+		return;
+	built_table_put(apply->table);
+	model_put(apply->model);
+	free(apply->table_backends);
+	free(apply->states);
+	free(apply);
+}
+
+/* -------------------------------------------------------------- transactions ---- */
+
+static void pend(struct apply *apply, apply_done_fn done, void *user)
+{
+	if (apply->pending_count == FAKE_PENDING_MAX)
+		abort();
+	apply->pending[apply->pending_count].plan_done = NULL;
+	apply->pending[apply->pending_count].done = done;
+	apply->pending[apply->pending_count++].user = user;
+}
+
+void fake_apply_finish(struct apply *apply)
+{
+	const struct apply_outcome outcome = {apply->error, apply->generation, apply->lines, apply->line_count};
+
+	while (apply->pending_count) {
+		apply->pending_count--;
+		if (apply->pending[apply->pending_count].plan_done)
+			apply->pending[apply->pending_count].plan_done(
+			    apply->pending[apply->pending_count].user, &outcome,
+			    apply->error ? NULL : json_pack("{s:i}", "services_changed", 1));
+		else
+			apply->pending[apply->pending_count].done(apply->pending[apply->pending_count].user, &outcome);
+	}
+}
+
+void apply_reload(struct apply *apply, apply_done_fn done, void *user)
+{
+	apply->reloads++;
+	pend(apply, done, user);
+}
+
+void apply_file(struct apply *apply, const char *file, apply_done_fn done, void *user)
+{
+	apply->files++;
+	snprintf(apply->file, sizeof(apply->file), "%s", file);
+	pend(apply, done, user);
+}
+
+void apply_rollback(struct apply *apply, apply_done_fn done, void *user)
+{
+	apply->rollbacks++;
+	pend(apply, done, user);
+}
+
+void apply_plan(struct apply *apply, const char *file,
+		void (*done)(void *user, const struct apply_outcome *outcome, struct json_t *plan), void *user)
+{
+	apply->plans++;
+	snprintf(apply->file, sizeof(apply->file), "%s", file);
+	pend(apply, NULL, user);
+	apply->pending[apply->pending_count - 1].plan_done = done;
+}
+
+int apply_order(struct apply *apply, const char *service, const char *backend, const struct operator_order *order,
+		apply_done_fn done, void *user)
+{
+	if (apply->order_error)
+		return apply->order_error;
+	apply->orders++;
+	apply->order = *order;
+	snprintf(apply->order_service, sizeof(apply->order_service), "%s", service);
+	snprintf(apply->order_backend, sizeof(apply->order_backend), "%s", backend);
+	pend(apply, done, user);
+	return 0;
+}
+
+/* ------------------------------------------------------------------- reading ---- */
+
+struct operator_order apply_order_find(const struct apply *apply, const char *service, const char *backend)
+{
+	(void)service;
+	(void)backend;
+	return apply->order;
+}
+
+struct model *apply_model(const struct apply *apply)
+{
+	return apply->model;
+}
+
+uint64_t apply_generation(const struct apply *apply)
+{
+	return apply->generation;
+}
+
+const struct sluice_table *apply_table(const struct apply *apply)
+{
+	return apply->table ? &apply->table->view : NULL;
+}
+
+uint32_t apply_service_number(const struct apply *apply, const struct model_service *service)
+{
+	return apply->table
+		   ? identity_service_number(apply->table->identity, (uint32_t)(service - apply->model->services))
+		   : SLUICE_NONE;
+}
+
+uint64_t apply_service_digest(const struct apply *apply, const struct model_service *service)
+{
+	return apply_service_number(apply, service) + 1;
+}
+
+int apply_backend_status(const struct apply *apply, const struct model_service *service,
+			 const struct model_backend *backend, struct apply_backend_status *ret)
+{
+	uint32_t i = (uint32_t)(service - apply->model->services), b = (uint32_t)(backend - service->backends);
+	uint32_t number = apply_service_number(apply, service);
+
+	if (!apply->table)
+		return -ENOENT;
+	number =
+	    apply->table->view.services[number].first_backend + identity_backend_slot(apply->table->identity, i, b);
+	uint8_t state = apply->states[number];
+	*ret = (struct apply_backend_status){
+	    .service = service->name,
+	    .name = backend->name,
+	    .address = backend->address,
+	    .weight = backend->weight,
+	    .configured_weight = backend->weight,
+	    .state = state == SLUICE_BACKEND_UP         ? "up"
+		     : state == SLUICE_BACKEND_DRAINING ? "draining"
+							: "down",
+	    .reason = state == SLUICE_BACKEND_DOWN ? "connection refused" : "",
+	    .number = number,
+	    .share = 1.0 / service->backend_count,
+	    .health = {.state = HEALTH_UP, .latency_ns = 1500000, .probed_ns = 1700000000000000000ull, .good = 3},
+	    .adjacency = {.resolved = true, .mtu = 1500, .source_address = sluice_address_v4(SLUICE_BE32(0x0a000001))},
+	};
+	return 0;
+}
+
+uint32_t apply_dataplanes(const struct apply *apply, struct apply_dataplane_status *ret, uint32_t max)
+{
+	if (apply->has_dataplane && max)
+		ret[0] = apply->dataplane;
+	return apply->has_dataplane;
+}
+
+struct adjacency *apply_adjacency(const struct apply *apply)
+{
+	(void)apply;
+	return NULL;
+}
+
+struct health *apply_health(const struct apply *apply)
+{
+	(void)apply;
+	return NULL;
+}
+
+struct steering *apply_steering(const struct apply *apply)
+{
+	(void)apply;
+	return NULL;
+}

@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* explain: against packets that go through the forwarding code by another way, and each verdict by name. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "api_context.h"
+#include "api_flow.h"
+#include "fake_apply.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static struct apply *apply;
+static struct api api;
+
+static int setup(void **state)
+{
+	(void)state;
+	apply = fake_apply_create(fake_apply_config);
+	assert_non_null(apply);
+	assert_int_equal(api_context_init(&api, apply, "/nonexistent", "/nonexistent"), 0);
+	api_context_refresh(&api);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	api_context_fini(&api);
+	fake_apply_destroy(apply);
+	return 0;
+}
+
+static json_t *explain(const char *protocol, const char *source, const char *destination, const char *bytes)
+{
+	const struct api_flow_text text = {
+	    .protocol = protocol, .source = source, .destination = destination, .bytes = bytes};
+	struct explain_query query;
+	struct api_flow_problem problem = {""};
+
+	if (!api_flow_parse(&text, &query, &problem))
+		fail_msg("%s", problem.text);
+	return api_explain_json(&api, apply_table(apply), &query);
+}
+
+static const char *member(const json_t *json, const char *name)
+{
+	const char *text = json_string_value(json_object_get(json, name));
+	return text ? text : "";
+}
+
+static uint32_t number_of_backend(const char *service, const char *backend)
+{
+	const struct model_service *s = model_service_find(apply->model, service);
+	struct apply_backend_status status;
+	assert_int_equal(apply_backend_status(apply, s, model_backend_find(s, backend), &status), 0);
+	return status.number;
+}
+
+/* Every flow of a service: a slow, independent way to its bucket and backend names the same. */
+static void test_agrees_with_buckets(void **state)
+{
+	unsigned counts[2] = {0};
+
+	(void)state;
+	for (unsigned i = 0; i < 1000; i++) {
+		char source[64];
+		snprintf(source, sizeof(source), "203.0.113.%u:%u", i % 250 + 1, 1024 + i * 37 % 60000);
+		json_t *json = explain("tcp", source, "192.0.2.10:80", NULL);
+		assert_string_equal(member(json, "verdict"), "forward");
+		assert_string_equal(member(json, "service"), "web");
+		assert_string_equal(member(json, "path"), "dpdk");
+		uint64_t hash = strtoull(member(json, "hash"), NULL, 16);
+		json_int_t bucket = json_integer_value(json_object_get(json, "bucket"));
+		assert_int_equal(bucket, (uint64_t)(((unsigned __int128)(hash >> 32) * 1021) >> 32));
+
+		const struct sluice_table *table = apply_table(apply);
+		const struct sluice_service *service =
+		    &table->services[apply_service_number(apply, model_service_find(apply->model, "web"))];
+		uint32_t slot = table->lookups[service->lookup][bucket] & 0x7fff;
+		const char *expected = number_of_backend("web", "w1") == service->first_backend + slot ? "w1" : "w2";
+		assert_string_equal(member(json, "backend"), expected);
+		counts[expected[1] - '1']++;
+		json_decref(json);
+	}
+	/* 500 each, standard deviation 16: 400 is more than six of them away. */
+	assert_in_range(counts[0], 400, 600);
+}
+
+/* The outer header, for each kind. */
+static void test_outer_headers(void **state)
+{
+	(void)state;
+	json_t *json = explain("tcp", "203.0.113.1:4000", "192.0.2.10:80", NULL);
+	const json_t *outer = json_object_get(json, "outer"), *hop = json_object_get(json, "next_hop");
+	bool first = !strcmp(member(json, "backend"), "w1");
+	assert_string_equal(member(outer, "mode"), "ipip");
+	assert_string_equal(member(outer, "source"), "10.0.0.1");
+	assert_string_equal(member(outer, "destination"), first ? "10.0.0.11" : "10.0.0.12");
+	assert_string_equal(member(json, "backend_address"), first ? "10.0.0.11" : "10.0.0.12");
+	assert_string_equal(member(hop, "mac"), first ? "02:00:00:00:0b:bb" : "02:00:00:00:0c:bb");
+	assert_string_equal(member(hop, "interface"), "eth0");
+	assert_int_equal(json_integer_value(json_object_get(hop, "mtu")), 1500);
+	assert_int_equal(json_integer_value(json_object_get(json, "bytes")), 40);
+	assert_int_equal(json_integer_value(json_object_get(json, "sent_bytes")), 60);
+	assert_true(json_is_true(json_object_get(json, "first")));
+	json_decref(json);
+
+	json = explain("udp", "203.0.113.1:4000", "192.0.2.10:53", NULL);
+	outer = json_object_get(json, "outer");
+	uint64_t hash = strtoull(member(json, "hash"), NULL, 16);
+	assert_string_equal(member(json, "service"), "dns");
+	assert_string_equal(member(json, "backend"), "d1");
+	assert_string_equal(member(outer, "mode"), "gue");
+	assert_string_equal(member(outer, "source"), "2001:db8::1");
+	assert_string_equal(member(outer, "destination"), "2001:db8:1::1");
+	assert_int_equal(json_integer_value(json_object_get(outer, "source_port")), 0xc000 | (hash & 0x3fff));
+	assert_int_equal(json_integer_value(json_object_get(outer, "destination_port")), 6080);
+	assert_false(json_is_true(json_object_get(json, "first")));
+	json_decref(json);
+
+	json = explain("tcp", "[2001:db8:9::9]:4000", "[2001:db8::10]:1500", NULL);
+	outer = json_object_get(json, "outer");
+	assert_string_equal(member(json, "service"), "six");
+	assert_string_equal(member(json, "backend"), "s1");
+	assert_string_equal(member(outer, "mode"), "l2");
+	assert_null(json_object_get(outer, "source"));
+	assert_int_equal(json_integer_value(json_object_get(json, "sent_bytes")), 60);
+	json_decref(json);
+}
+
+/* A dead owner: the walk answers, and says so; both dead: the exact verdict. */
+static void test_dead_backends(void **state)
+{
+	(void)state;
+	uint32_t w1 = number_of_backend("web", "w1"), w2 = number_of_backend("web", "w2");
+	unsigned walked = 0;
+
+	apply->states[w1] = SLUICE_BACKEND_DOWN;
+	for (unsigned i = 0; i < 100; i++) {
+		char source[64];
+		snprintf(source, sizeof(source), "203.0.113.7:%u", 2000 + i);
+		json_t *json = explain("tcp", source, "192.0.2.10:80", NULL);
+		assert_string_equal(member(json, "backend"), "w2");
+		if (json_is_true(json_object_get(json, "walked"))) {
+			walked++;
+			assert_string_equal(member(json, "owner"), "w1");
+			assert_string_equal(member(json, "owner_state"), "down");
+			assert_non_null(strstr(member(json, "reason"), "which is down"));
+		}
+		json_decref(json);
+	}
+	assert_in_range(walked, 20, 80);
+
+	apply->states[w2] = SLUICE_BACKEND_DOWN;
+	json_t *json = explain("tcp", "203.0.113.7:2000", "192.0.2.10:80", NULL);
+	assert_string_equal(member(json, "verdict"), "no_backend");
+	assert_string_equal(member(json, "service"), "web");
+	assert_true(json_is_null(json_object_get(json, "backend")));
+	assert_true(json_is_null(json_object_get(json, "outer")));
+	assert_true(json_is_integer(json_object_get(json, "bucket")));
+	json_decref(json);
+
+	/* A draining one lives: it serves the buckets that it still has. */
+	apply->states[w1] = apply->states[w2] = SLUICE_BACKEND_DRAINING;
+	json = explain("tcp", "203.0.113.7:2000", "192.0.2.10:80", NULL);
+	assert_string_equal(member(json, "verdict"), "forward");
+	json_decref(json);
+	apply->states[w1] = apply->states[w2] = SLUICE_BACKEND_UP;
+}
+
+static void test_other_verdicts(void **state)
+{
+	static const struct {
+		const char *protocol, *source, *destination, *bytes, *verdict, *reason;
+	} rows[] = {
+	    {"tcp", "203.0.113.1:1", "192.0.2.10:81", NULL, "no_service", "web (tcp 80)"},
+	    {"udp", "203.0.113.1:1", "192.0.2.10:80", NULL, "no_service", "dns (udp 53)"},
+	    {"tcp", "203.0.113.1:1", "198.51.100.1:80", NULL, "no_service", "no service has the address"},
+	    {"tcp", "[2001:db8::1]:1", "[2001:db8::10]:2000", NULL, "no_service", "six (tcp 1000-1999)"},
+	    {"tcp", "[2001:db8::1]:1", "[2001:db8::10]:0", NULL, "no_service", "port 0"},
+	    {"icmp", "203.0.113.1", "192.0.2.10", NULL, "protocol", "passed"},
+	    {"icmp", "2001:db8::1", "2001:db8::10", NULL, "protocol", "passed"},
+	    {"tcp", "203.0.113.1:1", "192.0.2.10:80", "1480", "forward", "belongs to"},
+	    {"tcp", "203.0.113.1:1", "192.0.2.10:80", "1481", "too_big", "1501 bytes"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		json_t *json = explain(rows[i].protocol, rows[i].source, rows[i].destination, rows[i].bytes);
+		if (strcmp(member(json, "verdict"), rows[i].verdict) || !strstr(member(json, "reason"), rows[i].reason))
+			fail_msg("%s %s %s: %s: %s", rows[i].protocol, rows[i].source, rows[i].destination,
+				 member(json, "verdict"), member(json, "reason"));
+		assert_non_null(json_object_get(json, "backend"));
+		assert_non_null(json_object_get(json, "bucket"));
+		json_decref(json);
+	}
+}
+
+static void test_flow_text(void **state)
+{
+	static const struct {
+		const char *protocol, *source, *destination, *flags, *bytes, *field;
+	} bad[] = {
+	    {NULL, "1.2.3.4:1", "1.2.3.4:2", NULL, NULL, "proto"},
+	    {"sctp", "1.2.3.4:1", "1.2.3.4:2", NULL, NULL, "proto"},
+	    {"tcp", NULL, "1.2.3.4:2", NULL, NULL, "src"},
+	    {"tcp", "1.2.3.4", "1.2.3.4:2", NULL, NULL, "src"},
+	    {"tcp", "1.2.3.4:65536", "1.2.3.4:2", NULL, NULL, "src"},
+	    {"tcp", "1.2.3.4:-1", "1.2.3.4:2", NULL, NULL, "src"},
+	    {"tcp", "1.2.3.4:+1", "1.2.3.4:2", NULL, NULL, "src"},
+	    {"tcp", "1.2.3.4: 1", "1.2.3.4:2", NULL, NULL, "src"},
+	    {"tcp", "1.2.3.4:", "1.2.3.4:2", NULL, NULL, "src"},
+	    {"tcp", "1.2.3:1", "1.2.3.4:2", NULL, NULL, "src"},
+	    {"tcp", "[1.2.3.4]:1", "1.2.3.4:2", NULL, NULL, "src"},
+	    {"tcp", "2001:db8::1:80", "[2001:db8::2]:1", NULL, NULL, "src"},
+	    {"tcp", "[2001:db8::1:80", "[2001:db8::2]:1", NULL, NULL, "src"},
+	    {"tcp", "[::ffff:1.2.3.4]:80", "[2001:db8::2]:1", NULL, NULL, "src"},
+	    {"tcp", "[]:80", "[2001:db8::2]:1", NULL, NULL, "src"},
+	    {"tcp", "1.2.3.4:1", "[2001:db8::2]:1", NULL, NULL, "src"},
+	    {"tcp", "1.2.3.4:1", ":", NULL, NULL, "dst"},
+	    {"tcp", "1.2.3.4:1", "1.2.3.4:2", "SX", NULL, "flags"},
+	    {"udp", "1.2.3.4:1", "1.2.3.4:2", "S", NULL, "flags"},
+	    {"tcp", "1.2.3.4:1", "1.2.3.4:2", NULL, "0", "bytes"},
+	    {"tcp", "1.2.3.4:1", "1.2.3.4:2", NULL, "65536", "bytes"},
+	    {"tcp", "1.2.3.4:1", "1.2.3.4:2", NULL, "1e3", "bytes"},
+	    {"icmp", "1.2.3.4:1", "1.2.3.4:2", NULL, NULL, "src"},
+	};
+	struct explain_query query, before;
+	struct api_flow_problem problem;
+
+	(void)state;
+	memset(&query, 0x5a, sizeof(query));
+	before = query;
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		const struct api_flow_text text = {bad[i].protocol, bad[i].source, bad[i].destination, bad[i].flags,
+						   bad[i].bytes};
+		memset(&problem, 0, sizeof(problem));
+		if (api_flow_parse(&text, &query, &problem))
+			fail_msg("row %zu was taken", i);
+		assert_string_equal(problem.field, bad[i].field);
+		assert_true(problem.text[0] && problem.remedy[0]);
+		assert_memory_equal(&query, &before, sizeof(query));
+	}
+	const struct api_flow_text good = {"tcp", "1.2.3.4:0", "255.255.255.255:65535", "SFRPA", "65535"};
+	assert_true(api_flow_parse(&good, &query, &problem));
+	assert_int_equal(query.tcp_flags, 0x1f);
+	assert_int_equal(query.flow.destination_port_be16, 0xffff);
+	assert_int_equal(query.flow.source.words[3], SLUICE_BE32(0x01020304));
+	assert_int_equal(query.bytes, 65535);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(test_agrees_with_buckets), cmocka_unit_test(test_outer_headers),
+	    cmocka_unit_test(test_dead_backends),       cmocka_unit_test(test_other_verdicts),
+	    cmocka_unit_test(test_flow_text),
+	};
+	return cmocka_run_group_tests(tests, setup, teardown);
+}
