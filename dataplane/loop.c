@@ -1,0 +1,337 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "loop.h"
+#include "log.h"
+#include "tap.h"
+#include "worker.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <sys/prctl.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <rte_cycles.h>
+#include <rte_launch.h>
+#include <rte_lcore.h>
+
+enum {
+	QUEUES_MAX = SLUICE_PORTS_MAX * CONFIG_QUEUES_MAX,
+	/* Empty turns before a worker sleeps: a few microseconds, to catch the next packet of a train. */
+	SPIN_TURNS = 64,
+	/* A worker that nothing wakes still turns its heartbeat this often. */
+	SLEEP_MS = 500,
+	/* Queues that only polling can tell of: the pause between polls doubles up to this. */
+	PAUSE_FIRST_NS = 10000,
+	PAUSE_LAST_NS = 200000,
+};
+
+struct loop_queue {
+	struct port *port;
+	uint32_t queue;
+};
+
+/* One worker. What its thread reads at each turn is its own; stop and wake come from the control thread. */
+struct loop {
+	struct worker *worker;
+	const struct loops *loops;
+	uint32_t index;
+	uint32_t queue_count, tap_count;
+	struct loop_queue queues[QUEUES_MAX];
+	struct port *taps[SLUICE_PORTS_MAX];       /* ports whose TAP this worker reads */
+	struct port *ports[SLUICE_PORTS_MAX];      /* all, by index */
+	uint32_t transmit_queue[SLUICE_PORTS_MAX]; /* this worker's on each */
+	uint32_t empty_turns;
+	uint32_t pause_ns;
+	int wake; /* eventfd */
+	atomic_bool stop;
+	atomic_bool asleep; /* between looking for what to wait for and having woken up */
+	bool running;       /* control thread: launched and not joined */
+	unsigned lcore;
+	struct pollfd wait[QUEUES_MAX + SLUICE_PORTS_MAX + 1];
+} __rte_cache_aligned;
+
+struct loops {
+	struct loops_context context;
+	struct loop *loop; /* context.workers of them */
+};
+
+/* ------------------------------------------------------------------------------ a turn ---- */
+
+static void send_all(struct loop *l, uint32_t in_port)
+{
+	struct worker *w = l->worker;
+	for (uint32_t i = 0; i < w->port_count; i++) {
+		struct worker_transmit_queue *q = &w->transmit[i];
+		if (!q->count)
+			continue;
+		uint32_t sent = 0;
+		if (likely(l->ports[i] != NULL))
+			sent = port_transmit(l->ports[i], l->transmit_queue[i], q->packets, (uint16_t)q->count);
+		worker_transmitted(w, i, sent);
+	}
+	if (w->pass.count) {
+		struct tap *tap = l->ports[in_port]->tap;
+		worker_passed(w, tap ? tap_write(tap, w->pass.packets, w->pass.count) : 0);
+	}
+}
+
+/* What the kernel sends out of the TAP leaves by the port, on this worker's queue. */
+static uint32_t carry_from_tap(struct loop *l, struct port *port)
+{
+	struct rte_mbuf *packets[WORKER_BURST];
+	struct sluice_port_counters *counters = &l->worker->counters->ports[port->index];
+	uint32_t count = tap_read(port->tap, l->loops->context.mbufs, packets, WORKER_BURST);
+	uint64_t bytes[WORKER_BURST];
+
+	if (!count)
+		return 0;
+	for (uint32_t i = 0; i < count; i++)
+		bytes[i] = packets[i]->pkt_len;
+	uint32_t sent = port_transmit(port, l->transmit_queue[port->index], packets, (uint16_t)count);
+	for (uint32_t i = 0; i < sent; i++)
+		counters->transmitted_bytes += bytes[i];
+	counters->transmitted_packets += sent;
+	rte_pktmbuf_free_bulk(packets + sent, count - sent);
+	return count;
+}
+
+static uint32_t take_turn(struct loop *l, const struct sluice_table *table)
+{
+	struct rte_mbuf *packets[WORKER_BURST];
+	uint32_t total = 0;
+
+	for (uint32_t i = 0; i < l->queue_count; i++) {
+		struct port *port = l->queues[i].port;
+		uint32_t count = port->ops->receive(port, l->queues[i].queue, packets, WORKER_BURST);
+		if (!count)
+			continue;
+		worker_burst(l->worker, table, packets, count, port->index);
+		send_all(l, port->index);
+		l->worker->counters->bursts++;
+		total += count;
+	}
+	for (uint32_t i = 0; i < l->tap_count; i++)
+		total += carry_from_tap(l, l->taps[i]);
+	return total;
+}
+
+/* ---------------------------------------------------------------------------- sleeping ---- */
+
+/*
+ * What to poll(): *ret_count descriptors in l->wait. 0: sleep until one of them is readable; -ENOTSUP: only polling can
+ * tell of some queue; -EAGAIN: do not sleep. `armed` queues got a wait_begin() that wants its wait_end().
+ */
+static int prepare_wait(struct loop *l, uint32_t *ret_count, uint32_t *ret_armed)
+{
+	uint32_t count = 0;
+	int outcome = 0;
+
+	l->wait[count++] = (struct pollfd){.fd = l->wake, .events = POLLIN};
+	for (uint32_t i = 0; i < l->tap_count; i++)
+		l->wait[count++] = (struct pollfd){.fd = tap_fd(l->taps[i]->tap), .events = POLLIN};
+	for (*ret_armed = 0; *ret_armed < l->queue_count; ++*ret_armed) {
+		struct port *port = l->queues[*ret_armed].port;
+		int fd = port->ops->wait_begin(port, l->queues[*ret_armed].queue);
+		if (fd == -EAGAIN) {
+			outcome = -EAGAIN;
+			break;
+		}
+		if (fd == -ENOTSUP)
+			outcome = -ENOTSUP;
+		/* poll() passes over a negative descriptor; its place tells finish_wait() that there was none. */
+		l->wait[count++] = (struct pollfd){.fd = fd, .events = POLLIN};
+	}
+	*ret_count = count;
+	return outcome;
+}
+
+static void finish_wait(struct loop *l, uint32_t armed)
+{
+	uint64_t events;
+	for (uint32_t i = 0; i < armed; i++) {
+		struct port *port = l->queues[i].port;
+		if (port->ops->wait_end && l->wait[1 + l->tap_count + i].fd >= 0)
+			port->ops->wait_end(port, l->queues[i].queue);
+	}
+	if (l->wait[0].revents && read(l->wake, &events, sizeof(events)) < 0) {
+		/* Nobody has written meanwhile: nothing to take back. */
+	}
+}
+
+/* Nothing has arrived for a while: leave the core to others until something does. */
+static void sleep_until_work(struct loop *l, struct rte_rcu_qsbr *rcu)
+{
+	struct timespec timeout = {.tv_nsec = SLEEP_MS * 1000000};
+	uint32_t count, armed;
+
+	/*
+	 * Pairs with loops_wait(): either it sees us asleep and wakes us, or we see here what it has unpublished. The
+	 * descriptors are collected before we go offline: until then their sockets stay.
+	 */
+	atomic_store(&l->asleep, true);
+	int outcome = prepare_wait(l, &count, &armed);
+	if (outcome != -EAGAIN) {
+		if (outcome == -ENOTSUP) {
+			timeout.tv_nsec = l->pause_ns;
+			l->pause_ns = RTE_MIN(2 * l->pause_ns, (uint32_t)PAUSE_LAST_NS);
+		}
+		l->worker->counters->sleeps++;
+		rte_rcu_qsbr_thread_offline(rcu, l->index);
+		ppoll(l->wait, count, &timeout, NULL);
+		rte_rcu_qsbr_thread_online(rcu, l->index);
+	}
+	atomic_store(&l->asleep, false);
+	finish_wait(l, armed);
+}
+
+static int run(void *argument)
+{
+	struct loop *l = argument;
+	struct rte_rcu_qsbr *rcu = table_store_rcu(l->loops->context.store);
+	struct sluice_worker_counters *counters = l->worker->counters;
+	bool may_sleep = l->loops->context.config->idle_sleep;
+	uint64_t then = rte_rdtsc();
+
+	prctl(PR_SET_TIMERSLACK, 1000); /* else each pause is 50 us longer */
+	rte_rcu_qsbr_thread_register(rcu, l->index);
+	rte_rcu_qsbr_thread_online(rcu, l->index);
+	while (!atomic_load_explicit(&l->stop, memory_order_relaxed)) {
+		const struct sluice_table *table = table_store_current(l->loops->context.store);
+		uint32_t got = take_turn(l, table);
+		counters->generation = table ? table->header->generation : 0;
+		counters->heartbeat++;
+		rte_rcu_qsbr_quiescent(rcu, l->index);
+		if (got) {
+			l->empty_turns = 0;
+			l->pause_ns = PAUSE_FIRST_NS;
+		} else {
+			counters->empty_polls++;
+			if (may_sleep && ++l->empty_turns >= SPIN_TURNS)
+				sleep_until_work(l, rcu);
+		}
+		uint64_t now = rte_rdtsc();
+		*(got ? &counters->busy_tsc : &counters->idle_tsc) += now - then;
+		then = now;
+	}
+	rte_rcu_qsbr_thread_offline(rcu, l->index);
+	rte_rcu_qsbr_thread_unregister(rcu, l->index);
+	return 0;
+}
+
+/* ---------------------------------------------------------------------- control thread ---- */
+
+int loops_create(const struct loops_context *context, struct loops **ret)
+{
+	struct loops *loops = calloc(1, sizeof(*loops));
+	size_t bytes = context->workers * sizeof(struct loop);
+	if (!loops)
+		return -ENOMEM;
+	loops->context = *context;
+	loops->loop = aligned_alloc(RTE_CACHE_LINE_SIZE, bytes);
+	if (!loops->loop) {
+		free(loops);
+		return -ENOMEM;
+	}
+	memset(loops->loop, 0, bytes);
+	for (uint32_t i = 0; i < context->workers; i++)
+		loops->loop[i].wake = -1;
+	for (uint32_t i = 0; i < context->workers; i++) {
+		struct loop *l = &loops->loop[i];
+		l->loops = loops;
+		l->index = i;
+		l->pause_ns = PAUSE_FIRST_NS;
+		l->worker = aligned_alloc(RTE_CACHE_LINE_SIZE, sizeof(*l->worker));
+		l->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+		if (!l->worker || l->wake < 0) {
+			int error = l->worker ? -errno : -ENOMEM;
+			loops_destroy(loops);
+			return error;
+		}
+		worker_init(l->worker, context->counters->header, i, context->config->port_count);
+	}
+	*ret = loops;
+	return 0;
+}
+
+void loops_destroy(struct loops *loops)
+{
+	if (!loops)
+		return;
+	for (uint32_t i = 0; i < loops->context.workers; i++) {
+		free(loops->loop[i].worker);
+		if (loops->loop[i].wake >= 0)
+			close(loops->loop[i].wake);
+	}
+	free(loops->loop);
+	free(loops);
+}
+
+/* This worker's share of the ports' queues. */
+static void take_share(struct loop *l, const struct ports *ports, uint32_t workers)
+{
+	for (uint32_t i = 0; i < ports->count; i++) {
+		struct port *port = ports->port[i];
+		if (!port)
+			continue;
+		l->ports[i] = port;
+		l->transmit_queue[i] = port_transmit_queue(port, l->index, workers);
+		for (uint32_t queue = 0; queue < port->rx_queues; queue++)
+			if (port_queue_worker(port, queue, workers) == l->index)
+				l->queues[l->queue_count++] = (struct loop_queue){port, queue};
+		if (port->tap && port_queue_worker(port, 0, workers) == l->index)
+			l->taps[l->tap_count++] = port;
+	}
+}
+
+int loops_start(struct loops *loops, const struct ports *ports)
+{
+	unsigned lcore = rte_get_next_lcore(-1, true, false);
+	for (uint32_t i = 0; i < loops->context.workers; i++, lcore = rte_get_next_lcore(lcore, true, false)) {
+		struct loop *l = &loops->loop[i];
+		if (lcore >= RTE_MAX_LCORE) {
+			log_error(
+			    "the EAL has %u lcores for %u workers: take --lcores, -l and -c out of the EAL arguments",
+			    rte_lcore_count(), loops->context.workers);
+			return -EINVAL;
+		}
+		l->lcore = lcore;
+		take_share(l, ports, loops->context.workers);
+		int error = rte_eal_remote_launch(run, l, lcore);
+		if (error)
+			return error;
+		l->running = true;
+	}
+	return 0;
+}
+
+static void wake(struct loop *l)
+{
+	const uint64_t one = 1;
+	if (write(l->wake, &one, sizeof(one)) < 0) {
+		/* Full: it is being woken already. */
+	}
+}
+
+void loops_stop(struct loops *loops)
+{
+	for (uint32_t i = 0; i < loops->context.workers; i++) {
+		atomic_store(&loops->loop[i].stop, true);
+		wake(&loops->loop[i]);
+	}
+	for (uint32_t i = 0; i < loops->context.workers; i++)
+		if (loops->loop[i].running) {
+			rte_eal_wait_lcore(loops->loop[i].lcore);
+			loops->loop[i].running = false;
+		}
+}
+
+void loops_wait(struct loops *loops)
+{
+	for (uint32_t i = 0; i < loops->context.workers; i++)
+		if (loops->loop[i].running && atomic_load(&loops->loop[i].asleep))
+			wake(&loops->loop[i]);
+	table_store_wait_for_workers(loops->context.store);
+}

@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "message.h"
+#include "refuse.h"
+#include "table_store.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+static int parse_header(const void *bytes, size_t length, struct sluice_message_header *ret,
+			struct sluice_refusal *ret_refusal)
+{
+	if (length < sizeof(*ret) || length > SLUICE_MESSAGE_MAX)
+		return refuse(ret_refusal, -EPROTO, "message: %zu bytes; %zu to %u are possible", length, sizeof(*ret),
+			      SLUICE_MESSAGE_MAX);
+	memcpy(ret, bytes, sizeof(*ret));
+	if (ret->magic != SLUICE_MESSAGE_MAGIC)
+		return refuse(ret_refusal, -EPROTO, "message: magic %08x, not %08x", ret->magic, SLUICE_MESSAGE_MAGIC);
+	if (ret->abi < SLUICE_ABI_MIN || ret->abi > SLUICE_ABI)
+		return refuse(
+		    ret_refusal, -EPROTONOSUPPORT,
+		    "message: ABI %u, this program speaks %u to %u; upgrade the older of control plane and dataplane",
+		    ret->abi, SLUICE_ABI_MIN, SLUICE_ABI);
+	if (ret->bytes != length || ret->zero)
+		return refuse(ret_refusal, -EPROTO, "message of type %u: says %u bytes and %u, has %zu bytes and 0",
+			      ret->type, ret->bytes, ret->zero, length);
+	return 0;
+}
+
+static int check_length(const char *name, size_t length, size_t wanted, struct sluice_refusal *ret_refusal)
+{
+	if (length == wanted)
+		return 0;
+	return refuse(ret_refusal, -EPROTO, "%s: %zu bytes, not %zu", name, length, wanted);
+}
+
+int message_parse(const void *bytes, size_t length, uint32_t descriptors, struct message *ret,
+		  struct sluice_refusal *ret_refusal)
+{
+	struct sluice_message_header header = {0};
+	struct message message = {0};
+	int error = parse_header(bytes, length, &header, ret_refusal);
+	if (error)
+		return error;
+
+	message.type = header.type;
+	switch (message.type) {
+	case SLUICE_MESSAGE_STATES:
+		error = check_length("STATES", length, sizeof(struct sluice_message_states), ret_refusal);
+		break;
+	case SLUICE_MESSAGE_LOOKUPS: {
+		struct sluice_message_lookups lookups;
+		error = check_length("LOOKUPS", length, sizeof(lookups), ret_refusal);
+		if (error)
+			break;
+		memcpy(&lookups, bytes, sizeof(lookups));
+		if (lookups.bytes < sizeof(struct sluice_lookups_header) || lookups.bytes > SLUICE_LOOKUPS_BLOB_MAX)
+			error = refuse(ret_refusal, -EPROTO, "LOOKUPS: a blob of %llu bytes; %zu to %llu are possible",
+				       (unsigned long long)lookups.bytes, sizeof(struct sluice_lookups_header),
+				       (unsigned long long)SLUICE_LOOKUPS_BLOB_MAX);
+		message.bytes = lookups.bytes;
+		break;
+	}
+	case SLUICE_MESSAGE_TABLE: {
+		struct sluice_message_table table;
+		error = check_length("TABLE", length, sizeof(table), ret_refusal);
+		if (error)
+			break;
+		memcpy(&table, bytes, sizeof(table));
+		if (!table.generation)
+			error = refuse(ret_refusal, -EPROTO, "TABLE: generation 0; they count from 1");
+		else if (table.bytes < sizeof(struct sluice_table_header) || table.bytes > TABLE_STORE_TABLE_BYTES_MAX)
+			error = refuse(ret_refusal, -EPROTO, "TABLE: a table of %llu bytes; %zu to %llu are possible",
+				       (unsigned long long)table.bytes, sizeof(struct sluice_table_header),
+				       (unsigned long long)TABLE_STORE_TABLE_BYTES_MAX);
+		message.generation = table.generation;
+		message.bytes = table.bytes;
+		break;
+	}
+	default:
+		error = refuse(ret_refusal, -EPROTO, "message: type %u is none that a dataplane receives", header.type);
+	}
+	if (!error && descriptors != 1)
+		error =
+		    refuse(ret_refusal, -EPROTO, "message of type %u: %u descriptors, not 1", header.type, descriptors);
+	if (error)
+		return error;
+	*ret = message;
+	return 0;
+}
+
+int message_map(const struct message *message, int fd, const void **ret, struct sluice_refusal *ret_refusal)
+{
+	const int wanted = F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW;
+	struct stat file = {0};
+	int seals = fcntl(fd, F_GET_SEALS);
+
+	if (seals < 0 || (seals & wanted) != wanted)
+		return refuse(ret_refusal, -EPROTO,
+			      "descriptor: no memfd sealed against writing, shrinking and growing");
+	if (fstat(fd, &file) || (uint64_t)file.st_size != message->bytes)
+		return refuse(ret_refusal, -EPROTO, "descriptor: %lld bytes, the message says %llu",
+			      (long long)file.st_size, (unsigned long long)message->bytes);
+	/* Private: a shared mapping of a sealed memfd is refused by kernels before 6.7. */
+	void *map = mmap(NULL, message->bytes, PROT_READ, MAP_PRIVATE, fd, 0);
+	if (map == MAP_FAILED)
+		return refuse(ret_refusal, -errno, "descriptor: cannot be mapped: %s", strerror(errno));
+	*ret = map;
+	return 0;
+}

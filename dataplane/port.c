@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "port.h"
+#include "log.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* The locks of transmit queues that several workers use, if it comes to that. */
+static int share_transmit(struct port *port, uint32_t workers)
+{
+	if (port->tx_queues >= workers)
+		return 0;
+	port->locks = calloc(port->tx_queues, sizeof(*port->locks));
+	if (!port->locks)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < port->tx_queues; i++)
+		rte_spinlock_init(&port->locks[i]);
+	port->transmit_shared = true;
+	log_notice("interface \"%s\": %u transmit queues for %u workers, which take turns on them", port->config->name,
+		   port->tx_queues, workers);
+	return 0;
+}
+
+int ports_open(const struct config *config, const struct port_context *context, struct ports *ret)
+{
+	struct ports ports = {.count = config->port_count};
+
+	for (uint32_t i = 0; i < config->port_count; i++) {
+		const struct config_port *c = &config->ports[i];
+		if (!c->ours)
+			continue;
+		int error = c->kind == CONFIG_PORT_KERNEL ? port_af_xdp_open(c, context, &ports.port[i])
+							  : port_ethdev_open(c, context, &ports.port[i]);
+		if (!error) {
+			ports.port[i]->index = i;
+			error = share_transmit(ports.port[i], context->workers);
+		}
+		if (error) {
+			ports_close(&ports);
+			return error;
+		}
+	}
+	*ret = ports;
+	return 0;
+}
+
+void ports_close(struct ports *ports)
+{
+	for (uint32_t i = 0; i < ports->count; i++) {
+		struct port *port = ports->port[i];
+		if (!port)
+			continue;
+		free(port->locks);
+		port->ops->close(port);
+		ports->port[i] = NULL;
+	}
+}
+
+void ports_visit(struct ports *ports)
+{
+	for (uint32_t i = 0; i < ports->count; i++)
+		if (ports->port[i] && ports->port[i]->ops->visit)
+			ports->port[i]->ops->visit(ports->port[i]);
+}
+
+void ports_retire(struct ports *ports)
+{
+	for (uint32_t i = 0; i < ports->count; i++)
+		if (ports->port[i] && ports->port[i]->ops->retire)
+			ports->port[i]->ops->retire(ports->port[i]);
+}
