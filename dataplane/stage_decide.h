@@ -13,22 +13,25 @@
 static __rte_always_inline void stage_decide(struct worker *w, const struct sluice_table *table, uint32_t count)
 {
 	struct worker_lanes *lanes = &w->lanes;
+	bool is_long = w->outer_bytes > SLUICE_OUTER_TAIL;
 	for (uint32_t i = 0; i < count; i++) {
-		uint32_t slot = sluice_bucket_cur(lanes->lookup[i][lanes->bucket[i]]);
-		uint32_t number = table->services[lanes->service[i]].first_backend + slot;
+		uint32_t number = (uint32_t)lanes->first_backend[i] + sluice_bucket_cur(*lanes->bucket[i]);
 		lanes->backend[i] = number;
 		rte_prefetch0(&table->states[number]);
 		rte_prefetch0(&table->backends[number]);
-		__builtin_prefetch(&w->backends[number], 1);
+		rte_prefetch0(&w->backends[number]);
+		if (is_long)
+			rte_prefetch0(table->backends[number].outer_head);
 	}
 }
 
-/* When the owner is dead, the next living one, or SLUICE_NONE. */
-static __rte_noinline uint32_t decide_again(struct worker_lanes *lanes, const struct sluice_table *table, uint32_t lane)
+/* When the owner is dead: the next living one, or SLUICE_NONE. */
+static __rte_noinline uint32_t decide_again(const struct worker_lanes *lanes, const struct sluice_table *table,
+					    uint32_t lane)
 {
-	const struct sluice_service *service = &table->services[lanes->service[lane]];
-	uint32_t slot = lanes->backend[lane] - service->first_backend;
-	return sluice_owner(service, lanes->lookup[lane], table->states, lanes->bucket[lane], slot);
+	const struct sluice_service *service = lanes->service[lane];
+	uint32_t bucket = (uint32_t)(lanes->bucket[lane] - lanes->lookup[lane]);
+	return sluice_decide(service, lanes->lookup[lane], table->states, bucket);
 }
 
 #endif

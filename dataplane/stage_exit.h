@@ -30,14 +30,20 @@ static __rte_noinline void exit_drop_for_service(struct worker *w, struct rte_mb
 	exit_drop(w, m, verdict);
 }
 
-/* Close the gap that packets which left have made: lane `from` becomes lane `to`. */
-static inline void lane_move(struct worker_lanes *lanes, uint32_t to, uint32_t from)
+/* Close the gap that packets which left have made: what "parse" knows of lane `from` becomes lane `to`. */
+static __rte_always_inline void lane_move(struct worker_lanes *lanes, uint32_t to, uint32_t from)
 {
+	if (to == from)
+		return;
+	lanes->packet[to] = lanes->packet[from];
+	lanes->data[to] = lanes->data[from];
+	lanes->facts[to] = lanes->facts[from];
 	lanes->words_v4[0][to] = lanes->words_v4[0][from];
 	lanes->words_v4[1][to] = lanes->words_v4[1][from];
-	lanes->packet[to] = lanes->packet[from];
-	lanes->inner[to] = lanes->inner[from];
-	lanes->facts[to] = lanes->facts[from];
+	lanes->destination[0][to] = lanes->destination[0][from];
+	lanes->destination[1][to] = lanes->destination[1][from];
+	lanes->port_protocol[to] = lanes->port_protocol[from];
+	lanes->entry[to] = lanes->entry[from];
 }
 
 #endif

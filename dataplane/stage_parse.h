@@ -1,81 +1,91 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Stage "parse": from frames to lanes.
+ * Stage "parse": flow, key and message of each lane.
  *
  * Nearly every frame on a balancer's port is untagged IPv4 without options, whole, TCP or UDP, in one
- * buffer: one comparison of all conditions together, without a branch between them, tells. The rest goes
- * through packet.h's parser, which decides alike about the common frame too (test_worker compares them).
+ * buffer. All lanes are taken for such frames first, side by side in vectors: words of the frame go into
+ * arrays, and one loop without a branch makes everything of them, together with the proof that the frame is
+ * of that kind and sane. Lanes that are not go through packet.h's parser, which decides alike about
+ * those that are (test_worker and tests/packet compare them).
  */
 #ifndef STAGE_PARSE_H
 #define STAGE_PARSE_H
 
 #include "stage_exit.h"
+#include "stage_receive.h"
 #include "worker.h"
 
 #include "sluice/packet.h"
 
 #include <rte_prefetch.h>
 
-enum {
-	COMMON_L3 = SLUICE_ETHERNET_BYTES,
-	COMMON_L4 = SLUICE_ETHERNET_BYTES + SLUICE_IPV4_BYTES,
-	/* Shorter frames, UDP ones without padding, take the other way. */
-	COMMON_BYTES = COMMON_L4 + SLUICE_TCP_BYTES,
-};
+/* Shorter frames (UDP ones on links without padding) are not looked at as common ones. */
+#define COMMON_BYTES (SLUICE_ETHERNET_BYTES + SLUICE_IPV4_BYTES + SLUICE_TCP_BYTES)
 
-/* The lane's key is known: ask for the line of the service index that it leads to. */
-static __rte_always_inline void lane_aim(struct worker_lanes *lanes, uint32_t lane, const struct sluice_table *table,
-					 union sluice_address destination, uint32_t port_protocol)
+static __rte_always_inline void parse_load(struct worker_lanes *lanes, uint32_t count)
 {
-	uint32_t home = sluice_index_home(table, &destination, port_protocol);
-	lanes->destination[lane] = destination;
-	lanes->port_protocol[lane] = port_protocol;
-	lanes->home[lane] = home;
-	rte_prefetch0(&table->index[home]);
+	static const uint8_t nothing[COMMON_BYTES];
+	for (uint32_t i = 0; i < LANES_PADDED(count); i++) {
+		uint16_t data_len = (uint16_t)(lanes->lengths[i] >> 32);
+		const uint8_t *frame = data_len >= COMMON_BYTES ? lanes->data[i] : nothing;
+		lanes->at_12[i] = sluice_load64(frame + 12);
+		lanes->at_20[i] = sluice_load64(frame + 20);
+		lanes->words_v4[0][i] = sluice_load64(frame + 26); /* source, destination */
+		lanes->at_34[i] = sluice_load64(frame + 34);
+		lanes->at_46[i] = sluice_load64(frame + 46);
+	}
 }
 
-/* The frame is of the common kind and sane: fill the lane. False: nothing is said about it. */
-static __rte_always_inline bool parse_common(struct worker_lanes *lanes, uint32_t lane,
-					     const struct sluice_table *table, struct rte_mbuf *m)
+/* The 16-bit word in network order whose first byte is bits 0 to 7. */
+static __rte_always_inline uint64_t swap16(uint64_t word)
 {
-	uint8_t *data = rte_pktmbuf_mtod(m, uint8_t *);
-	uint32_t frame_bytes = m->data_len;
-	if (SLUICE_UNLIKELY(frame_bytes < COMMON_BYTES || m->nb_segs != 1))
-		return false;
+	return (word >> 8 & 0xff) | (word & 0xff) << 8;
+}
 
-	uint64_t start = sluice_load64(data + 12);             /* ethertype, version and IHL, TOS, total length */
-	uint64_t middle = sluice_load64(data + COMMON_L3 + 6); /* fragment, TTL, protocol */
-	uint32_t total_bytes = SLUICE_BE16(start >> 32);
-	uint8_t protocol = (uint8_t)(middle >> 24);
-	bool is_tcp = protocol == SLUICE_IP_TCP;
-	/* TCP's data offset or UDP's length, by the same comparison: at least the header, at most what IP carries. */
-	uint32_t l4_least = is_tcp ? SLUICE_TCP_BYTES : SLUICE_UDP_BYTES;
-	uint32_t l4_says =
-	    is_tcp ? (data[COMMON_L4 + 12] >> 2 & 0x3cu) : SLUICE_BE16(sluice_load16(data + COMMON_L4 + 4));
-	uint32_t l4_bytes = total_bytes - SLUICE_IPV4_BYTES;
-	bool is_common = (start & 0xffffff) == (SLUICE_BE16(SLUICE_ETHERTYPE_IPV4) | 0x45u << 16);
-	is_common &= (middle & SLUICE_BE16(0x3fff)) == 0;
-	is_common &= is_tcp | (protocol == SLUICE_IP_UDP);
-	is_common &= total_bytes - (SLUICE_IPV4_BYTES + SLUICE_TCP_BYTES) <= frame_bytes - COMMON_BYTES;
-	is_common &= l4_says - l4_least <= l4_bytes - l4_least;
-	if (SLUICE_UNLIKELY(!is_common))
-		return false;
+/* Fill in the lanes as common ones. Returns not 0 when any is not. */
+static __rte_always_inline uint64_t parse_common(struct worker_lanes *lanes, const struct sluice_table *table,
+						 uint32_t count)
+{
+	const uint64_t seed = table->index_seed, index = (uintptr_t)table->index;
+	const uint32_t shift = table->index_shift;
+	uint64_t any_strange = 0;
+	for (uint32_t i = 0; i < LANES_PADDED(count); i++) {
+		uint64_t at_12 = lanes->at_12[i], at_20 = lanes->at_20[i], at_34 = lanes->at_34[i],
+			 at_46 = lanes->at_46[i];
+		uint64_t addresses = lanes->words_v4[0][i];
+		uint64_t frame_bytes = lanes->lengths[i] >> 32 & 0xffff, segments = lanes->rearm[i] >> 32 & 0xffff;
+		uint64_t total_bytes = swap16(at_12 >> 32), protocol = at_20 >> 24 & 0xff;
+		bool is_tcp = protocol == SLUICE_IP_TCP, is_udp = protocol == SLUICE_IP_UDP;
+		/* TCP's data offset or UDP's length: at least the header, at most what IP carries. */
+		uint64_t l4_least = is_tcp ? SLUICE_TCP_BYTES : SLUICE_UDP_BYTES;
+		uint64_t l4_says = is_tcp ? at_46 >> 2 & 0x3c : swap16(at_34 >> 32);
+		uint64_t l4_carried = total_bytes - SLUICE_IPV4_BYTES;
+		uint64_t tcp_flags = is_tcp ? at_46 >> 8 & 0xff : 0;
+		/* Differences that must not be below 0: their top bits. */
+		uint64_t below =
+		    (frame_bytes - SLUICE_ETHERNET_BYTES - total_bytes) | (l4_says - l4_least) | (l4_carried - l4_says);
+		uint64_t strange = (at_12 & 0xffffff) ^ (SLUICE_BE16(SLUICE_ETHERTYPE_IPV4) | 0x45 << 16);
+		strange |= at_20 & SLUICE_BE16(0x3fff); /* more fragments, or an offset */
+		strange |= segments ^ 1;
+		strange |= is_tcp ? 0 : is_udp ? 0 : 1;
+		strange |= below >> 63;
+		lanes->strange[i] = strange;
+		any_strange |= strange;
 
-	uint32_t ports = sluice_load32(data + COMMON_L4);
-	uint64_t addresses = sluice_load64(data + COMMON_L3 + 12); /* source, destination */
-	lanes->words_v4[0][lane] = addresses;
-	lanes->words_v4[1][lane] = sluice_hash_last_word(ports, protocol, 13);
-	lanes->packet[lane] = m;
-	lanes->inner[lane] = data + COMMON_L3;
-	lanes->facts[lane] = (struct worker_facts){
-	    .l3_bytes = (uint16_t)total_bytes,
-	    .l3_offset = COMMON_L3,
-	    .traffic_class = (uint8_t)(start >> 24),
-	    .tcp_flags = is_tcp ? data[COMMON_L4 + 13] : 0,
-	};
-	lane_aim(lanes, lane, table, sluice_address_v4((uint32_t)(addresses >> 32)),
-		 sluice_port_protocol((uint16_t)(ports >> 16), protocol));
-	return true;
+		uint64_t ports = (uint32_t)at_34;
+		uint64_t port_protocol = ports >> 16 | protocol << 16;
+		union sluice_address destination = {
+		    .halves = {0, SLUICE_V4_MAPPED_WORD2 | (addresses & 0xffffffff00000000)}};
+		uint64_t home = sluice_index_hash(seed, &destination, (uint32_t)port_protocol) >> shift;
+		lanes->words_v4[1][i] = ports | protocol << 32 | 13ull << 56;
+		lanes->facts[i].word =
+		    total_bytes | SLUICE_ETHERNET_BYTES << 16 | (at_12 >> 24 & 0xff) << 32 | tcp_flags << 40;
+		lanes->destination[0][i] = destination.halves[0];
+		lanes->destination[1][i] = destination.halves[1];
+		lanes->port_protocol[i] = port_protocol;
+		lanes->entry[i] = (const struct sluice_index_entry *)(index + home * sizeof(struct sluice_index_entry));
+	}
+	return any_strange;
 }
 
 /*
@@ -104,7 +114,7 @@ static __rte_noinline void parse_segmented(struct worker *w, const struct sluice
 }
 
 /* Any other frame. True: it goes on, in the lane; false: it has left. */
-static __rte_noinline bool parse_other(struct worker *w, uint32_t lane, const struct sluice_table *table,
+static __rte_noinline bool parse_other(struct worker *w, const struct sluice_table *table, uint32_t lane,
 				       struct rte_mbuf *m)
 {
 	struct worker_lanes *lanes = &w->lanes;
@@ -136,36 +146,47 @@ static __rte_noinline bool parse_other(struct worker *w, uint32_t lane, const st
 			lanes->words_v6[i][lanes->count_v6] = message.words[i];
 		message_v6 = ++lanes->count_v6;
 	}
+	uint32_t port_protocol = sluice_port_protocol(p.flow.destination_port_be16, p.flow.protocol);
 	lanes->packet[lane] = m;
-	lanes->inner[lane] = data + p.l3_offset;
-	lanes->facts[lane] = (struct worker_facts){
+	lanes->data[lane] = data;
+	lanes->facts[lane] = (union worker_facts){{
 	    .l3_bytes = (uint16_t)p.l3_bytes,
 	    .l3_offset = p.l3_offset,
 	    .traffic_class = p.traffic_class,
 	    .tcp_flags = p.tcp_flags,
 	    .message_v6 = (uint8_t)message_v6,
-	};
-	lane_aim(lanes, lane, table, p.flow.destination,
-		 sluice_port_protocol(p.flow.destination_port_be16, p.flow.protocol));
+	}};
+	lanes->destination[0][lane] = p.flow.destination.halves[0];
+	lanes->destination[1][lane] = p.flow.destination.halves[1];
+	lanes->port_protocol[lane] = port_protocol;
+	lanes->entry[lane] = &table->index[sluice_index_home(table, &p.flow.destination, port_protocol)];
 	return true;
 }
 
-/* Returns how many lanes there are. */
-static __rte_always_inline uint32_t stage_parse(struct worker *w, const struct sluice_table *table,
-						struct rte_mbuf **packets, uint32_t count, uint32_t in_port)
+/* Returns how many lanes are left. */
+static __rte_noinline uint32_t parse_strange(struct worker *w, const struct sluice_table *table, uint32_t count)
 {
-	uint32_t lane = 0;
-	uint64_t bytes = 0;
-	w->lanes.count_v6 = 0;
+	uint32_t kept = 0;
 	for (uint32_t i = 0; i < count; i++) {
-		bytes += packets[i]->pkt_len;
-		if (SLUICE_LIKELY(parse_common(&w->lanes, lane, table, packets[i])) ||
-		    parse_other(w, lane, table, packets[i]))
-			lane++;
+		if (!w->lanes.strange[i])
+			lane_move(&w->lanes, kept++, i);
+		else if (parse_other(w, table, kept, w->lanes.packet[i]))
+			kept++;
 	}
-	w->counters->ports[in_port].received_packets += count;
-	w->counters->ports[in_port].received_bytes += bytes;
-	return lane;
+	return kept;
+}
+
+/* Returns how many lanes are left. */
+static __rte_always_inline uint32_t stage_parse(struct worker *w, const struct sluice_table *table, uint32_t count)
+{
+	struct worker_lanes *lanes = &w->lanes;
+	lanes->count_v6 = 0;
+	parse_load(lanes, count);
+	if (SLUICE_UNLIKELY(parse_common(lanes, table, count)))
+		count = parse_strange(w, table, count);
+	for (uint32_t i = 0; i < count; i++)
+		rte_prefetch0(lanes->entry[i]);
+	return count;
 }
 
 #endif

@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Stage "receive": ask for the lines that the parser reads and the encapsulation writes. */
+/*
+ * Stage "receive": from mbufs to lanes, and the lines asked for that the parser reads and the encapsulation
+ * writes. Lanes are filled up to a multiple of 8 with the last packet over again, so that vector code has no
+ * remainder; nothing but loops over vectors looks at those.
+ */
 #ifndef STAGE_RECEIVE_H
 #define STAGE_RECEIVE_H
 
@@ -7,15 +11,35 @@
 
 #include <rte_prefetch.h>
 
-static __rte_always_inline void stage_receive(struct rte_mbuf **packets, uint32_t count)
+#define LANES_PADDED(count) RTE_ALIGN(count, 8u)
+
+static __rte_always_inline void stage_receive(struct worker *w, struct rte_mbuf **packets, uint32_t count,
+					      uint32_t in_port)
 {
-	for (uint32_t i = 0; i < count; i++)
-		rte_prefetch0(packets[i]);
+	struct worker_lanes *lanes = &w->lanes;
+	uint64_t bytes = 0;
+	/* l2 writes where the frame begins; all other modes into the line before it, too. */
+	bool grows = w->outer_bytes > SLUICE_ETHERNET_BYTES + SLUICE_VLAN_BYTES;
 	for (uint32_t i = 0; i < count; i++) {
-		const uint8_t *data = rte_pktmbuf_mtod(packets[i], const uint8_t *);
-		rte_prefetch0(data);
-		__builtin_prefetch(data - RTE_CACHE_LINE_SIZE / 2, 1); /* where the outer headers will stand */
+		lanes->packet[i] = packets[i];
+		rte_prefetch0(packets[i]);
 	}
+	for (uint32_t i = count; i < LANES_PADDED(count); i++)
+		lanes->packet[i] = packets[count - 1];
+	for (uint32_t i = 0; i < LANES_PADDED(count); i++) {
+		const struct rte_mbuf *m = lanes->packet[i];
+		lanes->data[i] = rte_pktmbuf_mtod(m, uint8_t *);
+		lanes->rearm[i] = sluice_load64(&m->rearm_data);
+		lanes->lengths[i] = sluice_load64(&m->pkt_len);
+		rte_prefetch0(lanes->data[i]);
+		if (grows)
+			rte_prefetch0(lanes->data[i] - RTE_CACHE_LINE_SIZE / 2);
+	}
+	for (uint32_t i = 0; i < LANES_PADDED(count); i++)
+		bytes += (uint32_t)lanes->lengths[i];
+	bytes -= (uint64_t)(LANES_PADDED(count) - count) * packets[count - 1]->pkt_len;
+	w->counters->ports[in_port].received_packets += count;
+	w->counters->ports[in_port].received_bytes += bytes;
 }
 
 #endif

@@ -15,8 +15,8 @@
 static __rte_always_inline void journey(struct worker *w, const struct sluice_table *table, struct rte_mbuf **packets,
 					uint32_t count, uint32_t in_port)
 {
-	stage_receive(packets, count);
-	count = stage_parse(w, table, packets, count, in_port);
+	stage_receive(w, packets, count, in_port);
+	count = stage_parse(w, table, count);
 	count = stage_service(w, table, count);
 	stage_hash(w, table, count);
 	stage_decide(w, table, count);

@@ -49,38 +49,64 @@ struct worker_pass_queue {
 	struct rte_mbuf *packets[WORKER_QUEUE];
 } __rte_cache_aligned;
 
-/* What the parser found and the encapsulation needs again; one 8-byte store and load. */
-struct worker_facts {
-	uint16_t l3_bytes;
-	uint16_t l3_offset;
-	uint8_t traffic_class;
-	uint8_t tcp_flags;  /* 0 for UDP */
-	uint8_t message_v6; /* which of words_v6, from 1; 0: the lane's message is its words_v4 */
-	uint8_t zero;
+/* What the parser found and later stages need again; made and moved as one word. */
+union worker_facts {
+	struct {
+		uint16_t l3_bytes;
+		uint16_t l3_offset;
+		uint8_t traffic_class;
+		uint8_t tcp_flags;  /* 0 for UDP */
+		uint8_t message_v6; /* which of words_v6, from 1; 0: the lane's message is its words_v4 */
+		uint8_t zero;
+	};
+	uint64_t word;
 };
-_Static_assert(sizeof(struct worker_facts) == 8, "moved as one word");
+_Static_assert(sizeof(union worker_facts) == 8, "one word");
 
 /*
- * The burst between two stages: lane i of every array is one packet. Lanes are dense: a stage
- * whose packet leaves (pass, drop) moves the later ones up. Written and read by stages only.
+ * The burst between two stages: lane i of every array is one packet. Lanes are dense: when a packet leaves
+ * (pass, drop) the later ones move up. Arrays of one kind of 64-bit word, so that a loop over lanes becomes
+ * vector code. Written and read by stages only.
  */
 struct worker_lanes {
-	uint64_t words_v4[SLUICE_HASH_WORDS_V4][WORKER_BURST]; /* hash message, of no meaning in an IPv6 lane */
-	uint64_t hash[WORKER_BURST];
+	/* From "receive". */
 	struct rte_mbuf *packet[WORKER_BURST];
-	uint8_t *inner[WORKER_BURST]; /* the IP header */
-	struct worker_facts facts[WORKER_BURST];
-	union sluice_address destination[WORKER_BURST];
-	uint32_t port_protocol[WORKER_BURST]; /* sluice_port_protocol() of the destination */
-	uint32_t home[WORKER_BURST];          /* where its search in the service index starts */
-	uint32_t service[WORKER_BURST];       /* number */
-	uint32_t lookup_size[WORKER_BURST];
-	const sluice_bucket *lookup[WORKER_BURST]; /* the service's buckets */
-	uint32_t bucket[WORKER_BURST];
-	uint32_t backend[WORKER_BURST]; /* number of the bucket's owner */
-	/* IPv6 messages; a lane's facts say which is its own. */
-	uint64_t words_v6[SLUICE_HASH_WORDS_V6][WORKER_BURST];
+	uint8_t *data[WORKER_BURST];    /* the frame */
+	uint64_t rearm[WORKER_BURST];   /* of the mbuf: data_off, refcnt, nb_segs, port */
+	uint64_t lengths[WORKER_BURST]; /* of the mbuf: pkt_len, data_len, vlan_tci */
+
+	/* Inside "parse": words of the frame in memory order. */
+	uint64_t at_12[WORKER_BURST];   /* ethertype, version and IHL, TOS, total length */
+	uint64_t at_20[WORKER_BURST];   /* fragment, TTL, protocol */
+	uint64_t at_34[WORKER_BURST];   /* ports, UDP length */
+	uint64_t at_46[WORKER_BURST];   /* TCP data offset and flags */
+	uint64_t strange[WORKER_BURST]; /* not 0: not of the common kind */
+
+	/* From "parse". */
+	union worker_facts facts[WORKER_BURST];
+	uint64_t words_v4[SLUICE_HASH_WORDS_V4][WORKER_BURST]; /* hash message; of no meaning in an IPv6 lane */
+	uint64_t words_v6[SLUICE_HASH_WORDS_V6][WORKER_BURST]; /* IPv6 messages; facts say which is a lane's own */
 	uint32_t count_v6;
+	uint64_t destination[2][WORKER_BURST];                /* halves of the address */
+	uint64_t port_protocol[WORKER_BURST];                 /* sluice_port_protocol() of the destination */
+	const struct sluice_index_entry *entry[WORKER_BURST]; /* where its search in the service index starts */
+
+	/* From "service". */
+	const struct sluice_service *service[WORKER_BURST];
+	const sluice_bucket *lookup[WORKER_BURST]; /* its buckets */
+	uint64_t lookup_size[WORKER_BURST];
+	uint64_t first_backend[WORKER_BURST];
+
+	/* From "hash". */
+	uint64_t hash[WORKER_BURST];
+	const sluice_bucket *bucket[WORKER_BURST];
+
+	/* From "decide". */
+	uint32_t backend[WORKER_BURST]; /* number of the bucket's owner */
+
+	/* From "encapsulate": the packets that are ready, and by which port. */
+	struct rte_mbuf *ready[WORKER_BURST];
+	uint32_t port[WORKER_BURST];
 } __rte_cache_aligned;
 
 struct worker;
@@ -99,7 +125,9 @@ struct worker {
 	struct worker_pass_queue pass;
 	struct worker_transmit_queue transmit[SLUICE_PORTS_MAX];
 
-	/* The worker's alone, of no meaning between two bursts. */
+	/* The worker's alone; of no meaning between two bursts but for the first, a hint for prefetching. */
+	uint32_t
+	    outer_bytes; /* outer headers of the last burst, at least their longest; the next one's will be alike */
 	struct worker_lanes lanes;
 	uint8_t linear[WORKER_LINEAR_BYTES]; /* a frame of several buffers, as one piece */
 } __rte_cache_aligned;

@@ -46,12 +46,13 @@ SLUICE_INLINE bool sluice_encap_is_v6(enum sluice_encap encap)
 	return encap == SLUICE_ENCAP_IPIP6 || encap == SLUICE_ENCAP_GUE6 || encap == SLUICE_ENCAP_GRE6;
 }
 
-/* Fold a sum of 16-bit words to 16 bits (RFC 1071); the sum must be below 2^32 - 2^16. */
+/*
+ * Fold a sum of 16-bit words to 16 bits (RFC 1071): the upper half of the sum plus itself with its halves
+ * exchanged, where the lower half's carry is the one that goes around.
+ */
 SLUICE_INLINE uint16_t sluice_sum_fold(uint32_t sum)
 {
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
-	return (uint16_t)sum;
+	return (uint16_t)((sum + (sum << 16 | sum >> 16)) >> 16);
 }
 
 /* GUE's source port: in the dynamic range (RFC 6335), chosen by the flow. */
@@ -73,17 +74,17 @@ SLUICE_INLINE void sluice_encap_fill(uint8_t *inner, const struct sluice_backend
 	uint8_t *outer = inner - overhead;
 
 	if (sluice_encap_is_v4(encap)) {
-		uint16_t total_be16 = SLUICE_BE16(inner_bytes + overhead);
-		uint16_t tos_word = (uint16_t)(traffic_class << 8); /* second byte of the word, in memory order */
-		uint32_t spread = entropy & backend->spread_mask_be32;
-		uint32_t sum =
-		    (uint32_t)backend->outer_sum + total_be16 + tos_word + (spread & 0xffff) + (spread >> 16);
-		outer[1] = traffic_class;
-		sluice_store16(outer + 2, total_be16);
-		sluice_store16(outer + 10, (uint16_t)~sluice_sum_fold(sum));
+		uint32_t total_be16 = SLUICE_BE16(inner_bytes + overhead);
+		uint32_t tos_word = (uint32_t)traffic_class << 8; /* second byte of the word, in memory order */
+		uint32_t sum = backend->outer_sum + total_be16 + tos_word;
 		/* The template has zeros where the spread goes, so "or" adds, as the sum does. */
-		if (backend->spread_mask_be32)
+		if (backend->spread_mask_be32) {
+			uint32_t spread = entropy & backend->spread_mask_be32;
 			sluice_store32(outer + 12, sluice_load32(outer + 12) | spread);
+			sum += (spread & 0xffff) + (spread >> 16);
+		}
+		sluice_store32(outer, 0x45 | tos_word | total_be16 << 16);
+		sluice_store16(outer + 10, (uint16_t)~sluice_sum_fold(sum));
 	} else if (sluice_encap_is_v6(encap)) {
 		uint32_t word = 6u << 28 | (uint32_t)traffic_class << 20 | (entropy & 0xfffff);
 		sluice_store32(outer, SLUICE_BE32(word));
@@ -109,6 +110,29 @@ SLUICE_INLINE uint8_t *sluice_encap_copy(uint8_t *inner, const struct sluice_bac
 	if (backend->outer_bytes > SLUICE_OUTER_TAIL)
 		__builtin_memcpy(inner - SLUICE_OUTER_MAX, backend->outer_head, SLUICE_OUTER_HEAD);
 	return inner - backend->outer_bytes;
+}
+
+/*
+ * The same for a constant `encap`, in as few stores as its longest template (tagged) needs. For l2 exactly
+ * the template's bytes: a frame at the start of a cache line stays within it.
+ */
+SLUICE_INLINE void sluice_encap_copy_mode(uint8_t *inner, const struct sluice_backend *backend, enum sluice_encap encap)
+{
+	const uint8_t *tail_end = backend->outer_tail + SLUICE_OUTER_TAIL,
+		      *head_end = backend->outer_head + SLUICE_OUTER_HEAD;
+	uint32_t longest = sluice_encap_overhead(encap) + SLUICE_ETHERNET_BYTES + SLUICE_VLAN_BYTES;
+	if (encap == SLUICE_ENCAP_L2) {
+		sluice_store64(inner - 14, sluice_load64(tail_end - 14));
+		sluice_store64(inner - 8, sluice_load64(tail_end - 8));
+		if (backend->outer_bytes > SLUICE_ETHERNET_BYTES)
+			sluice_store32(inner - 18, sluice_load32(tail_end - 18));
+		return;
+	}
+	__builtin_memcpy(inner - SLUICE_OUTER_TAIL, backend->outer_tail, SLUICE_OUTER_TAIL);
+	if (longest > SLUICE_OUTER_TAIL)
+		__builtin_memcpy(inner - SLUICE_OUTER_TAIL - 16, head_end - 16, 16);
+	if (longest > SLUICE_OUTER_TAIL + 16)
+		__builtin_memcpy(inner - SLUICE_OUTER_MAX, backend->outer_head, SLUICE_OUTER_HEAD - 16);
 }
 
 /* ------------------------------------------------------ building a template ---- */
