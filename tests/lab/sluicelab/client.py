@@ -4,7 +4,6 @@
 import collections
 import json
 import pathlib
-import socket
 import subprocess
 import sys
 
@@ -108,10 +107,7 @@ class Client:
 
     def frames(self):
         """A raw socket on eth0: send() takes whole Ethernet frames."""
-        with self.namespace.entered():
-            raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
-        raw.bind(("eth0", 0))
-        return raw
+        return self.namespace.raw_socket("eth0")
 
     def mac(self):
         return self.namespace.mac("eth0")

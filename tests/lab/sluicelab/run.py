@@ -16,6 +16,7 @@ import pathlib
 import secrets
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -156,6 +157,13 @@ class Namespace:
                 yield
             finally:
                 _setns(home.fileno())
+
+    def raw_socket(self, interface):
+        """A packet socket on an interface inside: send() takes whole Ethernet frames."""
+        with self.entered():
+            raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+        raw.bind((interface, 0))
+        return raw
 
     def mac(self, interface):
         shown = json.loads(self.run(["ip", "-j", "link", "show", "dev", interface]).stdout)
