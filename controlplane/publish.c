@@ -187,13 +187,11 @@ static int on_hello(void *user, struct publish_peer *peer, int array_fd)
 			return error;
 		states_mark_shared(publish->options.states);
 	}
-	if (publish->current) {
-		if (status.hello->generation == publish->current->generation &&
-		    status.hello->table_digest == publish->current->view.header->checksum)
-			publish_peer_has(peer, publish->current);
-		else
-			publish_peer_send(peer, publish->current);
-	}
+	/* One that is ahead would refuse what is in force: the callee of hello() has a newer one built. */
+	if (publish->current && status.hello->generation < publish->current->generation)
+		publish_peer_send(peer, publish->current);
+	else if (publish->current && status.hello->table_digest == publish->current->view.header->checksum)
+		publish_peer_has(peer, publish->current);
 	tell_changed(publish);
 	return 0;
 }

@@ -325,6 +325,11 @@ struct built_table *table_build_take(struct table_build *build)
 	return table;
 }
 
+const struct built_table *table_build_peek(const struct table_build *build)
+{
+	return build->table;
+}
+
 const struct identity *table_build_identity(const struct table_build *build)
 {
 	return build->identity;

@@ -81,6 +81,7 @@ int table_build_error(const struct table_build *build, const char **ret_text);
 /* The result, once (NULL after an error). Loop thread. The lookups and identities are also there after assign and
  * lookups alone. */
 struct built_table *table_build_take(struct table_build *build);
+const struct built_table *table_build_peek(const struct table_build *build); /* without taking it; any thread */
 const struct identity *table_build_identity(const struct table_build *build);
 const struct lookup *table_build_lookup(const struct table_build *build, uint32_t model_service);
 

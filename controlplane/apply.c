@@ -1,0 +1,307 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Life of the module, and the requests that it takes. The journey itself is in apply_transaction.c. */
+#include "apply_internal.h"
+
+#include "log.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ------------------------------------------------------------ a dataplane ---- */
+
+/* A dataplane that runs a table from before this process was there: which one tells what its states mean. */
+static void hello_before_start(struct apply *apply, const struct sluice_message_hello *hello)
+{
+	const struct table_store_copy *copies[] = {&apply->last, &apply->next};
+
+	for (uint32_t i = 0; i < 2 && hello->has_states && !apply->adopt; i++) {
+		struct identity *recovered;
+		if (!copies[i]->bytes || copies[i]->view.header->checksum != hello->table_digest ||
+		    identity_recover(&copies[i]->view, &recovered))
+			continue;
+		identity_put(apply->recovered);
+		apply->recovered = recovered;
+		apply->recovered_table = &copies[i]->view;
+		apply->adopt = true;
+	}
+}
+
+static int on_hello(void *user, const struct sluice_message_hello *hello, int states_fd)
+{
+	struct apply *apply = user;
+
+	if (!apply->table)
+		hello_before_start(apply, hello);
+	if (states_fd >= 0) {
+		int error = states_adopt(apply->states, states_fd, !apply->table);
+		if (error)
+			return error;
+		if (apply->table)
+			apply->table->view.states = states_bytes(apply->states);
+	}
+	if (hello->generation > apply->generation)
+		apply->generation = hello->generation;
+	/* It is ahead of what is in force here, and takes only what is newer: build again. */
+	if (apply->table && hello->generation >= apply->table->generation &&
+	    hello->table_digest != apply->table->view.header->checksum) {
+		free(apply->backends);
+		apply->backends = NULL;
+	}
+	apply_set_dirty(apply); /* MACs of its ports may be new */
+	return 0;
+}
+
+static void on_publish_changed(void *user)
+{
+	struct apply *apply = user;
+	if (!apply->closing)
+		apply_tell_ports(apply);
+}
+
+static void on_links(uv_timer_t *timer)
+{
+	struct apply *apply = timer->data;
+	steering_refresh(apply->steering);
+}
+
+/* --------------------------------------------------------------- recovery ---- */
+
+/* Numbers from before, from the newest table on disk. Without one everything starts at 0. */
+static void recover(struct apply *apply)
+{
+	struct table_store_copy *copies[] = {&apply->next, &apply->last};
+
+	table_store_read(apply->state_dir, TABLE_STORE_NEXT, &apply->next);
+	table_store_read(apply->state_dir, TABLE_STORE_LAST, &apply->last);
+	for (uint32_t i = 0; i < 2; i++) {
+		if (!copies[i]->bytes)
+			continue;
+		if (copies[i]->view.header->generation > apply->generation)
+			apply->generation = copies[i]->view.header->generation;
+		/* table.last is what was in force; table.next only when a dataplane says so, or there is no other. */
+		if (i == 0 && apply->last.bytes)
+			continue;
+		if (!identity_recover(&copies[i]->view, &apply->recovered))
+			apply->recovered_table = &copies[i]->view;
+		else
+			log_error("apply: %s/%s holds numbers that contradict each other: starting without it",
+				  apply->state_dir, i ? TABLE_STORE_LAST : TABLE_STORE_NEXT);
+	}
+}
+
+/* ------------------------------------------------------------------- life ---- */
+
+void apply_release(struct apply *apply)
+{
+	if (--apply->handles > 0)
+		return;
+	model_put(apply->model);
+	model_put(apply->adjacency_model);
+	built_table_put(apply->table);
+	identity_put(apply->recovered);
+	table_store_copy_fini(&apply->last);
+	table_store_copy_fini(&apply->next);
+	operator_state_close(apply->operators);
+	states_destroy(apply->states);
+	free(apply->backends);
+	free(apply->ports);
+	free(apply->config_file);
+	free(apply->state_dir);
+	free(apply);
+}
+
+static void on_timer_closed(uv_handle_t *handle)
+{
+	apply_release(handle->data);
+}
+
+static void timers_init(struct apply *apply)
+{
+	uv_timer_t *timers[] = {&apply->fold, &apply->drain, &apply->step, &apply->links};
+	for (uint32_t i = 0; i < 4; i++) {
+		uv_timer_init(apply->loop, timers[i]);
+		timers[i]->data = apply;
+		apply->handles++;
+	}
+}
+
+static void timers_close(struct apply *apply)
+{
+	uv_close((uv_handle_t *)&apply->fold, on_timer_closed);
+	uv_close((uv_handle_t *)&apply->drain, on_timer_closed);
+	uv_close((uv_handle_t *)&apply->step, on_timer_closed);
+	uv_close((uv_handle_t *)&apply->links, on_timer_closed);
+}
+
+static int modules_create(struct apply *apply, const struct apply_options *options)
+{
+	int error = states_create(&apply->states);
+	if (!error)
+		error = operator_state_open(options->state_dir, &apply->operators);
+	if (!error)
+		error = vips_create(apply->loop, options->state_dir, &apply->vips);
+	if (!error)
+		error = adjacency_create(apply->loop, apply_on_adjacency, apply, &apply->adjacency);
+	if (!error)
+		error = health_create(apply->loop, apply_on_health, apply, &apply->health);
+	if (error)
+		return error;
+	/* A host without XDP forwards on its PCI and vdev ports all the same. */
+	if (steering_create(options->runtime_dir, &apply->steering))
+		apply->steering = NULL;
+	return publish_create(&(struct publish_options){.loop = apply->loop,
+							.runtime_dir = options->runtime_dir,
+							.states = apply->states,
+							.hello = on_hello,
+							.changed = on_publish_changed,
+							.user = apply},
+			      &apply->publish);
+}
+
+static void modules_destroy(struct apply *apply)
+{
+	publish_destroy(apply->publish);
+	apply->publish = NULL;
+	health_destroy(apply->health);
+	adjacency_destroy(apply->adjacency);
+	vips_destroy(apply->vips);
+	steering_destroy(apply->steering);
+}
+
+int apply_create(const struct apply_options *options, struct apply **ret)
+{
+	struct apply *apply = calloc(1, sizeof(*apply));
+	char path[PATH_MAX];
+
+	if (!apply)
+		return -ENOMEM;
+	apply->loop = options->loop;
+	apply->running = options->running;
+	apply->user = options->user;
+	apply->queue_last = &apply->queue;
+	/* Absolute: replaced and reread whatever the working directory is by then. It may not exist yet. */
+	apply->config_file = strdup(realpath(options->config_file, path) ? path : options->config_file);
+	apply->state_dir = strdup(options->state_dir);
+	int error = apply->config_file && apply->state_dir ? modules_create(apply, options) : -ENOMEM;
+	if (error)
+		log_error("apply: cannot start: %s", strerror(-error));
+	timers_init(apply);
+	if (error) {
+		apply->closing = true;
+		modules_destroy(apply);
+		timers_close(apply);
+		return error;
+	}
+	recover(apply);
+	if (apply->steering)
+		uv_timer_start(&apply->links, on_links, APPLY_LINKS_MS, APPLY_LINKS_MS);
+	*ret = apply;
+	return 0;
+}
+
+/* Nobody waits in vain: those whose change has not begun are told so. */
+static void queue_cancel(struct apply *apply)
+{
+	const struct apply_outcome outcome = {.error = -ECANCELED,
+					      .generation = apply->table ? apply->table->generation : 0};
+
+	while (apply->queue) {
+		struct transaction *t = apply->queue;
+		apply->queue = t->next;
+		if (t->waiters && t->waiters->plan_done)
+			t->waiters->plan_done(t->waiters->user, &outcome, NULL);
+		else if (t->waiters && t->waiters->done)
+			t->waiters->done(t->waiters->user, &outcome);
+		transaction_free(t);
+	}
+	apply->queue_last = &apply->queue;
+	while (apply->order_waiters) {
+		struct waiter *w = apply->order_waiters;
+		apply->order_waiters = w->next;
+		w->done(w->user, &outcome);
+		free(w);
+	}
+}
+
+void apply_destroy(struct apply *apply)
+{
+	if (!apply || apply->closing)
+		return;
+	apply->closing = true;
+	queue_cancel(apply);
+	transaction_abort(apply);
+	modules_destroy(apply);
+	timers_close(apply);
+}
+
+/* --------------------------------------------------------------- requests ---- */
+
+static void request(struct apply *apply, enum transaction_kind kind, const char *file, apply_done_fn done,
+		    apply_plan_done_fn plan_done, void *user)
+{
+	const struct waiter waiter = {.done = done, .plan_done = plan_done, .user = user};
+	const struct apply_outcome outcome = {.error = -ENOMEM,
+					      .generation = apply->table ? apply->table->generation : 0};
+
+	if (!transaction_queue(apply, kind, file, &waiter))
+		return;
+	if (plan_done)
+		plan_done(user, &outcome, NULL);
+	else
+		done(user, &outcome);
+}
+
+void apply_reload(struct apply *apply, apply_done_fn done, void *user)
+{
+	request(apply, TRANSACTION_RELOAD, apply->config_file, done, NULL, user);
+}
+
+void apply_file(struct apply *apply, const char *file, apply_done_fn done, void *user)
+{
+	request(apply, TRANSACTION_FILE, file, done, NULL, user);
+}
+
+void apply_rollback(struct apply *apply, apply_done_fn done, void *user)
+{
+	char path[PATH_MAX];
+	snprintf(path, sizeof(path), "%s/" CONFIG_STORE_PREVIOUS, apply->state_dir);
+	request(apply, TRANSACTION_ROLLBACK, path, done, NULL, user);
+}
+
+void apply_plan(struct apply *apply, const char *file, apply_plan_done_fn done, void *user)
+{
+	request(apply, TRANSACTION_PLAN, file, NULL, done, user);
+}
+
+int apply_order(struct apply *apply, const char *service, const char *backend, const struct operator_order *order,
+		apply_done_fn done, void *user)
+{
+	const struct model_service *s = apply->model ? model_service_find(apply->model, service) : NULL;
+
+	if (!s || !model_backend_find(s, backend))
+		return -ENOENT;
+	if (order->admin > OPERATOR_DISABLED || (order->has_weight && order->weight > UINT16_MAX))
+		return -EINVAL;
+	struct waiter *w = malloc(sizeof(*w));
+	if (!w)
+		return -ENOMEM;
+	int error = operator_state_set(apply->operators, service, backend, order);
+	if (error) {
+		free(w);
+		return error;
+	}
+	*w = (struct waiter){.next = apply->order_waiters, .done = done, .user = user};
+	apply->order_waiters = w;
+	apply_flip_one(apply, service, backend);
+	apply_drain_timer(apply);
+	apply_set_dirty(apply);
+	return 0;
+}
+
+struct operator_order apply_order_find(const struct apply *apply, const char *service, const char *backend)
+{
+	return operator_state_get(apply->operators, service, backend);
+}

@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The insides of apply, shared by its files: apply.c (life and requests), apply_transaction.c (the
+ * change's journey), apply_backends.c (health, adjacency and operators as they come in),
+ * apply_status.c (what runs). Loop thread only, but for what a transaction's jobs read and write.
+ */
+#ifndef CONTROLPLANE_APPLY_INTERNAL_H
+#define CONTROLPLANE_APPLY_INTERNAL_H
+
+#include "apply.h"
+#include "config_store.h"
+#include "effective.h"
+#include "publish.h"
+#include "states.h"
+#include "table_store.h"
+#include "vips.h"
+
+enum {
+	APPLY_FOLD_MS = 10,           /* changes of backends that come this close together make one table */
+	APPLY_RETRY_MS = 1000,        /* after a table that no dataplane would take */
+	APPLY_LINKS_MS = 1000,        /* how often re-created interfaces are looked for */
+	APPLY_START_POLL_MS = 10,     /* at start over a running dataplane: */
+	APPLY_START_HELLO_MS = 500,   /* how long to wait for it to connect */
+	APPLY_START_SETTLE_MS = 3000, /* and for adjacencies to be known */
+	APPLY_THREADS_MAX = 4,        /* libuv's pool has no more by default */
+	APPLY_LINES_MAX = 16,         /* said by apply itself, besides the configuration's */
+};
+
+enum transaction_kind {
+	TRANSACTION_RELOAD,
+	TRANSACTION_FILE,
+	TRANSACTION_ROLLBACK,
+	TRANSACTION_PLAN,
+	TRANSACTION_REFRESH, /* same model, other states */
+};
+
+typedef void (*apply_plan_done_fn)(void *user, const struct apply_outcome *outcome, struct json_t *plan);
+
+/* Who waits for a transaction's end. */
+struct waiter {
+	struct waiter *next;
+	apply_done_fn done;
+	apply_plan_done_fn plan_done; /* of a plan */
+	void *user;
+};
+
+struct transaction {
+	struct transaction *next;
+	struct apply *apply;
+	enum transaction_kind kind;
+	bool start;             /* the first one: nothing runs yet */
+	char *file;             /* read from; NULL for a refresh */
+	struct waiter *waiters; /* in reverse order */
+
+	/* Read: by a job. */
+	struct config_text text;
+	char *staged;
+	struct config_messages messages;
+	struct model *model;
+
+	/* Compiled. flat: places of the model's backends. */
+	uint32_t backend_count;
+	struct table_backend *backends; /* as they go into the table */
+	uint8_t *states;                /* the same, and what has died since */
+	struct sluice_port *ports;
+	struct table_build *build;
+	struct built_table *table;
+	struct json_t *plan;
+	bool publishing;     /* waits for dataplanes */
+	bool committed;      /* the table, and perhaps a model, has come into force */
+	uint64_t started_ns; /* of the wait at start */
+
+	int error;
+	char *lines[APPLY_LINES_MAX];
+	uint32_t line_count;
+
+	uv_work_t work;
+};
+
+struct apply {
+	uv_loop_t *loop;
+	char *config_file, *state_dir;
+	void (*running)(void *user, struct model *model);
+	void *user;
+	bool closing;
+	uint32_t handles;
+
+	struct adjacency *adjacency;
+	struct health *health;
+	struct steering *steering; /* NULL when this host cannot have it */
+	bool steering_narrowed;    /* services that are to go no longer come to us; undone when the change fails */
+	struct vips *vips;
+	struct operator_state *operators;
+	struct states *states;
+	struct publish *publish;
+
+	/* What runs. */
+	struct model *model;
+	struct built_table *table;      /* in force; NULL before the first */
+	struct table_backend *backends; /* that it was built from; NULL: unknown, build again */
+	struct sluice_port *ports;
+	struct model *adjacency_model; /* what adjacency's ports count in */
+	uint64_t generation;           /* the highest ever used */
+
+	/* Known from the control plane before, until the first transaction has ended. */
+	struct table_store_copy last, next;
+	struct identity *recovered; /* base of the first assignment */
+	bool adopt;                 /* the states array that a dataplane brought is of `recovered` */
+	const struct sluice_table *recovered_table;
+
+	struct transaction *queue, **queue_last;
+	struct transaction *active;
+	struct waiter *order_waiters; /* orders to be told when the next refresh has ended */
+	bool dirty;                   /* a refresh is due */
+	uint64_t retry_ms;            /* 0: the last refresh went well */
+	uv_timer_t fold, drain, step, links;
+};
+
+/* ---- apply.c ---- */
+
+/* A timer has closed, or a transaction has ended after all else: the last one frees the module. */
+void apply_release(struct apply *apply);
+
+/* ---- apply_transaction.c ---- */
+
+/* Queue a request; what it points to is copied. 0, or -ENOMEM: nobody will be told. */
+int transaction_queue(struct apply *apply, enum transaction_kind kind, const char *file, const struct waiter *waiter);
+/* Start what is due, if nothing is under way. */
+void transaction_next(struct apply *apply);
+/* The module closes: what waits for dataplanes or for time ends now; what is on the worker pool ends when it returns.
+ */
+void transaction_abort(struct apply *apply);
+void transaction_free(struct transaction *t);
+
+/* ---- apply_compile.c ---- */
+
+/* Build t->build on the worker pool, with the table or (for a plan) without; `done` follows from the loop. */
+void transaction_compile(struct transaction *t, bool assemble, void (*done)(struct transaction *t));
+
+/* ---- apply_follow.c ---- */
+
+/* MACs and MTUs of ports that only dataplanes know, for adjacency. */
+void apply_tell_ports(struct apply *apply);
+/* Health and adjacency follow `model`. Failures are of memory: logged, and the next change mends them. */
+void apply_follow(struct apply *apply, struct model *model);
+/* Before the table of `next` is published. 0 or -errno; apply->steering_narrowed says whether there was anything. */
+int apply_narrow_steering(struct apply *apply, const struct model *next);
+/* `model` is the running one. 0, or -errno of steering, which stops nothing. */
+int apply_commit_model(struct apply *apply, struct model *model, bool start);
+
+/* ---- apply_backends.c ---- */
+
+/* Something about backends has changed: a refresh is due within APPLY_FOLD_MS. */
+void apply_set_dirty(struct apply *apply);
+/* Callbacks. */
+void apply_on_health(void *user, const char *service, const char *backend, const struct health_report *report);
+void apply_on_adjacency(void *user);
+void apply_on_fold(uv_timer_t *timer);
+void apply_on_drain(uv_timer_t *timer);
+
+/* Everything about one backend of `model` (running or candidate). `optimistic`: what is not known yet is good. */
+struct apply_backend_inputs {
+	struct health_report health;
+	struct adjacency_result adjacency;
+	struct effective_inputs inputs; /* points to the two */
+};
+void apply_inputs(const struct apply *apply, struct model *model, const struct model_service *service,
+		  const struct model_backend *backend, bool optimistic, struct apply_backend_inputs *ret);
+
+/* All backends of `model`, and its ports: new arrays, the caller's. 0 or -ENOMEM. */
+int apply_gather(const struct apply *apply, struct model *model, bool optimistic, struct table_backend **ret_backends,
+		 uint32_t *ret_count);
+int apply_gather_ports(const struct apply *apply, const struct model *model, struct sluice_port **ret);
+
+/* Flip whoever of the running backends has died, by `now` (as gathered from the running model). */
+void apply_flip_dead(struct apply *apply, const struct table_backend *now);
+/* The same for one that may have. */
+void apply_flip_one(struct apply *apply, const char *service, const char *backend);
+
+/* The states of a table that is about to be published, and those that may only change when it is in force. */
+void apply_states_before(struct apply *apply, const struct transaction *t);
+void apply_states_after(struct apply *apply, const struct transaction *t, const struct built_table *old);
+
+/* Take over health from the states array of an earlier control plane. */
+void apply_adopt_health(struct apply *apply, struct model *model);
+
+/* Wake at the earliest drain deadline. */
+void apply_drain_timer(struct apply *apply);
+
+#endif

@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What runs, for the API. */
+#include "apply_internal.h"
+
+#include <errno.h>
+#include <string.h>
+
+struct model *apply_model(const struct apply *apply)
+{
+	return apply->model;
+}
+
+uint64_t apply_generation(const struct apply *apply)
+{
+	return apply->table ? apply->table->generation : 0;
+}
+
+const struct sluice_table *apply_table(const struct apply *apply)
+{
+	return apply->table ? &apply->table->view : NULL;
+}
+
+/* The table's identity counts in the running model: both come into force together. */
+static uint32_t service_index(const struct apply *apply, const struct model_service *service)
+{
+	const struct model *model = apply->model;
+	if (!model || service < model->services || service >= model->services + model->service_count)
+		return SLUICE_NONE;
+	return (uint32_t)(service - model->services);
+}
+
+uint32_t apply_service_number(const struct apply *apply, const struct model_service *service)
+{
+	uint32_t i = service_index(apply, service);
+	return i == SLUICE_NONE || !apply->table ? SLUICE_NONE : identity_service_number(apply->table->identity, i);
+}
+
+uint64_t apply_service_digest(const struct apply *apply, const struct model_service *service)
+{
+	uint32_t number = apply_service_number(apply, service);
+	const struct lookup *lookup = number == SLUICE_NONE ? NULL : apply->table->lookups[number];
+	return lookup ? lookup->digest : 0;
+}
+
+int apply_backend_status(const struct apply *apply, const struct model_service *service,
+			 const struct model_backend *backend, struct apply_backend_status *ret)
+{
+	uint32_t i = service_index(apply, service);
+	struct apply_backend_inputs inputs;
+
+	if (i == SLUICE_NONE || backend < service->backends || backend >= service->backends + service->backend_count)
+		return -ENOENT;
+	apply_inputs(apply, apply->model, service, backend, false, &inputs);
+	*ret = (struct apply_backend_status){
+	    .service = service->name,
+	    .name = backend->name,
+	    .address = backend->address,
+	    .configured_weight = backend->weight,
+	    .number = SLUICE_NONE,
+	    .health = inputs.health,
+	    .adjacency = inputs.adjacency,
+	};
+	/* Reasons are borrowed from what lives as long as *ret. */
+	inputs.inputs.health = &ret->health;
+	inputs.inputs.adjacency = &ret->adjacency;
+	const struct effective effective = effective_of(&inputs.inputs);
+	ret->weight = effective.weight;
+	ret->state = effective.word;
+	ret->reason = effective.reason;
+	if (!apply->table)
+		return 0;
+	const uint32_t number = identity_service_number(apply->table->identity, i);
+	const struct lookup *lookup = apply->table->lookups[number];
+	ret->number = apply->table->identity->services[number].first_backend +
+		      identity_backend_slot(apply->table->identity, i, (uint32_t)(backend - service->backends));
+	ret->share = lookup ? lookup_share(lookup, &backend->address) : 0;
+	return 0;
+}
+
+uint32_t apply_dataplanes(const struct apply *apply, struct apply_dataplane_status *ret, uint32_t max)
+{
+	struct publish_peer_status status;
+	uint32_t count = 0;
+
+	for (; count < max && apply->publish && publish_peer_status(apply->publish, count, &status); count++) {
+		ret[count] = (struct apply_dataplane_status){
+		    .connected = true,
+		    .pid = status.pid,
+		    .workers = status.workers,
+		    .generation = status.generation,
+		    .error = status.error,
+		    .counters_fd = status.counters_fd,
+		};
+		memcpy(ret[count].text, status.text, sizeof(ret[count].text));
+	}
+	return count;
+}
+
+struct adjacency *apply_adjacency(const struct apply *apply)
+{
+	return apply->adjacency;
+}
+
+struct health *apply_health(const struct apply *apply)
+{
+	return apply->health;
+}
+
+struct steering *apply_steering(const struct apply *apply)
+{
+	return apply->steering;
+}

@@ -1,0 +1,538 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A change's journey, top to bottom:
+ *
+ *   read     the file, as a whole, on the worker pool        (config, not for a refresh)
+ *   wait     at start over a running dataplane: for its HELLO and for adjacencies
+ *   gather   what health, adjacency and operators say of each backend
+ *   compile  on the worker pool                              apply_compile.c
+ *   publish  to every dataplane, and wait for them           publish.c
+ *   commit   the model is the running one: health, adjacency, steering follow
+ *   persist  on the worker pool
+ *   end      who asked is told
+ *
+ * Whatever fails before "commit" leaves everything as it was.
+ */
+#include "apply_internal.h"
+
+#include "log.h"
+#include "plan.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void step_wait(struct transaction *t);
+static void step_gather(struct transaction *t);
+static void step_publish(struct transaction *t);
+static void step_commit(struct transaction *t);
+static void step_persist(struct transaction *t);
+static void step_end(struct transaction *t);
+
+static void transaction_say(struct transaction *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+static void transaction_say(struct transaction *t, const char *format, ...)
+{
+	va_list arguments;
+	char *line;
+
+	if (t->line_count == APPLY_LINES_MAX)
+		return;
+	va_start(arguments, format);
+	if (vasprintf(&line, format, arguments) >= 0)
+		t->lines[t->line_count++] = line;
+	va_end(arguments);
+}
+
+void transaction_free(struct transaction *t)
+{
+	if (!t)
+		return;
+	while (t->waiters) {
+		struct waiter *w = t->waiters;
+		t->waiters = w->next;
+		free(w);
+	}
+	if (t->staged)
+		config_store_unstage(t->staged);
+	free(t->staged);
+	table_build_destroy(t->build);
+	built_table_put(t->table);
+	model_put(t->model);
+	config_messages_fini(&t->messages);
+	for (uint32_t i = 0; i < t->line_count; i++)
+		free(t->lines[i]);
+	json_decref(t->plan);
+	free(t->text.bytes);
+	free(t->backends);
+	free(t->states);
+	free(t->ports);
+	free(t->file);
+	free(t);
+}
+
+int transaction_queue(struct apply *apply, enum transaction_kind kind, const char *file, const struct waiter *waiter)
+{
+	struct transaction *t = calloc(1, sizeof(*t));
+	struct waiter *w = malloc(sizeof(*w));
+	char *copy = file ? strdup(file) : NULL;
+
+	if (!t || !w || (file && !copy)) {
+		free(copy);
+		free(w);
+		free(t);
+		return -ENOMEM;
+	}
+	*w = *waiter;
+	w->next = NULL;
+	t->apply = apply;
+	t->kind = kind;
+	t->file = copy;
+	t->waiters = w;
+	*apply->queue_last = t;
+	apply->queue_last = &t->next;
+	transaction_next(apply);
+	return 0;
+}
+
+/* ------------------------------------------------------------------- read ---- */
+
+static void read_failed(struct transaction *t, int error, const char *doing)
+{
+	t->error = error;
+	if (error == -ENOENT && t->kind == TRANSACTION_ROLLBACK)
+		transaction_say(t,
+				"there is no configuration to roll back to: nothing has been applied before this one");
+	else
+		transaction_say(t, "%s: %s: %s", t->file, doing, strerror(-error));
+}
+
+/* Worker thread. Twice, so that the text that is kept is the text that was checked. */
+static void job_read(uv_work_t *work)
+{
+	struct transaction *t = work->data;
+	struct config_text again = {0};
+	int error = config_text_read(t->file, &t->text);
+
+	if (error) {
+		read_failed(t, error, "cannot be read");
+		return;
+	}
+	t->error = config_load(t->file, t->start, &t->model, &t->messages);
+	if (t->error)
+		return;
+	error = config_text_read(t->file, &again);
+	if (!error && (again.length != t->text.length || memcmp(again.bytes, t->text.bytes, again.length)))
+		error = -EAGAIN;
+	free(again.bytes);
+	if (error) {
+		read_failed(t, error, "changed while it was read");
+		return;
+	}
+	if (t->kind != TRANSACTION_FILE && t->kind != TRANSACTION_ROLLBACK)
+		return;
+	error = config_store_stage(t->apply->config_file, &t->text, &t->staged);
+	if (error) {
+		t->error = error;
+		transaction_say(t, "%s: cannot be replaced by what is applied: %s", t->apply->config_file,
+				strerror(-error));
+	}
+}
+
+/* The key decides every flow's bucket: another one would move them all, and disagree with the group's other nodes. */
+static bool key_is_kept(struct transaction *t)
+{
+	const struct model *running = t->apply->model;
+
+	if (!running ||
+	    (running->hash_key.k0 == t->model->hash_key.k0 && running->hash_key.k1 == t->model->hash_key.k1))
+		return true;
+	t->error = -EINVAL;
+	transaction_say(t,
+			"%s: hash_key_file: the key is another one than the running (fingerprint %s); a change moves "
+			"every flow: restart the control plane to take it",
+			t->file, running->hash_key_fingerprint);
+	return false;
+}
+
+static void after_read(uv_work_t *work, int status)
+{
+	struct transaction *t = work->data;
+
+	if (status && !t->error)
+		t->error = status;
+	if (t->apply->closing && !t->error)
+		t->error = -ECANCELED;
+	if (t->error || !key_is_kept(t))
+		step_end(t);
+	else if (t->start)
+		step_wait(t);
+	else
+		step_gather(t);
+}
+
+static void step_read(struct transaction *t)
+{
+	t->work.data = t;
+	int error = uv_queue_work(t->apply->loop, &t->work, job_read, after_read);
+	if (error) {
+		t->error = error;
+		step_end(t);
+	}
+}
+
+/* ------------------------------------------------------------------- wait ---- */
+
+/*
+ * What is not known yet must not be taken for dead: a dataplane may be forwarding by the table of the control
+ * plane before this one. Without such a table there is nothing to disturb, and no wait.
+ */
+static void wait_poll(uv_timer_t *timer)
+{
+	struct apply *apply = timer->data;
+	struct transaction *t = apply->active;
+	const uint64_t waited_ms = (uv_hrtime() - t->started_ns) / 1000000;
+	const bool met = publish_peer_count(apply->publish) > 0 || waited_ms >= APPLY_START_HELLO_MS;
+	const bool alone = met && publish_peer_count(apply->publish) == 0;
+	const bool settled = adjacency_settled(apply->adjacency) || waited_ms >= APPLY_START_SETTLE_MS || alone;
+
+	apply_adopt_health(apply, t->model); /* before a first probe says otherwise */
+	if (!(met && settled) && apply->recovered)
+		return;
+	uv_timer_stop(timer);
+	step_gather(t);
+}
+
+static void step_wait(struct transaction *t)
+{
+	struct apply *apply = t->apply;
+
+	/* Nothing runs yet: the first model is followed before its table, so that the table can know something. */
+	apply->model = model_get(t->model);
+	if (apply->steering)
+		steering_configure_interfaces(apply->steering, t->model);
+	apply_follow(apply, t->model);
+	t->started_ns = uv_hrtime();
+	uv_timer_start(&apply->step, wait_poll, 0, APPLY_START_POLL_MS);
+}
+
+/* ------------------------------------------------------- gather and compile ---- */
+
+static void compiled(struct transaction *t)
+{
+	const char *text = "out of memory";
+
+	if (!t->error)
+		t->error = table_build_error(t->build, &text);
+	if (t->error) {
+		transaction_say(t, "%s%s%s", t->file ? t->file : "", t->file ? ": " : "", text);
+		step_end(t);
+		return;
+	}
+	if (t->kind == TRANSACTION_PLAN) {
+		t->error =
+		    plan_make(&(struct plan_inputs){.before = t->apply->model,
+						    .running = t->apply->table,
+						    .weights_before = t->apply->backends,
+						    .after = t->model,
+						    .build = t->build,
+						    .weights_after = t->backends,
+						    .generation = t->apply->table ? t->apply->table->generation : 0},
+			      &t->plan);
+		step_end(t);
+		return;
+	}
+	t->table = table_build_take(t->build);
+	t->table->view.states = states_bytes(t->apply->states);
+	step_publish(t);
+}
+
+/* What is to be published is what is. */
+static bool nothing_changed(const struct transaction *t)
+{
+	const struct apply *apply = t->apply;
+	return t->kind == TRANSACTION_REFRESH && apply->table && apply->backends && !apply->retry_ms &&
+	       memcmp(t->backends, apply->backends, t->backend_count * sizeof(*t->backends)) == 0 &&
+	       memcmp(t->ports, apply->ports, t->model->interface_count * sizeof(*t->ports)) == 0;
+}
+
+static void step_gather(struct transaction *t)
+{
+	struct apply *apply = t->apply;
+
+	if (t->kind == TRANSACTION_REFRESH)
+		t->model = model_get(apply->model);
+	t->error = apply_gather(apply, t->model, t->kind == TRANSACTION_PLAN, &t->backends, &t->backend_count);
+	if (!t->error)
+		t->error = apply_gather_ports(apply, t->model, &t->ports);
+	if (!t->error && t->kind == TRANSACTION_REFRESH)
+		apply_flip_dead(apply, t->backends);
+	if (t->error || apply->closing || nothing_changed(t)) {
+		step_end(t);
+		return;
+	}
+	t->states = malloc(t->backend_count + 1);
+	for (uint32_t i = 0; t->states && i < t->backend_count; i++)
+		t->states[i] = t->backends[i].state;
+	const bool same_model = apply->table && t->model == apply->model;
+	const struct table_build_options options = {
+	    .model = t->model,
+	    .generation = t->kind == TRANSACTION_PLAN ? apply->generation + 1 : ++apply->generation,
+	    .backends = t->backends,
+	    .ports = t->ports,
+	    .base = apply->table ? apply->table->identity : apply->recovered,
+	    .identity = same_model ? apply->table->identity : NULL,
+	    .running = apply->table,
+	};
+	t->error = t->states ? table_build_create(&options, &t->build) : -ENOMEM;
+	if (t->error)
+		step_end(t);
+	else
+		transaction_compile(t, t->kind != TRANSACTION_PLAN, compiled);
+}
+
+/* ---------------------------------------------------------------- publish ---- */
+
+static void published(void *user, const struct publish_result *result)
+{
+	struct transaction *t = user;
+	struct apply *apply = t->apply;
+
+	t->publishing = false;
+	if (result->in_force && result->in_force->generation > apply->generation)
+		apply->generation = result->in_force->generation;
+	if (!result->error) {
+		if (!result->dataplanes)
+			transaction_say(t, "warning: no dataplane is connected: it gets the table when it starts");
+		step_commit(t);
+		return;
+	}
+	/* The one before may have been sent again, under a newer generation. */
+	if (result->in_force && result->in_force != apply->table) {
+		built_table_put(apply->table);
+		apply->table = built_table_get(result->in_force);
+		apply->table->view.states = states_bytes(apply->states);
+	}
+	if (t->start) {
+		/* Better to run, probe and try again than not to be there. */
+		transaction_say(t, "warning: %s: it goes on with the table it has", result->text);
+		built_table_put(t->table);
+		t->table = NULL;
+		step_commit(t);
+		return;
+	}
+	t->error = result->error;
+	transaction_say(t, "%s", result->text);
+	step_end(t);
+}
+
+static void step_publish(struct transaction *t)
+{
+	struct apply *apply = t->apply;
+
+	if (apply->closing) {
+		t->error = -ECANCELED;
+	} else if (!t->start && t->kind != TRANSACTION_REFRESH && apply->steering) {
+		t->error = apply_narrow_steering(apply, t->model);
+		if (t->error)
+			transaction_say(t, "the XDP program's services cannot be changed: %s", strerror(-t->error));
+	}
+	if (!t->error) {
+		apply_states_before(apply, t);
+		t->error = publish_table(apply->publish, t->table, published, t);
+		t->publishing = !t->error;
+	}
+	if (t->error)
+		step_end(t);
+}
+
+/* ----------------------------------------------------------------- commit ---- */
+
+static void step_commit(struct transaction *t)
+{
+	struct apply *apply = t->apply;
+	struct built_table *old = apply->table;
+
+	t->committed = true;
+	if (t->table) {
+		apply_states_after(apply, t, old);
+		apply->table = built_table_get(t->table);
+		built_table_put(old);
+		free(apply->backends);
+		apply->backends = t->backends;
+		t->backends = NULL;
+		free(apply->ports);
+		apply->ports = t->ports;
+		t->ports = NULL;
+		apply->retry_ms = 0;
+	}
+	if (t->kind != TRANSACTION_REFRESH && apply_commit_model(apply, t->model, t->start))
+		transaction_say(t, "warning: the XDP program does not know every service: see the log");
+	step_persist(t);
+}
+
+/* ---------------------------------------------------------------- persist ---- */
+
+static void persist_warn(struct transaction *t, const char *what, int error)
+{
+	if (error)
+		transaction_say(t, "warning: in force, but %s cannot be written: %s", what, strerror(-error));
+}
+
+/* Worker thread. */
+static void job_persist(uv_work_t *work)
+{
+	struct transaction *t = work->data;
+	const struct apply *apply = t->apply;
+
+	if (t->table)
+		persist_warn(t, TABLE_STORE_LAST, table_store_commit(apply->state_dir));
+	if (t->kind == TRANSACTION_REFRESH)
+		return;
+	persist_warn(t, CONFIG_STORE_CURRENT, config_store_accept(apply->state_dir, &t->text));
+	if (t->staged) {
+		persist_warn(t, apply->config_file, config_store_replace(apply->config_file, t->staged));
+		free(t->staged);
+		t->staged = NULL;
+	}
+}
+
+static void after_persist(uv_work_t *work, int status)
+{
+	(void)status;
+	step_end(work->data);
+}
+
+static void step_persist(struct transaction *t)
+{
+	t->work.data = t;
+	if (uv_queue_work(t->apply->loop, &t->work, job_persist, after_persist))
+		step_end(t);
+}
+
+/* -------------------------------------------------------------------- end ---- */
+
+static void transaction_log(const struct transaction *t, const struct apply_outcome *outcome)
+{
+	static const char *const words[] = {"reload", "apply", "rollback", "plan", "refresh"};
+	const char *word = t->start ? "start" : words[t->kind];
+	const unsigned long long generation = outcome->generation;
+
+	/* Who asked for a change tells its lines to people; of a refresh nobody else would know. */
+	if (t->kind == TRANSACTION_PLAN)
+		return;
+	if (t->kind == TRANSACTION_REFRESH && outcome->error)
+		log_error("apply: a change of backends is not in force yet, it will be tried again: %s",
+			  outcome->line_count ? outcome->lines[0] : strerror(-outcome->error));
+	else if (t->kind == TRANSACTION_REFRESH && t->committed)
+		log_debug("apply: generation %llu is in force", generation);
+	else if (t->kind != TRANSACTION_REFRESH)
+		log_info("apply: %s: %s: generation %llu is in force", word, outcome->error ? "failed" : "done",
+			 generation);
+}
+
+static void waiters_tell(struct transaction *t)
+{
+	const uint32_t count = t->messages.count + t->line_count;
+	const char **lines = malloc((count + 1) * sizeof(*lines));
+	struct apply_outcome outcome = {.error = t->error,
+					.generation = t->apply->table ? t->apply->table->generation : 0,
+					.lines = lines,
+					.line_count = lines ? count : 0};
+
+	for (uint32_t i = 0; lines && i < count; i++)
+		lines[i] = i < t->messages.count ? t->messages.lines[i] : t->lines[i - t->messages.count];
+	transaction_log(t, &outcome);
+	while (t->waiters) {
+		struct waiter *w = t->waiters;
+		t->waiters = w->next;
+		if (w->plan_done)
+			w->plan_done(w->user, &outcome, t->plan ? json_incref(t->plan) : NULL);
+		else if (w->done)
+			w->done(w->user, &outcome);
+		free(w);
+	}
+	free(lines);
+}
+
+/* Undo what was done ahead, forget what was for the start alone, tell, go on. */
+static void step_end(struct transaction *t)
+{
+	struct apply *apply = t->apply;
+
+	apply->active = NULL;
+	if (!t->committed && apply->steering_narrowed)
+		steering_publish_services(apply->steering, apply->model);
+	apply->steering_narrowed = false;
+	if (!t->committed && t->table)
+		table_store_abandon(apply->state_dir);
+	if (t->start && !t->committed && apply->model) {
+		model_put(apply->model);
+		apply->model = NULL;
+	}
+	if (apply->table && apply->recovered) {
+		identity_put(apply->recovered);
+		apply->recovered = NULL;
+		apply->recovered_table = NULL;
+		table_store_copy_fini(&apply->last);
+		table_store_copy_fini(&apply->next);
+	}
+	if (!apply->closing &&
+	    ((t->error && t->kind == TRANSACTION_REFRESH) || (t->start && t->committed && !t->table))) {
+		apply->retry_ms = APPLY_RETRY_MS;
+		apply_set_dirty(apply);
+	}
+	waiters_tell(t);
+	transaction_free(t);
+	transaction_next(apply);
+	apply_release(apply);
+}
+
+void transaction_abort(struct apply *apply)
+{
+	struct transaction *t = apply->active;
+	const bool waits_for_time = t && uv_is_active((uv_handle_t *)&apply->step);
+
+	if (!t || !(t->publishing || waits_for_time))
+		return; /* a job's end finds apply->closing set */
+	uv_timer_stop(&apply->step);
+	t->error = -ECANCELED;
+	step_end(t);
+}
+
+void transaction_next(struct apply *apply)
+{
+	struct transaction *t = apply->queue;
+
+	if (apply->active || apply->closing)
+		return;
+	if (t) {
+		apply->queue = t->next;
+		if (!apply->queue)
+			apply->queue_last = &apply->queue;
+		t->next = NULL;
+		apply->active = t;
+		apply->handles++;
+		t->start = !apply->model && t->kind != TRANSACTION_PLAN;
+		step_read(t);
+		return;
+	}
+	if (!apply->dirty || !apply->model || uv_is_active((uv_handle_t *)&apply->fold))
+		return;
+	t = calloc(1, sizeof(*t));
+	if (!t) {
+		apply_set_dirty(apply);
+		return;
+	}
+	apply->dirty = false;
+	t->apply = apply;
+	t->kind = TRANSACTION_REFRESH;
+	t->waiters = apply->order_waiters;
+	apply->order_waiters = NULL;
+	apply->active = t;
+	apply->handles++;
+	step_gather(t);
+}

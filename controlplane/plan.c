@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "plan.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* The owner's address by slot. NULL: out of memory. */
+static const union sluice_address **owners_by_slot(const struct lookup *lookup)
+{
+	const union sluice_address **owners = calloc(lookup->slots_bound + 1, sizeof(*owners));
+	for (uint32_t i = 0; owners && i < lookup->member_count; i++)
+		owners[lookup->members[i].slot] = &lookup->members[i].address;
+	return owners;
+}
+
+/* First of the 2^32 upper hash halves that falls into bucket b or above: the inverse of sluice_hash_bucket(). */
+static uint64_t bucket_start(uint64_t b, uint32_t size)
+{
+	return ((b << 32) + size - 1) / size;
+}
+
+double plan_moved(const struct lookup *before, const struct lookup *after)
+{
+	uint64_t moved = 0, at = 0;
+
+	if (before == after)
+		return 0;
+	if (!before || !after)
+		return 1;
+	const union sluice_address **old = owners_by_slot(before), **new = owners_by_slot(after);
+	const sluice_bucket *x = lookup_buckets(before), *y = lookup_buckets(after);
+	/* Both tables cut the same range of hashes into pieces: walk the cuts of both. */
+	for (uint32_t i = 0, j = 0; old && new &&i < before->size &&j < after->size;) {
+		uint64_t end_i = bucket_start(i + 1ull, before->size), end_j = bucket_start(j + 1ull, after->size);
+		uint64_t end = end_i < end_j ? end_i : end_j;
+		if (!sluice_address_equal(old[sluice_bucket_cur(x[i])], new[sluice_bucket_cur(y[j])]))
+			moved += end - at;
+		at = end;
+		i += end == end_i;
+		j += end == end_j;
+	}
+	free(old);
+	free(new);
+	return (double)moved / 4294967296.0;
+}
+
+/* Sums over the services that are in both. */
+struct totals {
+	uint32_t added, removed, changed, unchanged;
+	double buckets, moved;
+};
+
+static const struct lookup *lookup_before(const struct plan_inputs *in, uint32_t i)
+{
+	return in->running ? in->running->lookups[identity_service_number(in->running->identity, i)] : NULL;
+}
+
+static const struct model_backend *backend_by_address(const struct model_service *service,
+						      const union sluice_address *address)
+{
+	for (uint32_t k = 0; service && k < service->backend_count; k++)
+		if (sluice_address_equal(&service->backends[k].address, address))
+			return &service->backends[k];
+	return NULL;
+}
+
+/* One side of a service: its backends with the weights in effect there. */
+struct side {
+	const struct model_service *service; /* NULL: not there */
+	const struct lookup *lookup;
+	const struct table_backend *weights; /* of its first backend; NULL: as configured */
+};
+
+static uint32_t side_weight(const struct side *side, const struct model_backend *b)
+{
+	if (!b)
+		return 0;
+	const struct table_backend *w = side->weights ? &side->weights[b - side->service->backends] : NULL;
+	return w ? (w->state == SLUICE_BACKEND_UP ? w->weight : 0) : b->weight;
+}
+
+static double side_share(const struct side *side, const struct model_backend *b)
+{
+	return b && side->lookup ? lookup_share(side->lookup, &b->address) : 0;
+}
+
+static int backend_append(json_t *list, const struct side *before, const struct model_backend *old,
+			  const struct side *after, const struct model_backend *new)
+{
+	const struct model_backend *named = new ? new : old;
+	char address[46];
+
+	return json_array_append_new(list, json_pack("{s:s, s:s, s:I, s:I, s:f, s:f}", "name", named->name, "address",
+						     model_address_text(&named->address, address), "weight_before",
+						     (json_int_t)side_weight(before, old), "weight_after",
+						     (json_int_t)side_weight(after, new), "share_before",
+						     side_share(before, old), "share_after", side_share(after, new)));
+}
+
+/* Whether anything but owners differs: then the service counts as changed although no bucket moves. */
+static bool settings_differ(const struct model_service *a, const struct model_service *b)
+{
+	if (a->table_size != b->table_size || a->forward != b->forward || a->affinity != b->affinity ||
+	    a->tracking != b->tracking || a->algorithm != b->algorithm || a->backend_count != b->backend_count)
+		return true;
+	for (uint32_t k = 0; k < a->backend_count; k++) {
+		const struct model_backend *other = backend_by_address(b, &a->backends[k].address);
+		if (!other || other->weight != a->backends[k].weight || other->backup != a->backends[k].backup)
+			return true;
+	}
+	return false;
+}
+
+static int service_append(json_t *services, const struct side *before, const struct side *after, struct totals *totals)
+{
+	const struct model_service *named = after->service ? after->service : before->service;
+	const bool added = !before->service, removed = !after->service;
+	const double moved = added ? 0 : removed ? 1 : plan_moved(before->lookup, after->lookup);
+	const uint32_t size = named->table_size;
+
+	if (!added && !removed) {
+		totals->buckets += size;
+		totals->moved += moved * size;
+		if (moved == 0 && !settings_differ(before->service, after->service)) {
+			totals->unchanged++;
+			return 0;
+		}
+	}
+	totals->added += added;
+	totals->removed += removed;
+	totals->changed += !added && !removed;
+
+	json_t *backends = json_array();
+	int error = backends ? 0 : -1;
+	for (uint32_t k = 0; !error && after->service && k < after->service->backend_count; k++) {
+		const struct model_backend *b = &after->service->backends[k];
+		error = backend_append(backends, before, backend_by_address(before->service, &b->address), after, b);
+	}
+	for (uint32_t k = 0; !error && before->service && k < before->service->backend_count; k++) {
+		const struct model_backend *b = &before->service->backends[k];
+		if (!backend_by_address(after->service, &b->address))
+			error = backend_append(backends, before, b, after, NULL);
+	}
+	if (error) {
+		json_decref(backends);
+		return error;
+	}
+	return json_array_append_new(services,
+				     json_pack("{s:s, s:s, s:I, s:I, s:f, s:f, s:o}", "service", named->name, "change",
+					       added     ? "added"
+					       : removed ? "removed"
+							 : "changed",
+					       "table_size", (json_int_t)size, "buckets_moved",
+					       (json_int_t)(moved * size + 0.5), "buckets_moved_percent", moved * 100,
+					       "flows_at_risk_percent", moved * 100, "backends", backends));
+}
+
+/* A service is the same when address, protocol and ports are: its number says so. */
+static uint32_t *before_by_number(const struct plan_inputs *in, uint32_t *ret_count)
+{
+	const uint32_t count = in->running ? in->running->identity->service_count : 0;
+	uint32_t *index = malloc((count + 1) * sizeof(*index));
+
+	for (uint32_t n = 0; index && n < count; n++)
+		index[n] = SLUICE_NONE;
+	for (uint32_t i = 0; index && in->running && i < in->before->service_count; i++)
+		index[identity_service_number(in->running->identity, i)] = i;
+	*ret_count = count;
+	return index;
+}
+
+static struct side side_before(const struct plan_inputs *in, uint32_t i)
+{
+	return (struct side){.service = &in->before->services[i],
+			     .lookup = lookup_before(in, i),
+			     .weights =
+				 in->weights_before ? &in->weights_before[in->running->identity->flat[i]] : NULL};
+}
+
+static int services_append(const struct plan_inputs *in, json_t *services, struct totals *totals)
+{
+	uint32_t count, flat = 0;
+	uint32_t *index = before_by_number(in, &count);
+	int error = index ? 0 : -1;
+
+	for (uint32_t i = 0; !error && i < in->after->service_count; i++) {
+		uint32_t number = identity_service_number(table_build_identity(in->build), i);
+		uint32_t old = number < count ? index[number] : SLUICE_NONE;
+		struct side before = {0};
+		const struct side after = {.service = &in->after->services[i],
+					   .lookup = table_build_lookup(in->build, i),
+					   .weights = &in->weights_after[flat]};
+		/* A number may have passed from a service that goes to one that comes. */
+		if (old != SLUICE_NONE &&
+		    sluice_address_equal(&in->before->services[old].address, &after.service->address) &&
+		    in->before->services[old].protocol == after.service->protocol &&
+		    in->before->services[old].port_first == after.service->port_first &&
+		    in->before->services[old].port_last == after.service->port_last) {
+			before = side_before(in, old);
+			index[number] = SLUICE_NONE;
+		}
+		error = service_append(services, &before, &after, totals);
+		flat += in->after->services[i].backend_count;
+	}
+	for (uint32_t n = 0; !error && n < count; n++)
+		if (index[n] != SLUICE_NONE) {
+			const struct side before = side_before(in, index[n]), none = {0};
+			error = service_append(services, &before, &none, totals);
+		}
+	free(index);
+	return error;
+}
+
+int plan_make(const struct plan_inputs *inputs, json_t **ret)
+{
+	struct totals totals = {0};
+	json_t *services = json_array();
+
+	if (!services || services_append(inputs, services, &totals)) {
+		json_decref(services);
+		return -ENOMEM;
+	}
+	const double percent = totals.buckets > 0 ? totals.moved / totals.buckets * 100 : 0;
+	json_t *plan = json_pack(
+	    "{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:o}", "generation", (json_int_t)inputs->generation,
+	    "services_added", (json_int_t)totals.added, "services_removed", (json_int_t)totals.removed,
+	    "services_changed", (json_int_t)totals.changed, "services_unchanged", (json_int_t)totals.unchanged,
+	    "buckets", (json_int_t)totals.buckets, "buckets_moved", (json_int_t)(totals.moved + 0.5),
+	    "buckets_moved_percent", percent, "flows_at_risk_percent", percent, "services", services);
+	if (!plan)
+		return -ENOMEM;
+	*ret = plan;
+	return 0;
+}

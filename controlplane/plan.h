@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a configuration would change, in buckets: for each service how many would have another owner, each
+ * backend's share before and after, and the part of its flows that is at risk (a flow's bucket is
+ * uniformly distributed, so it is the part of the buckets that move).
+ *
+ * Backends that are new are taken as living; the others as they are now. The document:
+ *   { "generation": of what runs,
+ *     "services_added", "services_removed", "services_changed", "services_unchanged": counts,
+ *     "buckets", "buckets_moved": over the services that are in both, "buckets_moved_percent", "flows_at_risk_percent",
+ *     "services": [ one for each that is not unchanged, in the new file's order, removed ones last:
+ *       { "service": name, "change": "added", "removed", "changed",
+ *         "table_size", "buckets_moved", "buckets_moved_percent", "flows_at_risk_percent",
+ *         "backends": [ { "name", "address", "weight_before", "weight_after", "share_before", "share_after" } ] } ] }
+ * Shares are 0..1. An added service moves nothing, a removed one loses all its flows.
+ */
+#ifndef CONTROLPLANE_PLAN_H
+#define CONTROLPLANE_PLAN_H
+
+#include "table_build.h"
+
+struct json_t;
+
+struct plan_inputs {
+	const struct model *before;                 /* NULL: nothing runs */
+	const struct built_table *running;          /* of `before`; NULL: no table yet */
+	const struct table_backend *weights_before; /* of `before`; NULL: as configured */
+	const struct model *after;
+	const struct table_build *build; /* of `after`: assigned, with lookups */
+	const struct table_backend *weights_after;
+	uint64_t generation;
+};
+
+/* Loop thread. 0 and a new reference in *ret, or -ENOMEM. */
+int plan_make(const struct plan_inputs *inputs, struct json_t **ret);
+
+/*
+ * The part of all hashes, 0..1, whose owner differs between two tables, of one size or two. Owners are compared
+ * by address; NULL is a table in which nobody owns anything. Pure.
+ */
+double plan_moved(const struct lookup *before, const struct lookup *after);
+
+#endif
