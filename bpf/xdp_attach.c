@@ -59,10 +59,13 @@ int bpffs_ensure(const char *directory, bool *ret_mounted)
 
 bool bpffs_is_private(void)
 {
-	struct stat ours, first;
-	if (stat("/proc/self/ns/mnt", &ours) < 0 || stat("/proc/1/ns/mnt", &first) < 0)
+	struct stat ours, parents;
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/ns/mnt", (int)getppid());
+	if (stat("/proc/self/ns/mnt", &ours) < 0 || stat(path, &parents) < 0)
 		return false;
-	return ours.st_ino != first.st_ino;
+	return ours.st_ino != parents.st_ino;
 }
 
 /* ------------------------------------------------------------ what is there ---- */

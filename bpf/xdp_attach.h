@@ -28,8 +28,8 @@ enum xdp_mode {
 int bpffs_ensure(const char *directory, bool *ret_mounted);
 
 /*
- * Whether this process lives in a mount namespace other than that of process 1: a bpffs it mounts,
- * and all pins in it, may vanish with that namespace. False when it cannot be known.
+ * Whether this process lives in a mount namespace other than its parent's, as "ip netns exec" makes one: a bpffs
+ * mounted by it, and all pins in it, vanish with it. False when it cannot be known.
  */
 bool bpffs_is_private(void);
 
