@@ -98,8 +98,10 @@ static bool put_lcores(struct eal_arguments *a, const struct config *config, con
 
 static bool put_memory(struct eal_arguments *a, const struct config *config, const struct eal_surroundings *s)
 {
+	/* Not --in-memory: DPDK 22.11.11 refuses it together with --no-huge. Without shared configuration there are no
+	 * files either. */
 	if (!config->hugepages)
-		return PUT_ARGUMENT(a, "--no-huge") && PUT_ARGUMENT(a, "--in-memory") &&
+		return PUT_ARGUMENT(a, "--no-huge") && PUT_ARGUMENT(a, "--no-shconf") &&
 		       PUT_ARGUMENT(a, "--no-telemetry") && PUT_ARGUMENT(a, "-m") &&
 		       PUT_ARGUMENT(a, "%llu", (unsigned long long)(s->memory_bytes >> 20) + MEMORY_BASE_MB);
 	/* The prefix names files of this instance alone; dpdk-dumpcap finds it by --file-prefix. */
@@ -177,7 +179,9 @@ static uint64_t free_hugepages(void)
 static void explain_failure(const struct config *config, int error)
 {
 	const char *remedy = "DPDK's own lines above say more";
-	if (error == EACCES || error == EPERM)
+	if (error == EINVAL)
+		remedy = "are the EAL arguments after `--` right?";
+	else if (error == EACCES || error == EPERM)
 		remedy = "run as root";
 	else if (error == EAGAIN || error == EBUSY)
 		remedy = "another DPDK program has the same --file-prefix, or the device";

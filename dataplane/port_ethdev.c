@@ -192,10 +192,12 @@ static int read_started(struct ethdev_port *p)
 	memcpy(p->mac, mac.addr_bytes, sizeof(p->mac));
 	p->mtu = mtu;
 	for (uint16_t queue = 0; p->interrupts && queue < p->port.rx_queues; queue++) {
-		p->fds[queue] = rte_eth_dev_rx_intr_ctl_q_get_fd(p->id, queue);
-		p->interrupts = p->fds[queue] >= 0 && !rte_eth_dev_rx_intr_enable(p->id, queue);
-		if (p->interrupts)
-			rte_eth_dev_rx_intr_disable(p->id, queue);
+		/* In this order: a driver without interrupts would make DPDK log an error at the second. */
+		p->interrupts = !rte_eth_dev_rx_intr_enable(p->id, queue) && !rte_eth_dev_rx_intr_disable(p->id, queue);
+		if (p->interrupts) {
+			p->fds[queue] = rte_eth_dev_rx_intr_ctl_q_get_fd(p->id, queue);
+			p->interrupts = p->fds[queue] >= 0;
+		}
 	}
 	/* For the kernel's multicast: neighbour discovery, VRRP, OSPF. Devices without filters refuse, and pass it all.
 	 */
