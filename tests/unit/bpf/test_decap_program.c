@@ -93,6 +93,8 @@ static const struct row rows[] = {
      ETH6 OUT6("6bf00000", "0034", "29") IN6_TO("6aa12345", VIP6), ETH6 IN6_TO("6ab12345", VIP6), DECAP_OPENED_IPIP, 0},
     {"ECN: an outer ECT(1) marks an inner ECT(0)", ETH4 OUT4("01", "0034", "04") IN4_TO("02", VIP4),
      ETH4 IN4_TO("01", VIP4), DECAP_OPENED_IPIP, 0},
+    {"ECN: an outer ECT(1) replaces an inner IPv6 ECT(0)", ETH6 OUT6("60100000", "0034", "29") IN6_TO("60212345", VIP6),
+     ETH6 IN6_TO("60112345", VIP6), DECAP_OPENED_IPIP, 0},
     {"ECN: an inner mark of congestion stays", ETH4 OUT4("00", "0034", "04") IN4_TO("03", VIP4),
      ETH4 IN4_TO("03", VIP4), DECAP_OPENED_IPIP, 0},
     {"ECN: an outer ECT does not mark an inner packet without", ETH4 OUT4("02", "0034", "04") IN4, ETH4 IN4,
@@ -144,6 +146,8 @@ static const struct row rows[] = {
      ETH4 OUT4("00", "0034", "04") "4600 0014 1234 4000 3f 11 ssss" CLIENT4 VIP4 UDP, NULL, DECAP_DROPPED_INNER, 0},
     {"an inner packet that says to be longer than there is",
      ETH4 OUT4("00", "0034", "04") "4500 0021 1234 4000 3f 11 ssss" CLIENT4 VIP4 UDP, NULL, DECAP_DROPPED_INNER, 0},
+    {"an inner packet longer than GUE says", ETH4 OUT4("00", "003c", "11") GUE("0027") IN4, NULL, DECAP_DROPPED_INNER,
+     0},
     {"an inner packet that reaches into the padding", ETH4 OUT4("00", "0033", "04") IN4, NULL, DECAP_DROPPED_INNER, 1},
 };
 #define ROWS (sizeof(rows) / sizeof(rows[0]))
