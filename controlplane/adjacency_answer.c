@@ -125,8 +125,9 @@ static void find_static(const struct adjacency *a, const struct model_backend *b
 	if (link)
 		has_source = mirror_source(a->mirror, link->ifindex, v4, &ret->source_address);
 	if (!has_source && source_is_needed(a, backend)) {
-		unresolved(ret, "%s has no %s address for the outer header: set encap_source",
-			   a->model->interfaces[backend->interface].name, v4 ? "IPv4" : "IPv6");
+		unresolved(ret, "%s has no %s address for the outer header: set %s",
+			   a->model->interfaces[backend->interface].name, v4 ? "IPv4" : "IPv6",
+			   v4 ? "encap_source" : "encap_source6");
 		return;
 	}
 	ret->resolved = true;
@@ -225,8 +226,8 @@ static void find_watched(const struct adjacency *a, const struct model_backend *
 	else
 		has_source = mirror_source(a->mirror, link->ifindex, v4, &ret->source_address);
 	if (!has_source && source_is_needed(a, backend)) {
-		unresolved(ret, "%s has no %s address for the outer header: give it one or set encap_source",
-			   link->name, v4 ? "IPv4" : "IPv6");
+		unresolved(ret, "%s has no %s address for the outer header: give it one or set %s", link->name,
+			   v4 ? "IPv4" : "IPv6", v4 ? "encap_source" : "encap_source6");
 		return;
 	}
 	ret->resolved = true;
