@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "scene.h"
 
+#include "../../controlplane/table_assemble.h"
 #include "sluice/table_check.h"
 
 #include <errno.h>
@@ -36,41 +37,25 @@ static union sluice_address vip_of(uint32_t service)
 
 #define SCENE_PORT_BE16 SLUICE_BE16(443)
 
-static bool index_insert(struct sluice_table *t, struct sluice_index_entry *index, struct sluice_index_entry entry)
+/* By the control plane's own builder: how well the services lie in it decides branches. */
+static int index_build(const struct scene_shape *shape, struct sluice_index_entry **ret_index, uint32_t *ret_bits,
+		       uint64_t *ret_seed)
 {
-	uint32_t home = sluice_index_home(t, &entry.address, entry.port_protocol);
-	for (uint32_t probe = 0; probe < SLUICE_INDEX_PROBES; probe++) {
-		struct sluice_index_entry *e = &index[(home + probe) & t->index_mask];
-		if (e->kind != SLUICE_INDEX_EMPTY)
-			continue;
-		*e = entry;
-		return true;
+	struct sluice_index_entry *entries = calloc(2 * shape->services, sizeof(*entries));
+	if (!entries)
+		return -ENOMEM;
+	for (uint32_t s = 0; s < shape->services; s++) {
+		entries[s] =
+		    (struct sluice_index_entry){.address = vip_of(s),
+						.port_protocol = sluice_port_protocol(SCENE_PORT_BE16, SLUICE_IP_TCP),
+						.value = s,
+						.kind = SLUICE_INDEX_SERVICE};
+		entries[shape->services + s] =
+		    (struct sluice_index_entry){.address = vip_of(s), .kind = SLUICE_INDEX_VIP};
 	}
-	return false;
-}
-
-/* Fill the index under the first seed that keeps every key near its home. */
-static bool index_build(struct sluice_table_header *h, const struct scene_shape *shape)
-{
-	struct sluice_index_entry *index = (struct sluice_index_entry *)((uint8_t *)h + h->index.offset);
-	for (h->index_seed = 1; h->index_seed < 1000; h->index_seed++) {
-		struct sluice_table t;
-		bool fits = true;
-		sluice_table_view(h, &t);
-		memset(index, 0, h->index.count * sizeof(*index));
-		for (uint32_t s = 0; s < shape->services && fits; s++) {
-			struct sluice_index_entry e = {.address = vip_of(s),
-						       .port_protocol =
-							   sluice_port_protocol(SCENE_PORT_BE16, SLUICE_IP_TCP),
-						       .value = s,
-						       .kind = SLUICE_INDEX_SERVICE};
-			struct sluice_index_entry vip = {.address = e.address, .kind = SLUICE_INDEX_VIP};
-			fits = index_insert(&t, index, e) && index_insert(&t, index, vip);
-		}
-		if (fits)
-			return true;
-	}
-	return false;
+	int error = table_index_build(entries, 2 * shape->services, ret_index, ret_bits, ret_seed);
+	free(entries);
+	return error;
 }
 
 static int backend_build(struct sluice_backend *b, uint32_t service, uint32_t slot, enum sluice_encap encap)
@@ -115,8 +100,10 @@ static int table_build(struct scene *scene, const struct scene_shape *shape, enu
 	uint64_t offset = RTE_ALIGN(sizeof(h), 64);
 	struct sluice_refusal refusal;
 
-	/* Two keys a service, at most half full. */
-	h.index_bits = rte_log2_u32(rte_align32pow2(shape->services * 4));
+	struct sluice_index_entry *index;
+	int error = index_build(shape, &index, &h.index_bits, &h.index_seed);
+	if (error)
+		return error;
 	span_place(&h.index, &offset, 1u << h.index_bits, sizeof(struct sluice_index_entry));
 	span_place(&h.wildcards, &offset, 0, sizeof(struct sluice_wildcard));
 	span_place(&h.services, &offset, shape->services, sizeof(struct sluice_service));
@@ -126,10 +113,14 @@ static int table_build(struct scene *scene, const struct scene_shape *shape, enu
 	h.total_bytes = offset;
 
 	uint8_t *bytes = aligned_alloc(4096, RTE_ALIGN(offset, 4096));
-	if (!bytes)
+	if (!bytes) {
+		free(index);
 		return -ENOMEM;
+	}
 	memset(bytes, 0, offset);
 	memcpy(bytes, &h, sizeof(h));
+	memcpy(bytes + h.index.offset, index, h.index.count * sizeof(*index));
+	free(index);
 	scene->table_bytes = bytes;
 
 	struct sluice_service *services = (struct sluice_service *)(bytes + h.services.offset);
@@ -154,8 +145,6 @@ static int table_build(struct scene *scene, const struct scene_shape *shape, enu
 	memcpy(((struct sluice_port *)(bytes + h.ports.offset))->name, "null0", 6);
 
 	struct sluice_table_header *header = (struct sluice_table_header *)bytes;
-	if (!index_build(header, shape))
-		return -EINVAL;
 	header->checksum = sluice_table_checksum(header);
 	return sluice_table_is_sound(bytes, h.total_bytes, &scene->table, &refusal) ? 0 : -EINVAL;
 }
