@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A dataplane for tests, in a thread of its own: speaks sluice/control.h over the real socket, copies and checks
+ * everything that it is sent as a dataplane does, and can be told to misbehave.
+ */
+#ifndef TESTS_FAKE_DATAPLANE_H
+#define TESTS_FAKE_DATAPLANE_H
+
+#include "sluice/control.h"
+
+struct fake_dataplane;
+
+struct fake_dataplane_options {
+	const char *socket;             /* path of control.sock; retried for 5 s */
+	struct fake_dataplane *heir_of; /* NULL, or a stopped one whose table, lookups and states it takes over */
+	bool silent;                    /* never acknowledges */
+	uint64_t refuse_from;           /* refuses generations from this one on; 0: none */
+};
+
+struct fake_dataplane *fake_dataplane_start(const struct fake_dataplane_options *options);
+void fake_dataplane_refuse_from(struct fake_dataplane *dataplane, uint64_t generation);
+/* Disconnect and end the thread; what it holds stays readable until freed. */
+void fake_dataplane_stop(struct fake_dataplane *dataplane);
+void fake_dataplane_free(struct fake_dataplane *dataplane); /* stopped */
+
+/* What it has. Any thread. */
+uint64_t fake_dataplane_generation(struct fake_dataplane *dataplane); /* in use; 0: none */
+uint32_t fake_dataplane_lookups_received(struct fake_dataplane *dataplane);
+uint32_t fake_dataplane_tables_received(struct fake_dataplane *dataplane);
+/* What broke the protocol, "" when nothing has. */
+const char *fake_dataplane_fault(struct fake_dataplane *dataplane);
+uint8_t fake_dataplane_state(struct fake_dataplane *dataplane, uint32_t number);
+
+/* Number of the backend that the table in use gives a flow, or SLUICE_NONE. */
+uint32_t fake_dataplane_decide(struct fake_dataplane *dataplane, const struct sluice_flow *flow);
+/* Address of a backend of the table in use. */
+union sluice_address fake_dataplane_backend(struct fake_dataplane *dataplane, uint32_t number);
+
+#endif

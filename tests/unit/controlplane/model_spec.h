@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Models in one line for each service, for tests:
+ *   "NAME ADDRESS PORT PROTOCOL TABLE_SIZE BACKEND..."   with BACKEND = ADDRESS[*WEIGHT]
+ * Lines end with ";" or the end. Backends are named b1, b2, ... by position; forward is ipip; health is none unless
+ * the service's name starts with "h" (then tcp).
+ */
+#ifndef TESTS_MODEL_SPEC_H
+#define TESTS_MODEL_SPEC_H
+
+#include "model.h"
+
+/* The configuration's text; the caller's to free. Fails the test when the spec is wrong. */
+char *config_of(const char *spec);
+
+/* The same, parsed. One reference. */
+struct model *model_of(const char *spec);
+
+union sluice_address address_of(const char *text);
+
+#endif

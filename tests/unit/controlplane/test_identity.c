@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Numbers that stay, numbers that rest, numbers that come back after a restart. */
+#include "identity.h"
+
+#include "model_spec.h"
+#include "table_build.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+#define WEB "web 192.0.2.10 80 tcp 1021 "
+#define DNS "dns 192.0.2.10 53 udp 1021 "
+
+/* The next identity after `base`, which is let go. */
+static struct identity *next(struct identity *base, const char *spec, uint64_t generation)
+{
+	struct model *model = model_of(spec);
+	struct identity_refusal refusal;
+	struct identity *identity = NULL;
+
+	assert_int_equal(identity_assign(base, model, generation, &identity, &refusal), 0);
+	assert_int_equal(identity->model_services, model->service_count);
+	model_put(model);
+	identity_put(base);
+	return identity;
+}
+
+static uint32_t first_of(const struct identity *identity, uint32_t service)
+{
+	return identity->services[identity_service_number(identity, service)].first_backend;
+}
+
+/* No two blocks of used services overlap, no block in use rests, and every slot fits. */
+static void check_sound(const struct identity *identity)
+{
+	for (uint32_t a = 0; a < identity->service_count; a++) {
+		const struct identity_service *x = &identity->services[a];
+		if (!x->used)
+			continue;
+		assert_true(x->first_backend + x->slots <= identity->backend_count);
+		for (uint32_t b = 0; b < a; b++) {
+			const struct identity_service *y = &identity->services[b];
+			assert_true(!y->used || x->first_backend + x->slots <= y->first_backend ||
+				    y->first_backend + y->slots <= x->first_backend);
+		}
+		for (uint32_t r = 0; r < identity->resting_count; r++) {
+			const struct identity_block *y = &identity->resting[r];
+			assert_true(x->first_backend + x->slots <= y->first || y->first + y->count <= x->first_backend);
+		}
+	}
+}
+
+static void test_file_order_makes_no_difference(void **state)
+{
+	(void)state;
+	struct identity *a = next(NULL, WEB "10.0.0.1 10.0.0.2 10.0.0.3;" DNS "10.0.0.9", 1);
+	uint32_t slots[] = {identity_backend_slot(a, 0, 0), identity_backend_slot(a, 0, 1),
+			    identity_backend_slot(a, 0, 2)};
+	uint32_t web = identity_service_number(a, 0), dns = identity_service_number(a, 1);
+
+	a = next(a, DNS "10.0.0.9;" WEB "10.0.0.3 10.0.0.1 10.0.0.2", 2);
+	assert_int_equal(identity_service_number(a, 1), web);
+	assert_int_equal(identity_service_number(a, 0), dns);
+	assert_int_equal(identity_backend_slot(a, 1, 0), slots[2]);
+	assert_int_equal(identity_backend_slot(a, 1, 1), slots[0]);
+	assert_int_equal(identity_backend_slot(a, 1, 2), slots[1]);
+	check_sound(a);
+	identity_put(a);
+}
+
+static void test_service_is_its_address_not_its_name(void **state)
+{
+	(void)state;
+	struct identity *a = next(NULL, "one 192.0.2.10 80 tcp 1021 10.0.0.1;two 192.0.2.11 80 tcp 1021 10.0.0.1", 1);
+	uint32_t one = identity_service_number(a, 0);
+
+	a = next(a, "two 192.0.2.10 80 tcp 1021 10.0.0.1;one 192.0.2.10 80 udp 1021 10.0.0.1", 2);
+	assert_int_equal(identity_service_number(a, 0), one);
+	assert_int_not_equal(identity_service_number(a, 1), one);
+	check_sound(a);
+	identity_put(a);
+}
+
+static void test_slot_is_not_reused_at_once(void **state)
+{
+	(void)state;
+	struct identity *a = next(NULL, WEB "10.0.0.1 10.0.0.2", 1);
+	uint32_t gone = identity_backend_slot(a, 0, 0), kept = identity_backend_slot(a, 0, 1);
+	uint32_t slots = a->services[identity_service_number(a, 0)].slots;
+	char spec[128];
+
+	/* As many others in turn as there are free slots: each takes one that was never used. */
+	for (uint32_t i = 0; i + 2 < slots; i++) {
+		snprintf(spec, sizeof(spec), WEB "10.0.1.%u 10.0.0.2", i + 1);
+		a = next(a, spec, 2 + i);
+		assert_int_not_equal(identity_backend_slot(a, 0, 0), gone);
+		assert_int_equal(identity_backend_slot(a, 0, 1), kept);
+	}
+	/* Now all were used once: the longest free one is next. */
+	a = next(a, WEB "10.0.2.1 10.0.0.2", 100);
+	assert_int_equal(identity_backend_slot(a, 0, 0), gone);
+	identity_put(a);
+}
+
+static void test_block_grows_and_slots_stay(void **state)
+{
+	(void)state;
+	char spec[2048] = WEB "10.0.0.1 10.0.0.2";
+	struct identity *a = next(NULL, WEB "10.0.0.1 10.0.0.2;" DNS "10.0.0.9", 1);
+	uint32_t slot = identity_backend_slot(a, 0, 1), first = first_of(a, 0);
+	uint32_t slots = a->services[identity_service_number(a, 0)].slots;
+
+	for (int i = 0; i < 40; i++)
+		snprintf(spec + strlen(spec), sizeof(spec) - strlen(spec), " 10.0.3.%d", i + 1);
+	strcat(spec, ";" DNS "10.0.0.9");
+	a = next(a, spec, 2);
+	assert_int_equal(identity_backend_slot(a, 0, 1), slot);
+	assert_int_not_equal(first_of(a, 0), first);
+	assert_int_equal(a->resting_count, 1);
+	assert_int_equal(a->resting[0].first, first);
+	assert_int_equal(a->resting[0].count, slots);
+	check_sound(a);
+	/* A block that was given up in generation 2 may be had from generation 4. */
+	a = next(a, strcat(spec, ";new 192.0.2.99 80 tcp 1021 10.0.0.1"), 3);
+	assert_int_not_equal(first_of(a, 2), first);
+	a = next(a, strcat(spec, ";newer 192.0.2.98 80 tcp 1021 10.0.0.1"), 4);
+	assert_int_equal(first_of(a, 3), first);
+	check_sound(a);
+	identity_put(a);
+}
+
+static void test_number_rests(void **state)
+{
+	(void)state;
+	struct identity *a = next(NULL, WEB "10.0.0.1;" DNS "10.0.0.9", 1);
+	uint32_t web = identity_service_number(a, 0);
+
+	a = next(a, DNS "10.0.0.9;new 192.0.2.99 80 tcp 1021 10.0.0.1", 2);
+	assert_int_not_equal(identity_service_number(a, 1), web);
+	a = next(a, DNS "10.0.0.9;new 192.0.2.99 80 tcp 1021 10.0.0.1;newer 192.0.2.98 80 tcp 1021 10.0.0.1", 4);
+	assert_int_equal(identity_service_number(a, 2), web);
+	check_sound(a);
+	identity_put(a);
+}
+
+/* Two configurations in turn, for long: the numbers in use do not creep up. */
+static void test_no_growth(void **state)
+{
+	(void)state;
+	struct identity *a = next(NULL, WEB "10.0.0.1 10.0.0.2", 1);
+
+	for (uint64_t g = 2; g < 400; g++) {
+		a = next(a, g % 2 ? WEB "10.0.0.1 10.0.0.2" : DNS "10.0.0.1 10.0.0.2 10.0.0.3 10.0.0.4", g);
+		check_sound(a);
+		assert_true(a->service_count <= 4);
+		assert_true(a->backend_count <= 64);
+		assert_true(a->resting_count <= 2);
+	}
+	identity_put(a);
+}
+
+/* ---------------------------------------------------------------- restart ---- */
+
+static struct table_build *build_of(struct model *model, const struct identity *base, uint64_t generation)
+{
+	static const struct sluice_port ports[2];
+	struct table_backend backends[64] = {0};
+	struct table_build *build;
+	const char *text;
+
+	assert_int_equal(
+	    table_build_create(
+		&(struct table_build_options){
+		    .model = model, .generation = generation, .backends = backends, .ports = ports, .base = base},
+		&build),
+	    0);
+	assert_int_equal(table_build_run(build, &text), 0);
+	return build;
+}
+
+static void test_recover(void **state)
+{
+	(void)state;
+	struct identity *before = next(NULL, WEB "10.0.0.1 10.0.0.2 10.0.0.3;" DNS "10.0.0.9", 1);
+	before = next(before, "any 192.0.2.77 any tcp 1021 2001:db8::1;" WEB "10.0.0.1 10.0.0.3", 2);
+	struct model *model = model_of("any 192.0.2.77 any tcp 1021 2001:db8::1;" WEB "10.0.0.1 10.0.0.3 10.0.0.4");
+	struct table_build *build = build_of(model, before, 3);
+	struct built_table *table = table_build_take(build);
+	struct identity *recovered;
+
+	assert_int_equal(identity_recover(&table->view, &recovered), 0);
+	recovered = next(recovered, WEB "10.0.0.4 10.0.0.3 10.0.0.1;any 192.0.2.77 any tcp 1021 2001:db8::1", 4);
+	assert_int_equal(identity_service_number(recovered, 1), identity_service_number(table->identity, 0));
+	assert_int_equal(identity_service_number(recovered, 0), identity_service_number(table->identity, 1));
+	for (uint32_t k = 0; k < 3; k++)
+		assert_int_equal(identity_backend_slot(recovered, 0, k),
+				 identity_backend_slot(table->identity, 1, 2 - k));
+	assert_int_equal(first_of(recovered, 0), first_of(table->identity, 1));
+	identity_put(recovered);
+	built_table_put(table);
+	table_build_destroy(build);
+	identity_put(before);
+	model_put(model);
+}
+
+static void test_recover_refuses_contradictions(void **state)
+{
+	(void)state;
+	struct model *model = model_of(WEB "10.0.0.1;" DNS "10.0.0.9");
+	struct table_build *build = build_of(model, NULL, 1);
+	struct built_table *table = table_build_take(build);
+	struct sluice_table_header header = *table->view.header;
+	struct sluice_service services[2] = {table->view.services[0], table->view.services[1]};
+	struct sluice_table view = table->view;
+	struct identity *recovered = NULL;
+
+	view.header = &header;
+	view.services = services;
+	assert_int_equal(identity_recover(&view, &recovered), 0);
+	identity_put(recovered);
+	services[1].first_backend = services[0].first_backend + 1; /* overlap: also another service's backends */
+	assert_int_equal(identity_recover(&view, &recovered), -EBADMSG);
+	services[1] = services[0]; /* twice the same */
+	assert_int_equal(identity_recover(&view, &recovered), -EBADMSG);
+	built_table_put(table);
+	table_build_destroy(build);
+	model_put(model);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(test_file_order_makes_no_difference),
+	    cmocka_unit_test(test_service_is_its_address_not_its_name),
+	    cmocka_unit_test(test_slot_is_not_reused_at_once),
+	    cmocka_unit_test(test_block_grows_and_slots_stay),
+	    cmocka_unit_test(test_number_rests),
+	    cmocka_unit_test(test_no_growth),
+	    cmocka_unit_test(test_recover),
+	    cmocka_unit_test(test_recover_refuses_contradictions),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
