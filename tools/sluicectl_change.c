@@ -77,20 +77,48 @@ enum ctl_exit command_rollback(const struct ctl *ctl)
 	return finish(ctl, ctl_post(ctl, "/v1/rollback", NULL, &document), document);
 }
 
-/* What would change, in the words of the API's plan; members that hold more than a word are for --json. */
+static void plan_service_print(const json_t *service)
+{
+	struct table table;
+	char before[24], after[24];
+	size_t i;
+	json_t *b;
+
+	printf("\n%s %s", text_of(service, "change"), text_of(service, "service"));
+	if (!strcmp(text_of(service, "change"), "changed"))
+		printf(": %lld of %lld buckets move, %.1f%% of its flows at risk", number_of(service, "buckets_moved"),
+		       number_of(service, "table_size"), real_of(service, "flows_at_risk_percent"));
+	putchar('\n');
+	table_init(&table, "  BACKEND|ADDRESS|>WEIGHT|>-> WEIGHT|>SHARE|>-> SHARE");
+	json_array_foreach(json_object_get(service, "backends"), i, b)
+	{
+		table_cell(&table, "  %s", text_of(b, "name"));
+		table_cell(&table, "%s", text_of(b, "address"));
+		table_cell(&table, "%lld", number_of(b, "weight_before"));
+		table_cell(&table, "%lld", number_of(b, "weight_after"));
+		table_cell(&table, "%s", percent_text(real_of(b, "share_before"), before));
+		table_cell(&table, "%s", percent_text(real_of(b, "share_after"), after));
+	}
+	table_print(&table, 0);
+}
+
 static void plan_print(const json_t *plan)
 {
-	const char *member;
-	json_t *value;
+	size_t i;
+	json_t *x;
 
-	json_object_foreach((json_t *)plan, member, value)
+	json_array_foreach(json_object_get(plan, "lines"), i, x)
 	{
-		if (json_is_string(value))
-			printf("%-20s %s\n", member, json_string_value(value));
-		else if (json_is_integer(value))
-			printf("%-20s %lld\n", member, (long long)json_integer_value(value));
-		else if (json_is_real(value))
-			printf("%-20s %.4g\n", member, json_real_value(value));
+		fprintf(stderr, "%s\n", json_string_value(x));
+	}
+	printf("services: %lld added, %lld removed, %lld changed, %lld unchanged\n", number_of(plan, "services_added"),
+	       number_of(plan, "services_removed"), number_of(plan, "services_changed"),
+	       number_of(plan, "services_unchanged"));
+	printf("buckets:  %lld of %lld move (%.2f%%): that part of the flows of services that stay is at risk\n",
+	       number_of(plan, "buckets_moved"), number_of(plan, "buckets"), real_of(plan, "buckets_moved_percent"));
+	json_array_foreach(json_object_get(plan, "services"), i, x)
+	{
+		plan_service_print(x);
 	}
 }
 
