@@ -5,6 +5,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <mntent.h>
 #include <sched.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -176,6 +177,36 @@ static uint64_t free_hugepages(void)
 	return total;
 }
 
+/* Whether hugetlbfs is mounted somewhere in our mount namespace. */
+static bool has_hugetlbfs(void)
+{
+	FILE *mounts = setmntent("/proc/self/mounts", "re");
+	bool found = false;
+	if (!mounts)
+		return false;
+	for (struct mntent *mount; !found && (mount = getmntent(mounts));)
+		found = !strcmp(mount->mnt_type, "hugetlbfs");
+	endmntent(mounts);
+	return found;
+}
+
+/* Before DPDK tries: it does not say which of these is missing. 0 or -errno, explained. */
+static int check_hugepages(void)
+{
+	if (!free_hugepages()) {
+		log_error("there is no free hugepage: reserve some (sysctl vm.nr_hugepages=512 gives 1 GiB of 2 MiB "
+			  "pages), or set "
+			  "dataplane.hugepages = false");
+		return -ENOMEM;
+	}
+	if (!has_hugetlbfs()) {
+		log_error("hugetlbfs is not mounted: `mount -t hugetlbfs none /dev/hugepages`, or set "
+			  "dataplane.hugepages = false");
+		return -ENODEV;
+	}
+	return 0;
+}
+
 static void explain_failure(const struct config *config, int error)
 {
 	const char *remedy = "DPDK's own lines above say more";
@@ -211,12 +242,9 @@ int eal_start(const struct config *config, const struct eal_surroundings *surrou
 		log_error("too many EAL arguments");
 	if (error)
 		return error;
-	if (config->hugepages && !free_hugepages()) {
-		log_error("there is no free hugepage: reserve some (sysctl vm.nr_hugepages=512 gives 1 GiB of 2 MiB "
-			  "pages), or set "
-			  "dataplane.hugepages = false");
-		return -ENOMEM;
-	}
+	error = config->hugepages ? check_hugepages() : 0;
+	if (error)
+		return error;
 	if (rte_eal_init(arguments.argc, arguments.argv) < 0) {
 		explain_failure(config, rte_errno);
 		return rte_errno ? -rte_errno : -EIO;

@@ -25,7 +25,7 @@ enum {
 	SLEEP_MS = 500,
 	/* Queues that only polling can tell of: the pause between polls doubles up to this. */
 	PAUSE_FIRST_NS = 10000,
-	PAUSE_LAST_NS = 200000,
+	PAUSE_LAST_NS = 500000,
 };
 
 struct loop_queue {

@@ -17,8 +17,8 @@ static int share_transmit(struct port *port, uint32_t workers)
 	for (uint32_t i = 0; i < port->tx_queues; i++)
 		rte_spinlock_init(&port->locks[i]);
 	port->transmit_shared = true;
-	log_notice("interface \"%s\": %u transmit queues for %u workers, which take turns on them", port->config->name,
-		   port->tx_queues, workers);
+	log_notice("interface \"%s\": %u transmit queue%s for %u workers, which take turns", port->config->name,
+		   port->tx_queues, port->tx_queues == 1 ? "" : "s", workers);
 	return 0;
 }
 
