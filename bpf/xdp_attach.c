@@ -123,8 +123,7 @@ static uint32_t link_find(uint32_t ifindex, uint32_t program_id)
 	return 0;
 }
 
-/* Fills `reason` and returns -EBUSY when another program is attached; else 0. */
-static int refuse_when_attached(uint32_t ifindex, char *reason)
+int xdp_check_free(uint32_t ifindex, char *reason)
 {
 	struct bpf_prog_info info = {0};
 	uint32_t length = sizeof(info), id = 0, link;
@@ -180,7 +179,7 @@ int xdp_attach(uint32_t ifindex, int program_fd, enum xdp_mode mode, int *ret_li
 	enum xdp_mode first = mode == XDP_MODE_ANY ? XDP_MODE_NATIVE : mode;
 	/* Asked before, since a program in the other mode gives an error of its own, and the fallback must not meet it.
 	 */
-	int error = refuse_when_attached(ifindex, reason);
+	int error = xdp_check_free(ifindex, reason);
 
 	if (error)
 		return error;
@@ -190,7 +189,7 @@ int xdp_attach(uint32_t ifindex, int program_fd, enum xdp_mode mode, int *ret_li
 		link = link_create(ifindex, program_fd, first);
 	}
 	if (link < 0) {
-		if (refuse_when_attached(ifindex, reason)) /* it came between */
+		if (xdp_check_free(ifindex, reason)) /* it came between */
 			return -EBUSY;
 		explain(link, first, reason);
 		return link;

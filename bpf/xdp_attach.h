@@ -33,6 +33,9 @@ int bpffs_ensure(const char *directory, bool *ret_mounted);
  */
 bool bpffs_is_private(void);
 
+/* 0, or -EBUSY when a program is attached: `reason` (XDP_REASON_BYTES) names it and says how to remove it. */
+int xdp_check_free(uint32_t ifindex, char *reason);
+
 /*
  * Attach program `program_fd` to interface `ifindex`. *ret_link: the link's descriptor, the
  * caller's; closed without a pin it detaches. *ret_mode: NATIVE or GENERIC, what it came to.

@@ -244,6 +244,16 @@ static int link_adopt(const char *path, const struct steering_nic *nic, const ch
 	return unlink(path) < 0 ? -errno : -ENOENT;
 }
 
+static int keep_vlan_tags(const struct steering_interface *interface, char *reason)
+{
+	bool changed = false;
+	int error = steering_nic_keep_vlan_tags(interface->name, &changed, reason);
+
+	if (changed)
+		log_info("steering: %s: VLAN receive offload switched off, XDP must see the tags", interface->name);
+	return error;
+}
+
 /* Attach `program`, or put it in place of the one that the pinned link holds. On success the interface is filled in. */
 static int link_establish(const struct steering *steering, struct steering_interface *interface,
 			  const struct steering_nic *nic, int program, char *reason)
@@ -259,18 +269,27 @@ static int link_establish(const struct steering *steering, struct steering_inter
 	if (error)
 		return error;
 	int link = link_adopt(link_path, nic, interface->name, &running, &mode);
+	if (link == -ENOENT)
+		error = xdp_check_free(nic->ifindex, reason);
+	else if (link < 0)
+		return link;
+	if (!error)
+		error = keep_vlan_tags(interface, reason);
+	if (error) {
+		if (link >= 0)
+			close(link);
+		return error;
+	}
 	if (link >= 0) {
 		if (!program_is_same(running, program)) {
 			error = bpf_link_update(link, program, NULL);
 			replaced = true;
 		}
-	} else if (link == -ENOENT) {
+	} else {
 		error = xdp_attach(nic->ifindex, program, XDP_MODE_ANY, &link, &mode, reason);
 		if (error)
 			return error;
 		error = bpf_obj_pin(link, link_path);
-	} else {
-		return link;
 	}
 	/* The running program keeps its pin; a new one takes its place. */
 	if (!error && (replaced || !running || access(program_path, F_OK) < 0))
@@ -298,22 +317,13 @@ static int link_establish(const struct steering *steering, struct steering_inter
 /* Everything that can be known before a program is loaded. */
 static int check(const struct steering_interface *interface, struct steering_nic *ret_nic, char *reason)
 {
-	bool changed = false;
-	int error;
-
 	if (strchr(interface->name, '.')) {
 		snprintf(reason, XDP_REASON_BYTES,
 			 "bpffs allows no dot in a name: for a VLAN interface name its parent (tagged frames are "
 			 "understood there), or rename the interface");
 		return -EINVAL;
 	}
-	error = steering_nic_query(interface->name, ret_nic, reason);
-	if (error)
-		return error;
-	error = steering_nic_keep_vlan_tags(interface->name, &changed, reason);
-	if (changed)
-		log_info("steering: %s: VLAN receive offload switched off, XDP must see the tags", interface->name);
-	return error;
+	return steering_nic_query(interface->name, ret_nic, reason);
 }
 
 static int attach(const struct steering *steering, struct steering_interface *interface, char *reason)

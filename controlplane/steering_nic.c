@@ -85,15 +85,15 @@ static int ethtool(int socket, const char *name, void *command)
 /* Names of all features, in the order of their bits; the caller frees. */
 static int feature_names(int socket, const char *name, struct ethtool_gstrings **ret)
 {
-	struct {
-		struct ethtool_sset_info info;
-		uint32_t length;
-	} set = {.info = {.cmd = ETHTOOL_GSSET_INFO, .sset_mask = 1ull << ETH_SS_FEATURES}};
+	union {
+		struct ethtool_sset_info command;
+		uint8_t bytes[sizeof(struct ethtool_sset_info) + sizeof(uint32_t)];
+	} set = {.command = {.cmd = ETHTOOL_GSSET_INFO, .sset_mask = 1ull << ETH_SS_FEATURES}};
 	int error = ethtool(socket, name, &set);
 
 	if (error)
 		return error;
-	uint32_t count = set.info.sset_mask ? set.length : 0;
+	uint32_t count = set.command.sset_mask ? set.command.data[0] : 0;
 	if (count > FEATURE_WORDS * 32)
 		return -E2BIG;
 	struct ethtool_gstrings *strings = calloc(1, sizeof(*strings) + (size_t)count * ETH_GSTRING_LEN);

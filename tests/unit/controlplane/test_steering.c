@@ -301,6 +301,7 @@ static void another_program_is_named_and_left_alone(void **state)
 	assert_non_null(strstr(status(f, 0).reason, "\"somebody_else\""));
 	assert_non_null(strstr(status(f, 0).reason, "\"ip link set dev sv0 xdp off\""));
 	assert_int_equal(program_on("sv0"), id);
+	run("ethtool -k sv0 | grep -q '^rx-vlan-offload: on'"); /* nothing of the interface was changed */
 
 	run("ip link set dev sv0 xdp off");
 	for (int i = 0; i < 3; i++)
