@@ -92,6 +92,14 @@ static int slot_compare(const void *a, const void *b)
 	return memcmp(x->address.bytes, y->address.bytes, sizeof(x->address.bytes));
 }
 
+/* Which of the wanted (sorted) has this address: its position in the model, or SLUICE_NONE. */
+static uint32_t wanted_find(const struct slot_key *wanted, uint32_t count, const union sluice_address *address)
+{
+	const struct slot_key key = {*address, 0};
+	const struct slot_key *found = count ? bsearch(&key, wanted, count, sizeof(key), slot_compare) : NULL;
+	return found ? found->index : SLUICE_NONE;
+}
+
 /* A free slot with how long it has been free, sorted the longest (and never used) first. */
 static int free_compare(const void *a, const void *b)
 {
@@ -139,17 +147,29 @@ static int slots_assign(struct identity_service *s, const struct model_service *
 	qsort(wanted, model->backend_count, sizeof(*wanted), slot_compare);
 	for (uint32_t n = 0; n < s->slots; n++) {
 		struct identity_slot *slot = &s->slot[n];
-		struct slot_key key = {slot->address, 0};
-		struct slot_key *found =
-		    slot->used ? bsearch(&key, wanted, model->backend_count, sizeof(key), slot_compare) : NULL;
-		if (found) {
-			ret_slots[found->index] = n;
+		if (!slot->used)
 			continue;
-		}
-		if (slot->used)
+		uint32_t k = wanted_find(wanted, model->backend_count, &slot->address);
+		if (k != SLUICE_NONE) {
+			ret_slots[k] = n;
+		} else {
+			slot->used = false;
 			slot->freed = generation;
-		slot->used = false;
-		vacant[vacant_count++] = slot;
+		}
+	}
+	/* Who comes back gets the slot it had: nothing that remembers it is wrong, and the old lookup table fits again.
+	 */
+	for (uint32_t n = 0; n < s->slots; n++) {
+		struct identity_slot *slot = &s->slot[n];
+		if (slot->used)
+			continue;
+		uint32_t k = slot->freed ? wanted_find(wanted, model->backend_count, &slot->address) : SLUICE_NONE;
+		if (k != SLUICE_NONE && ret_slots[k] == SLUICE_NONE) {
+			ret_slots[k] = n;
+			slot->used = true;
+		} else {
+			vacant[vacant_count++] = slot;
+		}
 	}
 	qsort(vacant, vacant_count, sizeof(*vacant), free_compare);
 	for (uint32_t k = 0; k < model->backend_count; k++) {

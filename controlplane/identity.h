@@ -8,8 +8,9 @@
  * reference-counted (any thread). A transaction that fails throws its new one away, and nothing has happened.
  *
  * What is given up rests before it is used again. A slot: the longest free goes first, one
- * that was never used before any other. A block or a service number: not in the generation after the one that
- * gave it up, so that no table that still names it is in use when another takes it.
+ * that was never used before any other; a backend that comes back gets the one it had, if it can. A block or a service
+ * number: not in the generation after the one that gave it up, so that no table that still names it is in use when
+ * another takes it.
  */
 #ifndef CONTROLPLANE_IDENTITY_H
 #define CONTROLPLANE_IDENTITY_H

@@ -107,6 +107,20 @@ static void test_slot_is_not_reused_at_once(void **state)
 	identity_put(a);
 }
 
+static void test_who_comes_back_gets_its_slot(void **state)
+{
+	(void)state;
+	struct identity *a = next(NULL, WEB "10.0.0.1 10.0.0.2", 1);
+	uint32_t slot = identity_backend_slot(a, 0, 0);
+
+	a = next(a, WEB "10.0.0.7 10.0.0.2", 2);
+	assert_int_not_equal(identity_backend_slot(a, 0, 0), slot);
+	a = next(a, WEB "10.0.0.8 10.0.0.1", 3);
+	assert_int_equal(identity_backend_slot(a, 0, 1), slot);
+	check_sound(a);
+	identity_put(a);
+}
+
 static void test_block_grows_and_slots_stay(void **state)
 {
 	(void)state;
@@ -238,6 +252,7 @@ int main(void)
 	    cmocka_unit_test(test_file_order_makes_no_difference),
 	    cmocka_unit_test(test_service_is_its_address_not_its_name),
 	    cmocka_unit_test(test_slot_is_not_reused_at_once),
+	    cmocka_unit_test(test_who_comes_back_gets_its_slot),
 	    cmocka_unit_test(test_block_grows_and_slots_stay),
 	    cmocka_unit_test(test_number_rests),
 	    cmocka_unit_test(test_no_growth),

@@ -1,0 +1,565 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The control socket: what a dataplane may say, who gets which table, and what a refusal undoes. */
+#include "publish.h"
+
+#include "fake_dataplane.h"
+#include "model_spec.h"
+#include "publish_message.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+/* --------------------------------------------------------------- messages ---- */
+
+static struct sluice_message_hello hello_make(void)
+{
+	return (struct sluice_message_hello){.header = {.magic = SLUICE_MESSAGE_MAGIC,
+							.abi = SLUICE_ABI,
+							.type = SLUICE_MESSAGE_HELLO,
+							.bytes = sizeof(struct sluice_message_hello)},
+					     .pid = 7,
+					     .held_lookups = 3,
+					     .port_count = 1};
+}
+
+static struct sluice_message_ack ack_make(void)
+{
+	return (struct sluice_message_ack){.header = {.magic = SLUICE_MESSAGE_MAGIC,
+						      .abi = SLUICE_ABI,
+						      .type = SLUICE_MESSAGE_ACK,
+						      .bytes = sizeof(struct sluice_message_ack)},
+					   .generation = 9};
+}
+
+static void test_good_messages(void **state)
+{
+	(void)state;
+	struct sluice_message_hello hello = hello_make();
+	struct sluice_message_ack ack = ack_make();
+	struct publish_message message;
+	struct publish_refusal refusal;
+
+	assert_int_equal(publish_message_parse(&hello, sizeof(hello), 2, &message, &refusal), 0);
+	assert_int_equal(message.type, SLUICE_MESSAGE_HELLO);
+	assert_int_equal(message.hello.pid, 7);
+	hello.has_states = 1;
+	assert_int_equal(publish_message_parse(&hello, sizeof(hello), 3, &message, &refusal), 0);
+	ack.error = -ENOSPC;
+	assert_int_equal(publish_message_parse(&ack, sizeof(ack), 0, &message, &refusal), 0);
+	assert_int_equal(message.ack.generation, 9);
+}
+
+enum spoil {
+	MAGIC,
+	OLD_ABI,
+	NEW_ABI,
+	TYPE,
+	LENGTH,
+	ZERO,
+	STATES,
+	FDS,
+	FDS_STATES,
+	HELD,
+	PORTS,
+	NAME,
+	ACK_FDS,
+	ACK_ERROR,
+	ACK_TEXT,
+	SHORT_ACK,
+};
+
+static void test_bad_messages(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *sentence;
+		enum spoil spoil;
+		int error;
+		const char *text;
+	} rows[] = {
+	    {"Another protocol", MAGIC, -EPROTO, "magic"},
+	    {"A dataplane older than this accepts", OLD_ABI, -EPROTONOSUPPORT, "ABI 0"},
+	    {"A dataplane newer than this knows", NEW_ABI, -EPROTONOSUPPORT, "upgrade"},
+	    {"A message of the control plane's own", TYPE, -EPROTO, "type 4"},
+	    {"A length that disagrees", LENGTH, -EPROTO, "bytes"},
+	    {"A reserved field in use", ZERO, -EPROTO, "HELLO"},
+	    {"has_states is neither 0 nor 1", STATES, -EPROTO, "has_states"},
+	    {"A descriptor is missing", FDS, -EPROTO, "descriptors"},
+	    {"States promised and not sent", FDS_STATES, -EPROTO, "descriptors"},
+	    {"More lookup tables than there can be", HELD, -EPROTO, "lookup tables"},
+	    {"More ports than fit", PORTS, -EPROTO, "ports"},
+	    {"A port's name without an end", NAME, -EPROTO, "not terminated"},
+	    {"An ACK with a descriptor", ACK_FDS, -EPROTO, "ACK"},
+	    {"An ACK with a positive error", ACK_ERROR, -EPROTO, "ACK"},
+	    {"An ACK whose text has no end", ACK_TEXT, -EPROTO, "ACK"},
+	    {"An ACK of another size", SHORT_ACK, -EPROTO, "ACK"},
+	};
+	for (size_t r = 0; r < sizeof(rows) / sizeof(rows[0]); r++) {
+		struct sluice_message_hello hello = hello_make();
+		struct sluice_message_ack ack = ack_make();
+		struct publish_message message = {.type = 99};
+		struct publish_refusal refusal = {""};
+		const bool is_ack = rows[r].spoil >= ACK_FDS;
+		const void *bytes = is_ack ? (const void *)&ack : (const void *)&hello;
+		size_t length = is_ack ? sizeof(ack) : sizeof(hello);
+		uint32_t fds = is_ack ? 0 : 2;
+
+		switch (rows[r].spoil) {
+		case MAGIC: hello.header.magic++; break;
+		case OLD_ABI: hello.header.abi = SLUICE_ABI_MIN - 1; break;
+		case NEW_ABI: hello.header.abi = SLUICE_ABI + 1; break;
+		case TYPE: hello.header.type = SLUICE_MESSAGE_TABLE; break;
+		case LENGTH: hello.header.bytes--; break;
+		case ZERO: hello.zero = 1; break;
+		case STATES: hello.has_states = 2; break;
+		case FDS: fds = 1; break;
+		case FDS_STATES: hello.has_states = 1; break;
+		case HELD: hello.held_lookups = PUBLISH_HELD_MAX + 1; break;
+		case PORTS: hello.port_count = SLUICE_PORTS_MAX + 1; break;
+		case NAME: memset(hello.ports[0].name, 'x', sizeof(hello.ports[0].name)); break;
+		case ACK_FDS: fds = 1; break;
+		case ACK_ERROR: ack.error = 5; break;
+		case ACK_TEXT: memset(ack.text, 'x', sizeof(ack.text)); break;
+		case SHORT_ACK: ack.header.bytes = (uint32_t)(length -= 8); break;
+		}
+		int error = publish_message_parse(bytes, length, fds, &message, &refusal);
+		if (error != rows[r].error || !strstr(refusal.text, rows[r].text) || message.type != 99)
+			fail_msg("%s: %d \"%s\"", rows[r].sentence, error, refusal.text);
+	}
+}
+
+/* Cut at every length, and every byte flipped: never accepted beyond its bytes, never a crash. */
+static void test_mutated_messages(void **state)
+{
+	(void)state;
+	const struct sluice_message_hello hello = hello_make();
+	struct publish_message message;
+	struct publish_refusal refusal;
+
+	for (size_t length = 0; length < sizeof(hello); length++) {
+		uint8_t *exact = malloc(length + !length);
+		memcpy(exact, &hello, length);
+		assert_int_not_equal(publish_message_parse(exact, length, 2, &message, &refusal), 0);
+		free(exact);
+	}
+	for (size_t at = 0; at < sizeof(hello); at++) {
+		struct sluice_message_hello copy = hello;
+		((uint8_t *)&copy)[at] ^= 0xff;
+		if (publish_message_parse(&copy, sizeof(copy), 2, &message, &refusal) == 0) {
+			assert_true(message.hello.port_count <= SLUICE_PORTS_MAX);
+			assert_true(message.hello.held_lookups <= PUBLISH_HELD_MAX);
+		}
+	}
+}
+
+static void test_held_ids(void **state)
+{
+	(void)state;
+	const uint64_t ids[] = {9, 3, 7};
+	uint64_t *read = NULL;
+	FILE *file = tmpfile();
+
+	assert_int_equal(fwrite(ids, sizeof(ids), 1, file), 1);
+	fflush(file);
+	assert_int_equal(publish_held_read(fileno(file), 3, &read), 0);
+	assert_int_equal(read[0], 3);
+	assert_int_equal(read[2], 9);
+	free(read);
+	assert_int_equal(publish_held_read(fileno(file), 4, &read), -EPROTO);
+	fclose(file);
+}
+
+/* ----------------------------------------------------------------- socket ---- */
+
+struct site {
+	uv_loop_t loop;
+	char dir[64], socket[96];
+	struct states *states;
+	struct publish *publish;
+	struct model *one, *two;
+	struct built_table *current;
+	uint32_t hellos, ended;
+	struct publish_result result;
+	char text[400];
+};
+
+static int on_hello(void *user, const struct sluice_message_hello *hello, int states_fd)
+{
+	struct site *site = user;
+	(void)hello;
+	site->hellos++;
+	return states_fd < 0 ? 0 : states_adopt(site->states, states_fd, false);
+}
+
+static void on_done(void *user, const struct publish_result *result)
+{
+	struct site *site = user;
+	site->ended++;
+	site->result = *result;
+	snprintf(site->text, sizeof(site->text), "%s", result->text);
+	if (result->in_force != site->current) {
+		built_table_put(site->current);
+		site->current = result->in_force ? built_table_get(result->in_force) : NULL;
+	}
+}
+
+static struct publish_options options_of(struct site *site)
+{
+	return (struct publish_options){.loop = &site->loop,
+					.runtime_dir = site->dir,
+					.states = site->states,
+					.ack_timeout_ms = 300,
+					.hello = on_hello,
+					.user = site};
+}
+
+static int site_setup(void **state)
+{
+	struct site *site = calloc(1, sizeof(*site));
+	uv_loop_init(&site->loop);
+	snprintf(site->dir, sizeof(site->dir), "/tmp/sluice-publish-XXXXXX");
+	assert_non_null(mkdtemp(site->dir));
+	snprintf(site->socket, sizeof(site->socket), "%s/control.sock", site->dir);
+	assert_int_equal(states_create(&site->states), 0);
+	const struct publish_options options = options_of(site);
+	assert_int_equal(publish_create(&options, &site->publish), 0);
+	site->one =
+	    model_of("web 192.0.2.10 80 tcp 1021 10.0.0.1 10.0.0.2;dns 192.0.2.10 53 udp 251 10.0.0.8 10.0.0.9");
+	site->two =
+	    model_of("web 192.0.2.10 80 tcp 1021 10.0.0.1 10.0.0.3;dns 192.0.2.10 53 udp 251 10.0.0.8 10.0.0.9");
+	*state = site;
+	return 0;
+}
+
+static int site_teardown(void **state)
+{
+	struct site *site = *state;
+	publish_destroy(site->publish);
+	uv_run(&site->loop, UV_RUN_DEFAULT);
+	assert_int_equal(uv_loop_close(&site->loop), 0);
+	assert_int_equal(access(site->socket, F_OK), -1);
+	built_table_put(site->current);
+	states_destroy(site->states);
+	model_put(site->one);
+	model_put(site->two);
+	rmdir(site->dir);
+	free(site);
+	return 0;
+}
+
+static struct built_table *table_of(struct site *site, struct model *model, uint64_t generation)
+{
+	static const struct sluice_port ports[2];
+	struct table_backend backends[4];
+	struct table_build *build;
+	const char *text = "";
+
+	for (int i = 0; i < 4; i++)
+		backends[i] = (struct table_backend){.weight = 1, .state = SLUICE_BACKEND_UP};
+	assert_int_equal(
+	    table_build_create(&(struct table_build_options){.model = model,
+							     .generation = generation,
+							     .backends = backends,
+							     .ports = ports,
+							     .base = site->current ? site->current->identity : NULL,
+							     .running = site->current},
+			       &build),
+	    0);
+	assert_int_equal(table_build_run(build, &text), 0);
+	struct built_table *table = table_build_take(build);
+	table_build_destroy(build);
+	return table;
+}
+
+static void on_limit(uv_timer_t *timer)
+{
+	*(bool *)timer->data = true;
+	uv_stop(timer->loop);
+}
+
+/* Turn the loop until `reached`, at most 5 s. */
+static void run_until(struct site *site, bool (*reached)(struct site *site))
+{
+	bool late = false;
+	uv_timer_t limit;
+
+	uv_timer_init(&site->loop, &limit);
+	limit.data = &late;
+	uv_timer_start(&limit, on_limit, 5000, 0);
+	while (!reached(site) && !late)
+		uv_run(&site->loop, UV_RUN_ONCE);
+	uv_close((uv_handle_t *)&limit, NULL);
+	uv_run(&site->loop, UV_RUN_NOWAIT);
+	assert_false(late);
+}
+
+static bool has_ended(struct site *site)
+{
+	return site->ended > 0;
+}
+
+static int publish_and_wait(struct site *site, struct model *model, uint64_t generation)
+{
+	struct built_table *table = table_of(site, model, generation);
+
+	site->ended = 0;
+	assert_int_equal(publish_table(site->publish, table, on_done, site), 0);
+	assert_int_equal(publish_table(site->publish, table, on_done, site), -EBUSY);
+	built_table_put(table);
+	run_until(site, has_ended);
+	assert_int_equal(site->ended, 1);
+	return site->result.error;
+}
+
+static bool one_peer(struct site *site)
+{
+	return publish_peer_count(site->publish) == 1;
+}
+
+static bool two_peers(struct site *site)
+{
+	return publish_peer_count(site->publish) == 2;
+}
+
+static bool no_peer(struct site *site)
+{
+	return publish_peer_count(site->publish) == 0;
+}
+
+static struct fake_dataplane *watched;
+
+static bool watched_is_current(struct site *site)
+{
+	return fake_dataplane_generation(watched) == site->current->generation;
+}
+
+static struct fake_dataplane *connected(struct site *site, const struct fake_dataplane_options *more)
+{
+	struct fake_dataplane_options options = more ? *more : (struct fake_dataplane_options){0};
+	uint32_t before = publish_peer_count(site->publish);
+	options.socket = site->socket;
+	struct fake_dataplane *d = fake_dataplane_start(&options);
+	run_until(site, before ? two_peers : one_peer);
+	return d;
+}
+
+static void finish(struct fake_dataplane *d)
+{
+	fake_dataplane_stop(d);
+	assert_string_equal(fake_dataplane_fault(d), "");
+	fake_dataplane_free(d);
+}
+
+static void test_nobody_is_there(void **state)
+{
+	struct site *site = *state;
+	assert_int_equal(publish_and_wait(site, site->one, 1), 0);
+	assert_int_equal(site->result.dataplanes, 0);
+	assert_int_equal(site->current->generation, 1);
+
+	/* Who comes later gets what is in force, lookups packed anew. */
+	watched = connected(site, NULL);
+	run_until(site, watched_is_current);
+	assert_int_equal(fake_dataplane_lookups_received(watched), 2);
+	finish(watched);
+}
+
+static void test_only_what_is_missing_is_sent(void **state)
+{
+	struct site *site = *state;
+	watched = connected(site, NULL);
+	assert_int_equal(publish_and_wait(site, site->one, 1), 0);
+	assert_int_equal(site->result.dataplanes, 1);
+	assert_int_equal(fake_dataplane_generation(watched), 1);
+	assert_int_equal(fake_dataplane_lookups_received(watched), 2);
+	assert_int_equal(publish_and_wait(site, site->two, 2), 0);
+	assert_int_equal(fake_dataplane_lookups_received(watched), 3);
+	/* Back: its lookup table is of the generation before the newest, and still held. */
+	assert_int_equal(publish_and_wait(site, site->one, 3), 0);
+	assert_int_equal(fake_dataplane_lookups_received(watched), 3);
+	assert_int_equal(fake_dataplane_generation(watched), 3);
+	finish(watched);
+}
+
+static void test_refusal_undoes_everywhere(void **state)
+{
+	struct site *site = *state;
+	struct fake_dataplane *good = connected(site, NULL);
+	struct fake_dataplane *bad = connected(site, &(struct fake_dataplane_options){.refuse_from = 2});
+
+	assert_int_equal(publish_and_wait(site, site->one, 1), 0);
+	assert_int_equal(site->result.dataplanes, 2);
+	assert_int_equal(publish_and_wait(site, site->two, 2), -ENOSPC);
+	assert_non_null(strstr(site->text, "refused by the test"));
+	/* The one that took it goes back to the old content, under a newer generation. */
+	assert_int_equal(site->current->generation, 3);
+	watched = good;
+	run_until(site, watched_is_current);
+	assert_int_equal(fake_dataplane_generation(bad), 1);
+	fake_dataplane_refuse_from(bad, 0);
+	assert_int_equal(publish_and_wait(site, site->two, 4), 0);
+	assert_int_equal(fake_dataplane_generation(good), 4);
+	assert_int_equal(fake_dataplane_generation(bad), 4);
+	finish(good);
+	finish(bad);
+}
+
+static void test_silence_is_a_refusal(void **state)
+{
+	struct site *site = *state;
+	struct fake_dataplane *mute = connected(site, &(struct fake_dataplane_options){.silent = true});
+
+	assert_int_equal(publish_and_wait(site, site->one, 1), -ETIMEDOUT);
+	assert_null(site->current);
+	run_until(site, no_peer); /* sent away: it may connect again */
+	finish(mute);
+}
+
+static void test_gone_is_no_refusal(void **state)
+{
+	struct site *site = *state;
+	struct fake_dataplane *mute = connected(site, &(struct fake_dataplane_options){.silent = true});
+	struct built_table *table = table_of(site, site->one, 1);
+
+	assert_int_equal(publish_table(site->publish, table, on_done, site), 0);
+	built_table_put(table);
+	fake_dataplane_stop(mute);
+	run_until(site, has_ended);
+	assert_int_equal(site->result.error, 0);
+	assert_int_equal(site->result.dataplanes, 0);
+	fake_dataplane_free(mute);
+}
+
+/* A dataplane that lost its connection comes back with table, lookups and states: nothing is sent again. */
+static void test_reconnect(void **state)
+{
+	struct site *site = *state;
+	struct fake_dataplane *first = connected(site, NULL), *second;
+
+	assert_int_equal(publish_and_wait(site, site->one, 1), 0);
+	fake_dataplane_stop(first);
+	run_until(site, no_peer);
+	second = connected(site, &(struct fake_dataplane_options){.heir_of = first});
+	fake_dataplane_free(first);
+	assert_int_equal(publish_and_wait(site, site->two, 2), 0);
+	assert_int_equal(fake_dataplane_tables_received(second), 1);
+	assert_int_equal(fake_dataplane_lookups_received(second), 1);
+	states_set(site->states, 5, SLUICE_BACKEND_DRAINING);
+	assert_int_equal(fake_dataplane_state(second, 5), SLUICE_BACKEND_DRAINING);
+	finish(second);
+}
+
+/* Two dataplanes with arrays of two control planes, and a third without: every byte reaches all three. */
+static void test_states_reach_all(void **state)
+{
+	struct site *site = *state;
+	struct states *older;
+	struct fake_dataplane *a = connected(site, NULL);
+
+	assert_int_equal(publish_and_wait(site, site->one, 1), 0);
+	assert_int_equal(states_create(&older), 0);
+	assert_int_equal(states_adopt(site->states, dup(states_fd(older)), false), 0);
+	assert_int_equal(states_adopt(site->states, dup(states_fd(older)), false), 0); /* known: once is enough */
+	states_set(site->states, 3, SLUICE_BACKEND_UP);
+	assert_int_equal(states_get(older, 3), SLUICE_BACKEND_UP);
+	assert_int_equal(fake_dataplane_state(a, 3), SLUICE_BACKEND_UP);
+	struct fake_dataplane *b = connected(site, NULL);
+	watched = b;
+	run_until(site, watched_is_current);
+	assert_int_equal(fake_dataplane_state(b, 3), SLUICE_BACKEND_UP);
+	finish(a);
+	finish(b);
+	states_destroy(older);
+}
+
+static void test_states_must_be_states(void **state)
+{
+	struct site *site = *state;
+	FILE *file = tmpfile();
+	assert_int_equal(ftruncate(fileno(file), SLUICE_BACKENDS_MAX), 0);
+	assert_int_equal(states_adopt(site->states, dup(fileno(file)), false), -EBADMSG); /* may shrink under us */
+	fclose(file);
+}
+
+static void test_garbage_is_sent_away(void **state)
+{
+	struct site *site = *state;
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	char byte;
+
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s", site->socket);
+	int fd = socket(AF_UNIX, SOCK_SEQPACKET, 0);
+	assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	assert_int_equal(send(fd, "GET / HTTP/1.0", 14, 0), 14);
+	for (int i = 0; i < 10; i++)
+		uv_run(&site->loop, UV_RUN_NOWAIT);
+	assert_int_equal(recv(fd, &byte, 1, MSG_DONTWAIT), 0);
+	close(fd);
+	assert_int_equal(publish_peer_count(site->publish), 0);
+}
+
+static void test_socket_file(void **state)
+{
+	struct site *site = *state;
+	const struct publish_options options = options_of(site);
+	struct publish *second = NULL;
+	struct stat status;
+
+	assert_int_equal(stat(site->socket, &status), 0);
+	assert_int_equal(status.st_mode & 07777, 0600);
+	assert_int_equal(publish_create(&options, &second), -EADDRINUSE);
+	assert_null(second);
+}
+
+static void test_stale_socket_is_replaced(void **state)
+{
+	struct site *site = *state;
+	struct site other = *site;
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	struct publish *second = NULL;
+
+	snprintf(other.dir, sizeof(other.dir), "/tmp/sluice-publish-XXXXXX");
+	assert_non_null(mkdtemp(other.dir));
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s/control.sock", other.dir);
+	int fd = socket(AF_UNIX, SOCK_SEQPACKET, 0);
+	assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	close(fd); /* as after kill -9 */
+	const struct publish_options options = options_of(&other);
+	struct publish_options in_site = options;
+	in_site.loop = &site->loop;
+	assert_int_equal(publish_create(&in_site, &second), 0);
+	publish_destroy(second);
+	uv_run(&site->loop, UV_RUN_NOWAIT);
+	/* Something that is no socket is not ours to remove. */
+	FILE *file = fopen(address.sun_path, "w");
+	fclose(file);
+	assert_int_equal(publish_create(&in_site, &second), -EEXIST);
+	unlink(address.sun_path);
+	rmdir(other.dir);
+}
+
+#define SITE_TEST(name) cmocka_unit_test_setup_teardown(name, site_setup, site_teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(test_good_messages),      cmocka_unit_test(test_bad_messages),
+	    cmocka_unit_test(test_mutated_messages),   cmocka_unit_test(test_held_ids),
+	    SITE_TEST(test_nobody_is_there),           SITE_TEST(test_only_what_is_missing_is_sent),
+	    SITE_TEST(test_refusal_undoes_everywhere), SITE_TEST(test_silence_is_a_refusal),
+	    SITE_TEST(test_gone_is_no_refusal),        SITE_TEST(test_reconnect),
+	    SITE_TEST(test_states_reach_all),          SITE_TEST(test_states_must_be_states),
+	    SITE_TEST(test_garbage_is_sent_away),      SITE_TEST(test_socket_file),
+	    SITE_TEST(test_stale_socket_is_replaced),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
