@@ -52,6 +52,12 @@ static struct entry *entry_add(struct entries *entries, const union sluice_addre
 	return e;
 }
 
+static void entries_sort(struct entries *entries)
+{
+	if (entries->count)
+		qsort(entries->items, entries->count, sizeof(*entries->items), entry_compare);
+}
+
 /* ----------------------------------------------------------- what should be ---- */
 
 /* Entries of one address and protocol's port ranges become one; doubled VIPs too. */
@@ -59,7 +65,7 @@ static int entries_merge(struct entries *entries)
 {
 	uint32_t kept = 0;
 
-	qsort(entries->items, entries->count, sizeof(*entries->items), entry_compare);
+	entries_sort(entries);
 	for (uint32_t i = 0; i < entries->count; i++) {
 		struct entry *e = &entries->items[i], *last = kept ? &entries->items[kept - 1] : NULL;
 		if (!last || entry_compare(last, e)) {
@@ -153,7 +159,7 @@ static int entries_of_map(int map_fd, struct entries *ret)
 	}
 	batch_fini(&batch);
 	if (!error)
-		qsort(ret->items, ret->count, sizeof(*ret->items), entry_compare);
+		entries_sort(ret);
 	return error;
 }
 
