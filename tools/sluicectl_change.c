@@ -52,29 +52,30 @@ static void outcome_print(const struct ctl *ctl, json_t *document)
 	json_decref(document);
 }
 
-static enum ctl_exit finish(const struct ctl *ctl, enum ctl_exit result, json_t *document)
+/* `document` is only read when the request, whose result stands before it, has written it. */
+static enum ctl_exit finish(const struct ctl *ctl, enum ctl_exit result, json_t *const *document)
 {
 	if (result == CTL_OK)
-		outcome_print(ctl, document);
+		outcome_print(ctl, *document);
 	return result;
 }
 
 enum ctl_exit command_apply(const struct ctl *ctl)
 {
 	json_t *document = NULL;
-	return finish(ctl, post_file(ctl, "/v1/apply", &document), document);
+	return finish(ctl, post_file(ctl, "/v1/apply", &document), &document);
 }
 
 enum ctl_exit command_reload(const struct ctl *ctl)
 {
 	json_t *document = NULL;
-	return finish(ctl, ctl_post(ctl, "/v1/reload", NULL, &document), document);
+	return finish(ctl, ctl_post(ctl, "/v1/reload", NULL, &document), &document);
 }
 
 enum ctl_exit command_rollback(const struct ctl *ctl)
 {
 	json_t *document = NULL;
-	return finish(ctl, ctl_post(ctl, "/v1/rollback", NULL, &document), document);
+	return finish(ctl, ctl_post(ctl, "/v1/rollback", NULL, &document), &document);
 }
 
 static void plan_service_print(const json_t *service)
@@ -189,7 +190,7 @@ static enum ctl_exit order(const struct ctl *ctl, const char *target)
 	json_t *document = NULL, *body = backend_body(ctl->arguments[0]);
 	if (!body)
 		return CTL_USAGE;
-	return finish(ctl, ctl_post(ctl, target, body, &document), document);
+	return finish(ctl, ctl_post(ctl, target, body, &document), &document);
 }
 
 enum ctl_exit command_enable(const struct ctl *ctl)
@@ -218,7 +219,7 @@ enum ctl_exit command_weight(const struct ctl *ctl)
 	if (!body)
 		return CTL_USAGE;
 	json_object_set_new(body, "weight", json_integer(weight));
-	return finish(ctl, ctl_post(ctl, "/v1/weight", body, &document), document);
+	return finish(ctl, ctl_post(ctl, "/v1/weight", body, &document), &document);
 }
 
 /* ------------------------------------------------------------------------- drain ---- */

@@ -72,12 +72,13 @@ void table_print(struct table *table, size_t max_rows)
 	}
 	for (size_t i = 0; i < rows * table->columns; i++) {
 		size_t column = i % table->columns, pad = widths[column] - text_width(table->cells[i]);
-		bool last = column + 1 == table->columns;
+		bool last = column + 1 == table->columns,
+		     ends_line = last || (column + 2 == table->columns && !table->cells[i + 1][0]);
 		if (table->right[column])
 			printf("%*s%s", (int)pad, "", table->cells[i]);
 		else
-			printf("%s%*s", table->cells[i], last ? 0 : (int)pad, "");
-		fputs(last ? "\n" : "  ", stdout);
+			printf("%s%*s", table->cells[i], ends_line ? 0 : (int)pad, "");
+		fputs(last ? "\n" : ends_line ? "" : "  ", stdout);
 	}
 	for (size_t i = 0; i < table->cell_count; i++)
 		free(table->cells[i]);
