@@ -140,9 +140,9 @@ int table_store_adopt_states(struct table_store *store, int fd, struct sluice_re
 		return refuse(ret_refusal, -EEXIST, "states: this dataplane has an array already, HELLO brought it");
 	}
 	if (seals < 0 || fstat(fd, &file) || file.st_size != (off_t)SLUICE_BACKENDS_MAX ||
-	    seals != (F_SEAL_SHRINK | F_SEAL_GROW)) {
+	    (seals & ~F_SEAL_SEAL) != (F_SEAL_SHRINK | F_SEAL_GROW)) {
 		return refuse(ret_refusal, -EINVAL,
-			      "states: must be a memfd of %u bytes, sealed against resizing and nothing else",
+			      "states: must be a memfd of %u bytes, sealed against resizing, and writable",
 			      SLUICE_BACKENDS_MAX);
 	}
 	int own = fcntl(fd, F_DUPFD_CLOEXEC, 0);
