@@ -1,0 +1,289 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "fake_modules.h"
+
+#include "model_spec.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { FAKES_MAX = 32 };
+
+struct health {
+	health_changed_fn changed;
+	void *user;
+	struct model *model;
+};
+
+struct adjacency {
+	void (*changed)(void *user);
+	void *user;
+	struct model *model;
+};
+
+struct steering {
+	int unused;
+};
+
+struct vips {
+	int unused;
+};
+
+static struct health the_health;
+static struct adjacency the_adjacency;
+static struct steering the_steering;
+static struct vips the_vips;
+
+static struct {
+	struct {
+		char service[32], backend[32];
+		enum health_state state;
+	} health[FAKES_MAX];
+	uint32_t health_count;
+	union sluice_address unresolved[FAKES_MAX];
+	uint32_t unresolved_count;
+	bool unsettled;
+	struct {
+		union sluice_address address;
+		uint16_t port;
+	} services[FAKES_MAX];
+	uint32_t service_count;
+	uint32_t vips_configured;
+} fakes;
+
+void (*fake_steering_published)(uint32_t services);
+
+void fake_modules_reset(void)
+{
+	memset(&fakes, 0, sizeof(fakes));
+	fake_steering_published = NULL;
+}
+
+/* ----------------------------------------------------------------- health ---- */
+
+int health_create(uv_loop_t *loop, health_changed_fn changed, void *user, struct health **ret)
+{
+	(void)loop;
+	the_health = (struct health){.changed = changed, .user = user};
+	*ret = &the_health;
+	return 0;
+}
+
+void health_destroy(struct health *health)
+{
+	if (!health)
+		return;
+	model_put(health->model);
+	*health = (struct health){0};
+}
+
+int health_configure(struct health *health, struct model *model)
+{
+	struct model *old = health->model;
+	health->model = model_get(model);
+	model_put(old);
+	return 0;
+}
+
+static enum health_state *health_state_of(const char *service, const char *backend)
+{
+	for (uint32_t i = 0; i < fakes.health_count; i++)
+		if (!strcmp(fakes.health[i].service, service) && !strcmp(fakes.health[i].backend, backend))
+			return &fakes.health[i].state;
+	if (fakes.health_count == FAKES_MAX)
+		abort();
+	snprintf(fakes.health[fakes.health_count].service, 32, "%s", service);
+	snprintf(fakes.health[fakes.health_count].backend, 32, "%s", backend);
+	return &fakes.health[fakes.health_count++].state;
+}
+
+void health_adopt(struct health *health, const char *service, const char *backend, enum health_state state)
+{
+	(void)health;
+	enum health_state *known = health_state_of(service, backend);
+	if (*known == HEALTH_UNKNOWN)
+		*known = state;
+}
+
+int health_find(const struct health *health, const char *service, const char *backend, struct health_report *ret)
+{
+	const struct model_service *s = health->model ? model_service_find(health->model, service) : NULL;
+
+	if (!s || !model_backend_find(s, backend))
+		return -ENOENT;
+	*ret = (struct health_report){
+	    .state = s->health.type == MODEL_HEALTH_NONE ? HEALTH_UP : *health_state_of(service, backend)};
+	snprintf(ret->reason, sizeof(ret->reason), "said by the test");
+	return 0;
+}
+
+void fake_health_set(const char *service, const char *backend, enum health_state state)
+{
+	struct health_report report;
+	*health_state_of(service, backend) = state;
+	if (the_health.changed && !health_find(&the_health, service, backend, &report))
+		the_health.changed(the_health.user, service, backend, &report);
+}
+
+/* -------------------------------------------------------------- adjacency ---- */
+
+int adjacency_create(uv_loop_t *loop, void (*changed)(void *user), void *user, struct adjacency **ret)
+{
+	(void)loop;
+	the_adjacency = (struct adjacency){.changed = changed, .user = user};
+	*ret = &the_adjacency;
+	return 0;
+}
+
+void adjacency_destroy(struct adjacency *adjacency)
+{
+	if (!adjacency)
+		return;
+	model_put(adjacency->model);
+	*adjacency = (struct adjacency){0};
+}
+
+int adjacency_configure(struct adjacency *adjacency, struct model *model)
+{
+	struct model *old = adjacency->model;
+	adjacency->model = model_get(model);
+	model_put(old);
+	return 0;
+}
+
+void adjacency_find(const struct adjacency *adjacency, const struct model_backend *backend,
+		    struct adjacency_result *ret)
+{
+	*ret = (struct adjacency_result){.resolved = adjacency->model != NULL,
+					 .mtu = 1500,
+					 .destination_mac = {2, 0, 0, 0, 0, 1},
+					 .source_mac = {2, 0, 0, 0, 0, 2}};
+	ret->source_address = address_of(sluice_address_is_v4(&backend->address) ? "10.0.0.254" : "2001:db8::fe");
+	for (uint32_t i = 0; i < fakes.unresolved_count; i++)
+		if (sluice_address_equal(&fakes.unresolved[i], &backend->address))
+			ret->resolved = false;
+	if (!ret->resolved)
+		snprintf(ret->reason, sizeof(ret->reason), "no answer to ARP");
+}
+
+bool adjacency_settled(const struct adjacency *adjacency)
+{
+	(void)adjacency;
+	return !fakes.unsettled;
+}
+
+void adjacency_port_told(struct adjacency *adjacency, uint32_t port, const uint8_t mac[6], uint32_t mtu)
+{
+	(void)adjacency;
+	(void)port;
+	(void)mac;
+	(void)mtu;
+}
+
+void fake_adjacency_settle(bool settled)
+{
+	fakes.unsettled = !settled;
+}
+
+void fake_adjacency_set(const char *text, bool resolved)
+{
+	const union sluice_address address = address_of(text);
+	uint32_t kept = 0;
+
+	for (uint32_t i = 0; i < fakes.unresolved_count; i++)
+		if (!sluice_address_equal(&fakes.unresolved[i], &address))
+			fakes.unresolved[kept++] = fakes.unresolved[i];
+	fakes.unresolved_count = kept;
+	if (!resolved && kept < FAKES_MAX)
+		fakes.unresolved[fakes.unresolved_count++] = address;
+	if (the_adjacency.changed)
+		the_adjacency.changed(the_adjacency.user);
+}
+
+/* ------------------------------------------------------- steering and VIPs ---- */
+
+int steering_create(const char *runtime_dir, struct steering **ret)
+{
+	(void)runtime_dir;
+	*ret = &the_steering;
+	return 0;
+}
+
+void steering_destroy(struct steering *steering)
+{
+	(void)steering;
+}
+
+int steering_configure_interfaces(struct steering *steering, const struct model *model)
+{
+	(void)steering;
+	(void)model;
+	return 0;
+}
+
+void steering_refresh(struct steering *steering)
+{
+	(void)steering;
+}
+
+int steering_publish_services(struct steering *steering, const struct model *model)
+{
+	(void)steering;
+	fakes.service_count = model->service_count < FAKES_MAX ? model->service_count : FAKES_MAX;
+	for (uint32_t i = 0; i < fakes.service_count; i++) {
+		fakes.services[i].address = model->services[i].address;
+		fakes.services[i].port = model->services[i].port_first;
+	}
+	if (fake_steering_published)
+		fake_steering_published(fakes.service_count);
+	return 0;
+}
+
+int steering_status(const struct steering *steering, uint32_t i, struct steering_status *ret)
+{
+	(void)steering;
+	(void)i;
+	(void)ret;
+	return -ENOENT;
+}
+
+uint32_t fake_steering_services(void)
+{
+	return fakes.service_count;
+}
+
+bool fake_steering_has(const char *vip, uint16_t port)
+{
+	const union sluice_address address = address_of(vip);
+	for (uint32_t i = 0; i < fakes.service_count; i++)
+		if (sluice_address_equal(&fakes.services[i].address, &address) && fakes.services[i].port == port)
+			return true;
+	return false;
+}
+
+int vips_create(uv_loop_t *loop, const char *state_dir, struct vips **ret)
+{
+	(void)loop;
+	(void)state_dir;
+	*ret = &the_vips;
+	return 0;
+}
+
+void vips_destroy(struct vips *vips)
+{
+	(void)vips;
+}
+
+int vips_configure(struct vips *vips, struct model *model)
+{
+	(void)vips;
+	(void)model;
+	fakes.vips_configured++;
+	return 0;
+}
+
+uint32_t fake_vips_configured(void)
+{
+	return fakes.vips_configured;
+}

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Stand-ins for the modules around apply that need a network: adjacency, health, steering and VIPs, with the
+ * functions of their headers. The test says what they answer, and sees what they were told.
+ */
+#ifndef TESTS_FAKE_MODULES_H
+#define TESTS_FAKE_MODULES_H
+
+#include "adjacency.h"
+#include "health.h"
+#include "steering.h"
+#include "vips.h"
+
+/* All as at first: everything is resolved and settled, health is UP for type none and UNKNOWN else. */
+void fake_modules_reset(void);
+
+/* A probe's result: tells who made the module. */
+void fake_health_set(const char *service, const char *backend, enum health_state state);
+/* An address that is resolved or not, from now on; tells who made the module. */
+void fake_adjacency_set(const char *address, bool resolved);
+void fake_adjacency_settle(bool settled);
+
+/* What steering was last told. */
+uint32_t fake_steering_services(void);
+bool fake_steering_has(const char *vip, uint16_t port);
+/* Called with each publication of services, when set. */
+extern void (*fake_steering_published)(uint32_t services);
+
+uint32_t fake_vips_configured(void); /* how often */
+
+#endif
