@@ -219,7 +219,7 @@ static bool uses_turn(struct adjacency *a)
 			return true;
 		}
 		n->used_ms = now_ms ? now_ms : 1;
-		int error = netlink_neighbour_use(a->questions, n->ifindex, &n->address);
+		int error = netlink_neighbour_use(a->questions, n->ifindex, &n->address, !n->in_kernel);
 		if (error != n->use_error) {
 			n->use_error = error;
 			tell(a);

@@ -25,6 +25,9 @@ enum {
 
 enum {
 	NUD_USABLE = NUD_REACHABLE | NUD_STALE | NUD_DELAY | NUD_PROBE | NUD_PERMANENT | NUD_NOARP,
+	/* From these the kernel itself never goes to NUD_FAILED (it asks first: NUD_PROBE, which it tells): someone
+	 * deletes the entry, "ip neigh flush" for one. */
+	NUD_AT_REST = NUD_REACHABLE | NUD_STALE | NUD_PERMANENT | NUD_NOARP,
 };
 
 /* What is read again, in this order; then notifications alone keep it. */
@@ -248,18 +251,18 @@ static void neighbour_update(struct mirror *mirror, struct mirror_neighbour *nei
 		neighbour->usable = true;
 		neighbour->failed = false;
 		memcpy(neighbour->mac, now->mac, sizeof(neighbour->mac));
-	} else if (now && (now->state & NUD_FAILED)) {
+	} else if (now && (now->state & NUD_FAILED) && !(before.state & NUD_AT_REST)) {
 		neighbour->usable = false;
 		neighbour->failed = true;
-	} /* else the kernel asks (again), or has forgotten: what was known stands */
+	} /* else the kernel asks (again), or someone made it forget: what was known stands */
 
 	if (neighbour->watchers) {
 		bool differs = neighbour->usable != before.usable || neighbour->failed != before.failed ||
 			       memcmp(neighbour->mac, before.mac, sizeof(before.mac));
-		if ((!now && before.in_kernel) || (neighbour->state == NUD_STALE && before.state != NUD_STALE)) {
-			neighbour->used_ms = 0;
-			mirror->events->neighbour_due(mirror->user);
-		} else if (neighbour->failed && !before.failed) {
+		/* Forgotten or grown stale: at once. Failed: as the user sees fit. */
+		if (before.state != neighbour->state && (neighbour->state & (NUD_STALE | NUD_FAILED) || !now)) {
+			if (!neighbour->failed)
+				neighbour->used_ms = 0;
 			mirror->events->neighbour_due(mirror->user);
 		}
 		if (differs)
@@ -487,8 +490,9 @@ static void on_readable(uv_poll_t *poll, int status, int events)
 {
 	struct mirror *mirror = poll->data;
 
-	(void)status;
 	(void)events;
+	if (status < 0) /* libuv stops at POLLERR; here it only says that messages were lost, as recv() will */
+		uv_poll_start(poll, UV_READABLE, on_readable);
 	for (int i = 0; i < MIRROR_TURN_MESSAGES && !mirror->closing; i++) {
 		int error = mirror_receive(mirror);
 		if (error == -EAGAIN)

@@ -293,14 +293,15 @@ free_message:
 	return error;
 }
 
-int netlink_neighbour_use(struct nl_sock *socket, uint32_t ifindex, const union sluice_address *address)
+int netlink_neighbour_use(struct nl_sock *socket, uint32_t ifindex, const union sluice_address *address, bool is_new)
 {
 	bool v4 = sluice_address_is_v4(address);
 	const struct ndmsg header = {.ndm_family = v4 ? AF_INET : AF_INET6,
 				     .ndm_ifindex = (int)ifindex,
 				     .ndm_state = NUD_NONE,
 				     .ndm_flags = NTF_USE};
-	struct nl_msg *message = nlmsg_alloc_simple(RTM_NEWNEIGH, NLM_F_REQUEST | NLM_F_CREATE | NLM_F_ACK);
+	struct nl_msg *message =
+	    nlmsg_alloc_simple(RTM_NEWNEIGH, NLM_F_REQUEST | NLM_F_CREATE | NLM_F_ACK | (is_new ? NLM_F_EXCL : 0));
 	uint32_t sequence;
 	int error = -ENOMEM;
 
@@ -310,6 +311,8 @@ int netlink_neighbour_use(struct nl_sock *socket, uint32_t ifindex, const union 
 	error = message_send(socket, message, &sequence);
 	if (!error)
 		error = answer_receive(socket, sequence, NULL);
+	if (error == -EEXIST && is_new) /* as good: its notification is under way */
+		error = 0;
 free_message:
 	nlmsg_free(message);
 	return error;

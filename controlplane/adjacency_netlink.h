@@ -76,9 +76,10 @@ int netlink_route_lookup(struct nl_sock *socket, const union sluice_address *add
 
 /*
  * Say that a neighbour is in use (NTF_USE): the kernel makes an entry and resolves it when there is none, and
- * confirms one that is stale. Never for a permanent entry: it would lose that mark. 0; -ENOBUFS: the
- * kernel's neighbour table is full; another -errno as the kernel says.
+ * confirms one that is stale. Never for a permanent entry, which would lose that mark: with is_new
+ * an entry that is there after all is left alone. 0; -ENOBUFS: the kernel's neighbour table is full; another
+ * -errno as the kernel says.
  */
-int netlink_neighbour_use(struct nl_sock *socket, uint32_t ifindex, const union sluice_address *address);
+int netlink_neighbour_use(struct nl_sock *socket, uint32_t ifindex, const union sluice_address *address, bool is_new);
 
 #endif

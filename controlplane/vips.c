@@ -409,8 +409,9 @@ static void on_event(uv_poll_t *poll, int status, int events)
 	struct vips *vips = poll->data;
 	char room[8192];
 
-	(void)status;
 	(void)events;
+	if (status < 0) /* libuv stops at POLLERR; here it only says that messages were lost */
+		uv_poll_start(poll, UV_READABLE, on_event);
 	/* ENOBUFS (messages were lost) is an event like any other. */
 	for (int i = 0; i < 64 && (recv(nl_socket_get_fd(vips->events), room, sizeof(room), MSG_DONTWAIT) >= 0 ||
 				   errno == ENOBUFS);
