@@ -106,6 +106,8 @@ int last_table_writer_create(const char *directory, struct last_table_writer **r
 
 void last_table_writer_offer(struct last_table_writer *writer, struct table_snapshot *snapshot)
 {
+	if (!snapshot)
+		return;
 	pthread_mutex_lock(&writer->mutex);
 	struct table_snapshot *passed_over = writer->offered;
 	writer->offered = snapshot;
