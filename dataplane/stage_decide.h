@@ -1,21 +1,58 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Stage "decide": the backend. The rule itself is forwarding.h's; here its first half, the bucket's owner,
- * is taken for the whole burst, and the lines that the second half and the encapsulation touch are asked for.
+ * Stage "decide": the backend. The rule itself is forwarding.h's; here its steps are taken for the whole
+ * burst one after the other, each asking for the lines that the next one reads: service, bucket, then
+ * the owner's state, template and counters.
  */
 #ifndef STAGE_DECIDE_H
 #define STAGE_DECIDE_H
 
+#include "stage_exit.h"
+#include "stage_hash.h"
 #include "worker.h"
 
 #include <rte_prefetch.h>
 
-static __rte_always_inline void stage_decide(struct worker *w, const struct sluice_table *table, uint32_t count)
+/* The bucket of lane `from`, which becomes lane `to`. False: it has left. */
+static __rte_always_inline bool decide_bucket(struct worker *w, const struct sluice_table *table, uint32_t to,
+					      uint32_t from)
+{
+	struct worker_lanes *lanes = &w->lanes;
+	const struct sluice_service *service = lanes->service[from];
+	if (SLUICE_UNLIKELY((lanes->facts[from].tcp_flags & (SLUICE_TCP_SYN | SLUICE_TCP_ACK)) == SLUICE_TCP_SYN))
+		w->services[service - table->services].new_flows++;
+	if (SLUICE_UNLIKELY(service->lookup == SLUICE_NONE)) {
+		exit_drop_for_service(w, lanes->packet[from], (uint32_t)(service - table->services),
+				      SLUICE_DROP_NO_BACKEND);
+		return false;
+	}
+	if (SLUICE_UNLIKELY(service->affinity == SLUICE_AFFINITY_CLIENT))
+		hash_client(lanes, &table->header->hash_key, from);
+	if (to != from) {
+		lane_move(lanes, to, from);
+		lanes->service[to] = service;
+		lanes->hash[to] = lanes->hash[from];
+	}
+	lanes->bucket[to] =
+	    &table->lookups[service->lookup][sluice_hash_bucket(lanes->hash[from], service->lookup_size)];
+	rte_prefetch0(lanes->bucket[to]);
+	return true;
+}
+
+/* Returns how many lanes are left. */
+static __rte_always_inline uint32_t stage_decide(struct worker *w, const struct sluice_table *table, uint32_t count)
 {
 	struct worker_lanes *lanes = &w->lanes;
 	bool is_long = w->outer_bytes > SLUICE_OUTER_TAIL;
-	for (uint32_t i = 0; i < count; i++) {
-		uint32_t number = (uint32_t)lanes->first_backend[i] + sluice_bucket_cur(*lanes->bucket[i]);
+	uint32_t i = 0;
+	while (i < count && decide_bucket(w, table, i, i))
+		i++;
+	uint32_t kept = i++;
+	for (; i < count; i++)
+		kept += decide_bucket(w, table, kept, i);
+	count = kept;
+	for (i = 0; i < count; i++) {
+		uint32_t number = lanes->service[i]->first_backend + sluice_bucket_cur(*lanes->bucket[i]);
 		lanes->backend[i] = number;
 		rte_prefetch0(&table->states[number]);
 		rte_prefetch0(&table->backends[number]);
@@ -23,6 +60,7 @@ static __rte_always_inline void stage_decide(struct worker *w, const struct slui
 		if (is_long)
 			rte_prefetch0(table->backends[number].outer_head);
 	}
+	return count;
 }
 
 /* When the owner is dead: the next living one, or SLUICE_NONE. */
@@ -30,8 +68,8 @@ static __rte_noinline uint32_t decide_again(const struct worker_lanes *lanes, co
 					    uint32_t lane)
 {
 	const struct sluice_service *service = lanes->service[lane];
-	uint32_t bucket = (uint32_t)(lanes->bucket[lane] - lanes->lookup[lane]);
-	return sluice_decide(service, lanes->lookup[lane], table->states, bucket);
+	const sluice_bucket *lookup = table->lookups[service->lookup];
+	return sluice_decide(service, lookup, table->states, (uint32_t)(lanes->bucket[lane] - lookup));
 }
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Stage "hash": SipHash over the lanes side by side, and the bucket it leads to. The loops have no branch and
+ * Stage "hash": SipHash over the lanes side by side, as for affinity "flow". The loops have no branch and
  * their trip count is a multiple of 8, so the compiler makes vectors of the scalar definition in
  * flow_hash.h; lanes beyond `count` are hashed in vain.
  */
@@ -9,8 +9,6 @@
 
 #include "stage_receive.h"
 #include "worker.h"
-
-#include <rte_prefetch.h>
 
 /* A message for each lane, also where the lane's real one is an IPv6 message. */
 static __rte_always_inline void hash_v4(struct worker_lanes *lanes, const struct sluice_hash_key *key, uint32_t count)
@@ -42,13 +40,21 @@ static __rte_always_inline void stage_hash(struct worker *w, const struct sluice
 	hash_v4(lanes, &key, count);
 	if (lanes->count_v6)
 		hash_v6(lanes, &key, count);
-	for (uint32_t i = 0; i < LANES_PADDED(count); i++) {
-		uint64_t bucket = (lanes->hash[i] >> 32) * (uint32_t)lanes->lookup_size[i] >> 32;
-		lanes->bucket[i] =
-		    (const sluice_bucket *)((uintptr_t)lanes->lookup[i] + bucket * sizeof(sluice_bucket));
+}
+
+/* Affinity "client" of one lane, whose service is known only now: the message keeps the source address alone. */
+static __rte_noinline void hash_client(struct worker_lanes *lanes, const struct sluice_hash_key *key, uint32_t lane)
+{
+	uint64_t words_v4[SLUICE_HASH_WORDS_V4] = {(uint32_t)lanes->words_v4[0][lane], sluice_hash_last_word(0, 0, 13)};
+	uint32_t message = lanes->facts[lane].message_v6;
+	if (message) {
+		uint64_t words_v6[SLUICE_HASH_WORDS_V6] = {lanes->words_v6[0][message - 1],
+							   lanes->words_v6[1][message - 1], 0, 0,
+							   sluice_hash_last_word(0, 0, 37)};
+		lanes->hash[lane] = sluice_sip13(key, words_v6, SLUICE_HASH_WORDS_V6);
+	} else {
+		lanes->hash[lane] = sluice_sip13(key, words_v4, SLUICE_HASH_WORDS_V4);
 	}
-	for (uint32_t i = 0; i < count; i++)
-		rte_prefetch0(lanes->bucket[i]);
 }
 
 #endif

@@ -22,9 +22,15 @@
 /* Shorter frames (UDP ones on links without padding) are not looked at as common ones. */
 #define COMMON_BYTES (SLUICE_ETHERNET_BYTES + SLUICE_IPV4_BYTES + SLUICE_TCP_BYTES)
 
-static __rte_always_inline void parse_load(struct worker_lanes *lanes, uint32_t count)
+static __rte_always_inline void parse_load(struct worker *w, uint32_t count)
 {
 	static const uint8_t nothing[COMMON_BYTES];
+	struct worker_lanes *lanes = &w->lanes;
+	/*
+	 * l2 writes where the frame begins; all other modes into the line before it, too. Asked for here
+	 * and not with the frame, so that frames come first: 52.2 -> 49.7 cycles a packet (hot, ipip4).
+	 */
+	bool grows = w->outer_bytes > SLUICE_ETHERNET_BYTES + SLUICE_VLAN_BYTES;
 	for (uint32_t i = 0; i < LANES_PADDED(count); i++) {
 		uint16_t data_len = (uint16_t)(lanes->lengths[i] >> 32);
 		const uint8_t *frame = data_len >= COMMON_BYTES ? lanes->data[i] : nothing;
@@ -33,6 +39,8 @@ static __rte_always_inline void parse_load(struct worker_lanes *lanes, uint32_t 
 		lanes->words_v4[0][i] = sluice_load64(frame + 26); /* source, destination */
 		lanes->at_34[i] = sluice_load64(frame + 34);
 		lanes->at_46[i] = sluice_load64(frame + 46);
+		if (grows)
+			rte_prefetch0(lanes->data[i] - RTE_CACHE_LINE_SIZE / 2);
 	}
 }
 
@@ -181,7 +189,7 @@ static __rte_always_inline uint32_t stage_parse(struct worker *w, const struct s
 {
 	struct worker_lanes *lanes = &w->lanes;
 	lanes->count_v6 = 0;
-	parse_load(lanes, count);
+	parse_load(w, count);
 	if (SLUICE_UNLIKELY(parse_common(lanes, table, count)))
 		count = parse_strange(w, table, count);
 	for (uint32_t i = 0; i < count; i++)

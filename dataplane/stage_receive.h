@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Stage "receive": from mbufs to lanes, and the lines asked for that the parser reads and the encapsulation
- * writes. Lanes are filled up to a multiple of 8 with the last packet over again, so that vector code has no
- * remainder; nothing but loops over vectors looks at those.
+ * Stage "receive": from mbufs to lanes, and the lines asked for that the parser reads. Lanes are filled up to a
+ * multiple of 8 with the last packet over again, so that vector code has no remainder; nothing but loops over vectors
+ * looks at those.
  */
 #ifndef STAGE_RECEIVE_H
 #define STAGE_RECEIVE_H
@@ -18,8 +18,6 @@ static __rte_always_inline void stage_receive(struct worker *w, struct rte_mbuf 
 {
 	struct worker_lanes *lanes = &w->lanes;
 	uint64_t bytes = 0;
-	/* l2 writes where the frame begins; all other modes into the line before it, too. */
-	bool grows = w->outer_bytes > SLUICE_ETHERNET_BYTES + SLUICE_VLAN_BYTES;
 	for (uint32_t i = 0; i < count; i++) {
 		lanes->packet[i] = packets[i];
 		rte_prefetch0(packets[i]);
@@ -32,8 +30,6 @@ static __rte_always_inline void stage_receive(struct worker *w, struct rte_mbuf 
 		lanes->rearm[i] = sluice_load64(&m->rearm_data);
 		lanes->lengths[i] = sluice_load64(&m->pkt_len);
 		rte_prefetch0(lanes->data[i]);
-		if (grows)
-			rte_prefetch0(lanes->data[i] - RTE_CACHE_LINE_SIZE / 2);
 	}
 	for (uint32_t i = 0; i < LANES_PADDED(count); i++)
 		bytes += (uint32_t)lanes->lengths[i];

@@ -19,7 +19,7 @@ static __rte_always_inline void journey(struct worker *w, const struct sluice_ta
 	count = stage_parse(w, table, count);
 	count = stage_service(w, table, count);
 	stage_hash(w, table, count);
-	stage_decide(w, table, count);
+	count = stage_decide(w, table, count);
 	stage_encapsulate(w, table, count);
 }
 

@@ -86,28 +86,28 @@ struct worker_lanes {
 	union worker_facts facts[WORKER_BURST];
 	uint64_t words_v4[SLUICE_HASH_WORDS_V4][WORKER_BURST]; /* hash message; of no meaning in an IPv6 lane */
 	uint64_t words_v6[SLUICE_HASH_WORDS_V6][WORKER_BURST]; /* IPv6 messages; facts say which is a lane's own */
-	uint32_t count_v6;
-	uint64_t destination[2][WORKER_BURST];                /* halves of the address */
-	uint64_t port_protocol[WORKER_BURST];                 /* sluice_port_protocol() of the destination */
-	const struct sluice_index_entry *entry[WORKER_BURST]; /* where its search in the service index starts */
+	uint64_t destination[2][WORKER_BURST];                 /* halves of the address */
+	uint64_t port_protocol[WORKER_BURST];                  /* sluice_port_protocol() of the destination */
+	const struct sluice_index_entry *entry[WORKER_BURST];  /* where its search in the service index starts */
 
 	/* From "service". */
 	const struct sluice_service *service[WORKER_BURST];
-	const sluice_bucket *lookup[WORKER_BURST]; /* its buckets */
-	uint64_t lookup_size[WORKER_BURST];
-	uint64_t first_backend[WORKER_BURST];
 
 	/* From "hash". */
 	uint64_t hash[WORKER_BURST];
-	const sluice_bucket *bucket[WORKER_BURST];
 
 	/* From "decide". */
+	const sluice_bucket *bucket[WORKER_BURST];
 	uint32_t backend[WORKER_BURST]; /* number of the bucket's owner */
 
 	/* From "encapsulate": the packets that are ready, and by which port. */
 	struct rte_mbuf *ready[WORKER_BURST];
 	uint32_t port[WORKER_BURST];
+
+	uint32_t count_v6; /* of words_v6; last, so that every array starts a cache line */
 } __rte_cache_aligned;
+
+_Static_assert(offsetof(struct worker_lanes, count_v6) % RTE_CACHE_LINE_SIZE == 0, "vectors do not straddle lines");
 
 struct worker;
 typedef void worker_burst_function(struct worker *w, const struct sluice_table *table, struct rte_mbuf **packets,
