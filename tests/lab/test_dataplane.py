@@ -95,3 +95,24 @@ def test_idle_sleeps(lab, measured):
     used = (lab.balancer.dataplane.cpu_seconds() - start) / 3
     measured(f"{used:.1%} of a core when idle")
     assert used < 0.1
+
+
+def test_spin(lab, measured):
+    """idle = "spin": the worker polls without pause, and forwards as well."""
+    good = lab.balancer.config.read_text()
+    assert lab.balancer.dataplane.stop() == 0
+    try:
+        lab.balancer.config.write_text(good.replace('idle = "sleep"', 'idle = "spin"'))
+        lab.balancer.start_dataplane()
+        lab.balancer.wait_published()
+        start = lab.balancer.dataplane.cpu_seconds()
+        time.sleep(2)
+        used = (lab.balancer.dataplane.cpu_seconds() - start) / 2
+        measured(f"{used:.1%} of a core when idle")
+        assert used > 0.5
+        lab.client.http(lab.vip(4, 1), count=200).all_succeeded(200)
+        assert lab.balancer.dataplane.stop() == 0
+    finally:
+        lab.balancer.config.write_text(good)
+    lab.balancer.start_dataplane()
+    lab.balancer.wait_published()
