@@ -23,6 +23,7 @@ enum {
 	HEALTH_PROBES_MAX = 8192,    /* at once; fewer when descriptors are scarce */
 	HEALTH_FIRST_SPREAD_MS = 50, /* a few new backends are asked within this; thousands get longer */
 	HEALTH_COMPLAIN_MS = 60 * 1000,
+	HEALTH_LOG_LINES = 100, /* about changes, in a second */
 };
 
 /* One backend of one service that is probed. Names and probe settings live in the model that health holds. */
@@ -56,6 +57,8 @@ struct health {
 	struct target *waiting_first, **waiting_last;
 	uint32_t waiting_count;
 	uint64_t complained_ms; /* uv_now() of the last complaint about this host's limits */
+	uint64_t log_second;    /* of uv_now(), in which log_lines changes were told or kept back */
+	uint32_t log_lines;
 	void *shared[HEALTH_KINDS];
 };
 
@@ -111,6 +114,20 @@ static bool health_may_complain(struct health *h)
 	return true;
 }
 
+/* When a rack goes, its thousand backends need not all be named. */
+static bool health_may_log_change(struct health *h)
+{
+	uint64_t second = uv_now(h->loop) / 1000;
+	if (second != h->log_second) {
+		if (h->log_lines > HEALTH_LOG_LINES)
+			log_warning("health: and %u other backends changed their state",
+				    h->log_lines - HEALTH_LOG_LINES);
+		h->log_second = second;
+		h->log_lines = 0;
+	}
+	return ++h->log_lines <= HEALTH_LOG_LINES;
+}
+
 /* ------------------------------------------------------------------ index ---- */
 
 static struct target *index_find(const struct health *h, const char *service, const char *backend)
@@ -140,12 +157,15 @@ static void target_change(struct target *t, enum health_state state)
 {
 	struct health *h = t->health;
 
+	bool expected = t->report.state == HEALTH_UNKNOWN && state == HEALTH_UP; /* thousands at a start */
+
 	t->report.state = state;
 	t->report.changed_ns = now_real_ns();
-	if (state == HEALTH_UP)
-		log_notice("health: %s/%s is up: %s", t->service->name, t->backend->name, t->report.reason);
-	else
-		log_warning("health: %s/%s is down: %s", t->service->name, t->backend->name, t->report.reason);
+	if (expected)
+		log_debug("health: %s/%s is up: %s", t->service->name, t->backend->name, t->report.reason);
+	else if (health_may_log_change(h))
+		log_write(state == HEALTH_UP ? LOG_LEVEL_NOTICE : LOG_LEVEL_WARNING, "health: %s/%s is %s: %s",
+			  t->service->name, t->backend->name, state == HEALTH_UP ? "up" : "down", t->report.reason);
 	h->changed(h->user, t->service->name, t->backend->name, &t->report);
 }
 
@@ -213,11 +233,6 @@ static void target_enqueue(struct target *t)
 	*h->waiting_last = t;
 	h->waiting_last = &t->next_waiting;
 	h->waiting_count++;
-	if (health_may_complain(h))
-		log_warning(
-		    "health: %u probes are under way, which is the most for this process's limit of open files; "
-		    "others wait and failures are seen late: raise LimitNOFILE, or the intervals",
-		    h->running);
 }
 
 static void target_dequeue(struct target *t)
@@ -242,7 +257,7 @@ static void target_ended(struct target *t, enum probe_verdict verdict, const cha
 	uv_timer_stop(&t->timeout);
 	assert(h->running);
 	h->running--;
-	if (t->late && !t->waiting) {
+	if (t->late) {
 		t->late = false;
 		target_enqueue(t);
 	}
@@ -276,6 +291,10 @@ static void target_probe(struct target *t)
 	assert(!t->probe && !t->waiting);
 	if (h->running >= h->running_max) {
 		target_enqueue(t);
+		if (health_may_complain(h))
+			log_warning("health: %u probes are under way, the most for this process's limit of open files; "
+				    "others wait and failures are seen late: raise LimitNOFILE, or the intervals",
+				    h->running);
 		return;
 	}
 	model_address_text(&t->service->address, text);

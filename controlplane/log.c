@@ -27,24 +27,21 @@ static const char *log_word(enum log_level level)
 	}
 }
 
-void log_write(enum log_level level, const char *format, ...)
+static void write_line(enum log_level level, const char *word, const char *format, va_list arguments)
 {
 	int saved_errno = errno;
 	char line[LOG_LINE_BYTES];
 	size_t room = sizeof(line) - 1; /* one byte stays for the newline */
 	size_t length;
-	va_list arguments;
 
 	if ((int)level > atomic_load(&log_level_now))
 		return;
 	if (getenv("JOURNAL_STREAM"))
-		length = (size_t)snprintf(line, room, "<%d>%s", (int)level, log_word(level));
+		length = (size_t)snprintf(line, room, "<%d>%s", (int)level, word);
 	else
-		length = (size_t)snprintf(line, room, "sluice-controlplane: %s", log_word(level));
-	va_start(arguments, format);
+		length = (size_t)snprintf(line, room, "sluice-controlplane: %s", word);
 	errno = saved_errno; /* for %m */
 	int more = vsnprintf(line + length, room - length, format, arguments);
-	va_end(arguments);
 	if (more > 0)
 		length += (size_t)more < room - length ? (size_t)more : room - length - 1;
 	for (size_t i = 0; i < length; i++)
@@ -55,4 +52,20 @@ void log_write(enum log_level level, const char *format, ...)
 	ssize_t ignored = write(STDERR_FILENO, line, length);
 	(void)ignored;
 	errno = saved_errno;
+}
+
+void log_write(enum log_level level, const char *format, ...)
+{
+	va_list arguments;
+	va_start(arguments, format);
+	write_line(level, log_word(level), format, arguments);
+	va_end(arguments);
+}
+
+void log_write_plain(enum log_level level, const char *format, ...)
+{
+	va_list arguments;
+	va_start(arguments, format);
+	write_line(level, "", format, arguments);
+	va_end(arguments);
 }

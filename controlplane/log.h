@@ -22,6 +22,9 @@ void log_set_level(enum log_level level);
 /* "AREA: message", no newline: added here, and newlines inside become spaces. Longer than 2 KiB is cut. */
 void log_write(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/* The same without the word "error" or "warning" before it: for text that says so itself. */
+void log_write_plain(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
 #define log_error(...) log_write(LOG_LEVEL_ERROR, __VA_ARGS__)
 #define log_warning(...) log_write(LOG_LEVEL_WARNING, __VA_ARGS__)
 #define log_notice(...) log_write(LOG_LEVEL_NOTICE, __VA_ARGS__)

@@ -194,14 +194,11 @@ static void on_stop_signal(uv_signal_t *handle, int number)
 
 /* ------------------------------------------------------- configuration runs ---- */
 
+/* Each line names its file and line, and says itself when it is only a warning. */
 static void log_outcome(const struct apply_outcome *outcome)
 {
-	for (uint32_t i = 0; i < outcome->line_count; i++) {
-		if (outcome->error)
-			log_error("%s", outcome->lines[i]);
-		else
-			log_warning("%s", outcome->lines[i]);
-	}
+	for (uint32_t i = 0; i < outcome->line_count; i++)
+		log_write_plain(outcome->error ? LOG_LEVEL_ERROR : LOG_LEVEL_WARNING, "%s", outcome->lines[i]);
 }
 
 static void on_reloaded(void *user, const struct apply_outcome *outcome)
@@ -212,13 +209,11 @@ static void on_reloaded(void *user, const struct apply_outcome *outcome)
 	if (cp->stopping)
 		return;
 	log_outcome(outcome);
-	if (outcome->error) {
-		log_error("reload: refused (%s); what ran before still runs, generation %" PRIu64,
-			  strerror(-outcome->error), outcome->generation);
-	} else {
-		log_notice("reload: %s runs, generation %" PRIu64, cp->options.config_file, outcome->generation);
+	if (outcome->error)
+		log_error("reload: %s is refused (%s); what ran before still runs", cp->options.config_file,
+			  strerror(-outcome->error));
+	else
 		api_configure(cp->api, apply_model(cp->apply));
-	}
 	if (!cp->reloads)
 		notify_ready(cp);
 }
@@ -266,7 +261,7 @@ static void on_started(void *user, const struct apply_outcome *outcome)
 		controlplane_stop(cp, EXIT_FAILURE);
 		return;
 	}
-	log_notice("start: %s runs, generation %" PRIu64, cp->options.config_file, outcome->generation);
+	log_notice("start: %s runs", cp->options.config_file);
 	uv_signal_start(&cp->on_hup, on_reload_signal, SIGHUP);
 	notify_ready(cp);
 }
