@@ -91,6 +91,8 @@ def configure(lab, hugepages):
 
 def start(lab, hugepages):
     """Start both daemons; with hugepages first, without when the dataplane cannot use them."""
+    if hugepages.have:
+        lab.run.mount_hugetlbfs()
     configure(lab, hugepages.have)
     lab.balancer.start_controlplane()
     lab.balancer.start_dataplane()
@@ -99,7 +101,8 @@ def start(lab, hugepages):
     except LabError:
         if not hugepages.have or lab.balancer.dataplane.alive():
             raise
-        say("   the dataplane could not use hugepages here; going on without them")
+        say("   the dataplane could not use hugepages here, and goes on without them; it said:")
+        indent("\n".join(lab.balancer.dataplane.text().splitlines()[-3:]))
         hugepages.restore()
         hugepages.have = False
         configure(lab, False)

@@ -86,8 +86,7 @@ class Backend:
         wait_for(f"UDP echo of {self.name} listens", lambda: "ready" in self.udp.text(), 10)
 
     def _listens(self):
-        if not self.nginx.alive():
-            raise LabError("nginx ended: " + self.nginx.quote())
+        self.nginx.check_alive()
         text = self.namespace.run(["ss", "-Hltn"]).stdout
         return all(f":{port} " in text for port in self.http_ports)
 

@@ -76,8 +76,7 @@ class Balancer:
         wait_for(f"the control plane of {self.name} answers", self._api_answers, 15)
 
     def _api_answers(self):
-        if not self.controlplane.alive():
-            raise LabError("it has ended" + self.controlplane.quote())
+        self.controlplane.check_alive()
         return self.ctl_raw("status").returncode == 0
 
     def start_dataplane(self, *eal):
@@ -85,13 +84,12 @@ class Balancer:
             f"{self.name}-dataplane",
             [program("dataplane/sluice-dataplane"), "--config", self.config, "--runtime-dir", self.runtime,
              *(["--", *eal] if eal else [])],
-            namespace=self.namespace)
+            namespace=self.namespace, environment={"RUNTIME_DIRECTORY": str(self.runtime)})  # for DPDK's own files
 
     def wait_published(self, timeout=20):
         """The dataplane is connected and has acknowledged the newest generation."""
         def published():
-            if not self.dataplane.alive():
-                raise LabError("the dataplane has ended" + self.dataplane.quote())
+            self.dataplane.check_alive()
             status = self.ctl("status")
             planes = [d for d in status["dataplanes"] if d["connected"]]
             return planes and all(d["generation"] == status["generation"] for d in planes)

@@ -22,8 +22,7 @@ class Capture:
         wait_for(f"tcpdump on {interface}", self._listens, 10)
 
     def _listens(self):
-        if not self.process.alive():
-            raise LabError("tcpdump ended" + self.process.quote())
+        self.process.check_alive()
         return "listening on" in self.process.text()
 
     def stop(self):

@@ -37,8 +37,13 @@ class LabError(Exception):
     """The lab itself failed, or something in it did not happen in time. The message says what."""
 
 
+class ProcessEnded(LabError):
+    """A process is gone that something waits for: no use in waiting longer."""
+
+
 def wait_for(what, condition, timeout, interval=0.02):
-    """Call condition() until it gives something true, and return that. LabError after `timeout` seconds."""
+    """Call condition() until it gives something true, and return that. LabError after `timeout` seconds, or at once
+    when the condition raises ProcessEnded; any other error of its is told when the time is over."""
     deadline = time.monotonic() + timeout
     last = None
     while True:
@@ -46,6 +51,8 @@ def wait_for(what, condition, timeout, interval=0.02):
             value = condition()
             if value:
                 return value
+        except ProcessEnded:
+            raise
         except (LabError, OSError, ValueError) as error:
             last = error
         if time.monotonic() > deadline:
@@ -90,6 +97,10 @@ class Process:
 
     def alive(self):
         return self.popen.poll() is None
+
+    def check_alive(self):
+        if not self.alive():
+            raise ProcessEnded(f"{self.name} has ended with status {self.popen.returncode}{self.quote()}")
 
     def signal(self, number):
         if self.alive():
@@ -221,6 +232,15 @@ class Run:
         directory.mkdir(parents=True)
         command(["mount", "-t", "bpf", "bpf", directory])
         return directory
+
+    def mount_hugetlbfs(self):
+        """DPDK looks for a mounted hugetlbfs; make one of our own when the machine has none."""
+        with open("/proc/mounts", encoding="utf-8") as file:
+            if any(line.split()[2] == "hugetlbfs" for line in file):
+                return
+        directory = self.directory / "hugetlbfs"
+        directory.mkdir()
+        command(["mount", "-t", "hugetlbfs", "hugetlbfs", directory])
 
     def remember_process(self, pid, name):
         with open(self.directory / "pids", "a", encoding="ascii") as file:
