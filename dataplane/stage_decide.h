@@ -43,7 +43,8 @@ static __rte_always_inline bool decide_bucket(struct worker *w, const struct slu
 static __rte_always_inline uint32_t stage_decide(struct worker *w, const struct sluice_table *table, uint32_t count)
 {
 	struct worker_lanes *lanes = &w->lanes;
-	bool is_long = w->outer_bytes > SLUICE_OUTER_TAIL;
+	/* Only the IPv6 outers read a template's second line. */
+	bool is_long = w->modes & (1u << SLUICE_ENCAP_IPIP6 | 1u << SLUICE_ENCAP_GUE6 | 1u << SLUICE_ENCAP_GRE6);
 	uint32_t i = 0;
 	while (i < count && decide_bucket(w, table, i, i))
 		i++;

@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Stage "encapsulate": the frame's new head, in place, and the way to its egress queue.
- * One straight line of code for each mode: encap.h's functions with a constant mode.
+ * Stage "encapsulate": the frames' new heads, in place, and the way to their egress queues.
+ *
+ * First each lane is judged, so that what remains has no way out but forward; then all are written by
+ * encap.h's functions with a constant mode: one straight line of code for the burst when all lanes have the
+ * same mode, as they nearly always do, else a choice for each lane.
  */
 #ifndef STAGE_ENCAPSULATE_H
 #define STAGE_ENCAPSULATE_H
@@ -12,7 +15,77 @@
 
 #include "sluice/encap.h"
 
-/* Copy the template byte for byte: for a frame with less room before it than sluice_encap_copy_mode() writes. */
+/* One more "mode": some lane has less room before its packet than sluice_encap_copy_mode() writes. */
+#define MODE_TIGHT (1u << 31)
+
+/*
+ * A lane with a dead owner, a frame that does not fit or little headroom. Returns the backend's number, or SLUICE_NONE
+ * when the packet was dropped.
+ */
+static __rte_noinline uint32_t judge_closely(struct worker *w, const struct sluice_table *table, uint32_t lane,
+					     uint32_t *modes)
+{
+	struct worker_lanes *lanes = &w->lanes;
+	uint32_t number = decide_again(lanes, table, lane);
+	uint32_t service = (uint32_t)(lanes->service[lane] - table->services);
+	uint32_t room = lanes->packet[lane]->data_off + lanes->facts[lane].l3_offset;
+	enum sluice_verdict verdict = SLUICE_FORWARD;
+	if (number == SLUICE_NONE || table->backends[number].encap == SLUICE_ENCAP_NONE) {
+		verdict = SLUICE_DROP_NO_BACKEND;
+	} else {
+		const struct sluice_backend *backend = &table->backends[number];
+		if (lanes->facts[lane].l3_bytes + sluice_encap_overhead(backend->encap) > backend->mtu)
+			verdict = SLUICE_DROP_TOO_BIG;
+		else if (room < backend->outer_bytes)
+			verdict = SLUICE_DROP_HEADROOM;
+		else if (room < SLUICE_OUTER_MAX)
+			*modes |= MODE_TIGHT;
+	}
+	if (verdict == SLUICE_FORWARD)
+		return number;
+	exit_drop_for_service(w, lanes->packet[lane], service, verdict);
+	return SLUICE_NONE;
+}
+
+/* Whether and how lane `from` can leave; it becomes lane `to`. False: it was dropped. */
+static __rte_always_inline bool judge(struct worker *w, const struct sluice_table *table, uint32_t to, uint32_t from,
+				      uint32_t *modes)
+{
+	/* sluice_encap_overhead() by a load; "none" fits nowhere. */
+	static const uint32_t overheads[SLUICE_ENCAPS] = {
+	    [SLUICE_ENCAP_NONE] = 1u << 16,
+	    [SLUICE_ENCAP_IPIP4] = SLUICE_IPV4_BYTES,
+	    [SLUICE_ENCAP_IPIP6] = SLUICE_IPV6_BYTES,
+	    [SLUICE_ENCAP_GUE4] = SLUICE_IPV4_BYTES + SLUICE_UDP_BYTES,
+	    [SLUICE_ENCAP_GUE6] = SLUICE_IPV6_BYTES + SLUICE_UDP_BYTES,
+	    [SLUICE_ENCAP_GRE4] = SLUICE_IPV4_BYTES + SLUICE_GRE_BYTES,
+	    [SLUICE_ENCAP_GRE6] = SLUICE_IPV6_BYTES + SLUICE_GRE_BYTES,
+	};
+	struct worker_lanes *lanes = &w->lanes;
+	uint32_t number = lanes->backend[from];
+	const struct sluice_backend *backend = &table->backends[number];
+	uint32_t room = (uint16_t)lanes->rearm[from] + lanes->facts[from].l3_offset;
+	bool is_usual = sluice_state_lives(table->states[number]);
+	is_usual &= lanes->facts[from].l3_bytes + overheads[backend->encap] <= backend->mtu;
+	is_usual &= room >= SLUICE_OUTER_MAX;
+	if (SLUICE_UNLIKELY(!is_usual)) {
+		number = judge_closely(w, table, from, modes);
+		if (number == SLUICE_NONE)
+			return false;
+		backend = &table->backends[number];
+	}
+	if (to != from) {
+		lane_move(lanes, to, from);
+		lanes->hash[to] = lanes->hash[from];
+	}
+	lanes->backend[to] = number;
+	lanes->template[to] = backend;
+	lanes->port[to] = backend->port;
+	*modes |= 1u << backend->encap;
+	return true;
+}
+
+/* Copy the template byte for byte. */
 static __rte_noinline void copy_exactly(uint8_t *inner, const struct sluice_backend *backend)
 {
 	uint8_t bytes[SLUICE_OUTER_MAX];
@@ -21,30 +94,21 @@ static __rte_noinline void copy_exactly(uint8_t *inner, const struct sluice_back
 	memcpy(inner - backend->outer_bytes, bytes + SLUICE_OUTER_MAX - backend->outer_bytes, backend->outer_bytes);
 }
 
-/* Returns the length of the frame that is ready, or 0: the packet was dropped. */
-static __rte_always_inline uint32_t encapsulate(struct worker *w, const struct sluice_table *table, uint32_t lane,
-						uint32_t number, const struct sluice_backend *backend,
-						enum sluice_encap encap)
+/* Write the lane's outer headers. Returns the length of its frame. */
+static __rte_always_inline uint32_t encapsulate(struct worker *w, uint32_t lane, enum sluice_encap encap, bool is_tight)
 {
-	const struct worker_lanes *lanes = &w->lanes;
+	struct worker_lanes *lanes = &w->lanes;
 	const union worker_facts *facts = &lanes->facts[lane];
+	const struct sluice_backend *backend = lanes->template[lane];
 	struct rte_mbuf *m = lanes->packet[lane];
 	uint8_t *inner = lanes->data[lane] + facts->l3_offset;
-	uint32_t l3_bytes = facts->l3_bytes, outer_bytes = backend->outer_bytes;
 	uint32_t room = m->data_off + facts->l3_offset;
+	uint32_t l3_bytes = facts->l3_bytes, outer_bytes = backend->outer_bytes;
 
-	if (SLUICE_UNLIKELY(l3_bytes + sluice_encap_overhead(encap) > backend->mtu)) {
-		exit_drop_for_service(w, m, (uint32_t)(lanes->service[lane] - table->services), SLUICE_DROP_TOO_BIG);
-		return 0;
-	}
-	if (SLUICE_LIKELY(room >= SLUICE_OUTER_MAX)) {
-		sluice_encap_copy_mode(inner, backend, encap);
-	} else if (room >= outer_bytes) {
+	if (is_tight && room < SLUICE_OUTER_MAX)
 		copy_exactly(inner, backend);
-	} else {
-		exit_drop_for_service(w, m, (uint32_t)(lanes->service[lane] - table->services), SLUICE_DROP_HEADROOM);
-		return 0;
-	}
+	else
+		sluice_encap_copy_mode(inner, backend, encap);
 	sluice_encap_fill(inner, backend, encap, l3_bytes, facts->traffic_class,
 			  sluice_hash_entropy(lanes->hash[lane]));
 
@@ -53,78 +117,85 @@ static __rte_always_inline uint32_t encapsulate(struct worker *w, const struct s
 	m->data_off = (uint16_t)(room - outer_bytes);
 	m->data_len = (uint16_t)bytes;
 	m->pkt_len = bytes;
-	w->backends[number].packets++;
-	w->backends[number].bytes += l3_bytes;
+	struct sluice_backend_counters *counters = &w->backends[lanes->backend[lane]];
+	counters->packets++;
+	counters->bytes += l3_bytes;
 	return bytes;
 }
 
-static __rte_always_inline uint32_t encapsulate_any(struct worker *w, const struct sluice_table *table, uint32_t lane,
-						    uint32_t number)
+/* All lanes alike. Returns the sum of the frames' lengths, as do the next two. */
+static __rte_always_inline uint64_t encapsulate_all(struct worker *w, uint32_t count, enum sluice_encap encap)
 {
-	const struct sluice_backend *backend = &table->backends[number];
-	switch ((enum sluice_encap)backend->encap) {
-	case SLUICE_ENCAP_L2: return encapsulate(w, table, lane, number, backend, SLUICE_ENCAP_L2);
-	case SLUICE_ENCAP_IPIP4: return encapsulate(w, table, lane, number, backend, SLUICE_ENCAP_IPIP4);
-	case SLUICE_ENCAP_IPIP6: return encapsulate(w, table, lane, number, backend, SLUICE_ENCAP_IPIP6);
-	case SLUICE_ENCAP_GUE4: return encapsulate(w, table, lane, number, backend, SLUICE_ENCAP_GUE4);
-	case SLUICE_ENCAP_GUE6: return encapsulate(w, table, lane, number, backend, SLUICE_ENCAP_GUE6);
-	case SLUICE_ENCAP_GRE4: return encapsulate(w, table, lane, number, backend, SLUICE_ENCAP_GRE4);
-	case SLUICE_ENCAP_GRE6: return encapsulate(w, table, lane, number, backend, SLUICE_ENCAP_GRE6);
-	default: break; /* nothing leads to the backend */
-	}
-	exit_drop_for_service(w, w->lanes.packet[lane], (uint32_t)(w->lanes.service[lane] - table->services),
-			      SLUICE_DROP_NO_BACKEND);
-	return 0;
+	uint64_t bytes = 0;
+	for (uint32_t i = 0; i < count; i++)
+		bytes += encapsulate(w, i, encap, false);
+	return bytes;
 }
 
-/* Ready packets, of `bytes` together, to the queues of their ports. One port for a whole burst is the usual case. */
+static __rte_always_inline uint64_t encapsulate_each(struct worker *w, uint32_t count)
+{
+	uint64_t bytes = 0;
+	for (uint32_t i = 0; i < count; i++)
+		switch ((enum sluice_encap)w->lanes.template[i] -> encap) {
+		case SLUICE_ENCAP_L2: bytes += encapsulate(w, i, SLUICE_ENCAP_L2, true); break;
+		case SLUICE_ENCAP_IPIP4: bytes += encapsulate(w, i, SLUICE_ENCAP_IPIP4, true); break;
+		case SLUICE_ENCAP_IPIP6: bytes += encapsulate(w, i, SLUICE_ENCAP_IPIP6, true); break;
+		case SLUICE_ENCAP_GUE4: bytes += encapsulate(w, i, SLUICE_ENCAP_GUE4, true); break;
+		case SLUICE_ENCAP_GUE6: bytes += encapsulate(w, i, SLUICE_ENCAP_GUE6, true); break;
+		case SLUICE_ENCAP_GRE4: bytes += encapsulate(w, i, SLUICE_ENCAP_GRE4, true); break;
+		case SLUICE_ENCAP_GRE6: bytes += encapsulate(w, i, SLUICE_ENCAP_GRE6, true); break;
+		default: break; /* judge() let none through */
+		}
+	return bytes;
+}
+
+static __rte_always_inline uint64_t encapsulate_modes(struct worker *w, uint32_t count, uint32_t modes)
+{
+	switch (modes) {
+	case 1u << SLUICE_ENCAP_L2: return encapsulate_all(w, count, SLUICE_ENCAP_L2);
+	case 1u << SLUICE_ENCAP_IPIP4: return encapsulate_all(w, count, SLUICE_ENCAP_IPIP4);
+	case 1u << SLUICE_ENCAP_IPIP6: return encapsulate_all(w, count, SLUICE_ENCAP_IPIP6);
+	case 1u << SLUICE_ENCAP_GUE4: return encapsulate_all(w, count, SLUICE_ENCAP_GUE4);
+	case 1u << SLUICE_ENCAP_GUE6: return encapsulate_all(w, count, SLUICE_ENCAP_GUE6);
+	case 1u << SLUICE_ENCAP_GRE4: return encapsulate_all(w, count, SLUICE_ENCAP_GRE4);
+	case 1u << SLUICE_ENCAP_GRE6: return encapsulate_all(w, count, SLUICE_ENCAP_GRE6);
+	default: return encapsulate_each(w, count);
+	}
+}
+
+/* The lanes' frames, of `bytes` together, to the queues of their ports. One port for a whole burst is usual. */
 static __rte_always_inline void enqueue(struct worker *w, uint32_t count, uint64_t bytes)
 {
 	struct worker_lanes *lanes = &w->lanes;
 	uint32_t differs = 0;
-	if (count == 0)
-		return;
 	for (uint32_t i = 0; i < count; i++)
 		differs |= lanes->port[i] ^ lanes->port[0];
 	if (SLUICE_LIKELY(!differs)) {
 		struct worker_transmit_queue *queue = &w->transmit[lanes->port[0]];
-		memcpy(&queue->packets[queue->count], lanes->ready, count * sizeof(lanes->ready[0]));
+		memcpy(&queue->packets[queue->count], lanes->packet, count * sizeof(lanes->packet[0]));
 		queue->count += count;
 		queue->bytes += bytes;
 		return;
 	}
 	for (uint32_t i = 0; i < count; i++) {
 		struct worker_transmit_queue *queue = &w->transmit[lanes->port[i]];
-		queue->packets[queue->count++] = lanes->ready[i];
-		queue->bytes += lanes->ready[i]->pkt_len;
+		queue->packets[queue->count++] = lanes->packet[i];
+		queue->bytes += lanes->packet[i]->pkt_len;
 	}
 }
 
 static __rte_always_inline void stage_encapsulate(struct worker *w, const struct sluice_table *table, uint32_t count)
 {
-	struct worker_lanes *lanes = &w->lanes;
-	uint32_t ready = 0, outer_bytes = 0;
-	uint64_t bytes = 0;
-	for (uint32_t i = 0; i < count; i++) {
-		uint32_t number = lanes->backend[i];
-		if (SLUICE_UNLIKELY(!sluice_state_lives(table->states[number]))) {
-			number = decide_again(lanes, table, i);
-			if (number == SLUICE_NONE) {
-				exit_drop_for_service(w, lanes->packet[i],
-						      (uint32_t)(lanes->service[i] - table->services),
-						      SLUICE_DROP_NO_BACKEND);
-				continue;
-			}
-		}
-		lanes->ready[ready] = lanes->packet[i];
-		lanes->port[ready] = table->backends[number].port;
-		outer_bytes |= table->backends[number].outer_bytes;
-		uint32_t frame_bytes = encapsulate_any(w, table, i, number);
-		ready += frame_bytes != 0;
-		bytes += frame_bytes;
-	}
-	w->outer_bytes = outer_bytes;
-	enqueue(w, ready, bytes);
+	uint32_t modes = 0, i = 0;
+	while (i < count && judge(w, table, i, i, &modes))
+		i++;
+	uint32_t kept = i++;
+	for (; i < count; i++)
+		kept += judge(w, table, kept, i, &modes);
+	if (kept == 0)
+		return;
+	w->modes = modes;
+	enqueue(w, kept, encapsulate_modes(w, kept, modes));
 }
 
 #endif

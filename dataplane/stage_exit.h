@@ -37,6 +37,7 @@ static __rte_always_inline void lane_move(struct worker_lanes *lanes, uint32_t t
 		return;
 	lanes->packet[to] = lanes->packet[from];
 	lanes->data[to] = lanes->data[from];
+	lanes->rearm[to] = lanes->rearm[from];
 	lanes->facts[to] = lanes->facts[from];
 	lanes->words_v4[0][to] = lanes->words_v4[0][from];
 	lanes->words_v4[1][to] = lanes->words_v4[1][from];

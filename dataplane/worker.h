@@ -100,9 +100,9 @@ struct worker_lanes {
 	const sluice_bucket *bucket[WORKER_BURST];
 	uint32_t backend[WORKER_BURST]; /* number of the bucket's owner */
 
-	/* From "encapsulate": the packets that are ready, and by which port. */
-	struct rte_mbuf *ready[WORKER_BURST];
-	uint32_t port[WORKER_BURST];
+	/* Inside "encapsulate". */
+	const struct sluice_backend *template[WORKER_BURST];
+	uint32_t port[WORKER_BURST]; /* egress */
 
 	uint32_t count_v6; /* of words_v6; last, so that every array starts a cache line */
 } __rte_cache_aligned;
@@ -126,8 +126,7 @@ struct worker {
 	struct worker_transmit_queue transmit[SLUICE_PORTS_MAX];
 
 	/* The worker's alone; of no meaning between two bursts but for the first, a hint for prefetching. */
-	uint32_t
-	    outer_bytes; /* outer headers of the last burst, at least their longest; the next one's will be alike */
+	uint32_t modes; /* of the last burst, 1 << enum sluice_encap each; the next one's will be alike */
 	struct worker_lanes lanes;
 	uint8_t linear[WORKER_LINEAR_BYTES]; /* a frame of several buffers, as one piece */
 } __rte_cache_aligned;
