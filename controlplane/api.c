@@ -177,29 +177,14 @@ static void sampler_closed(uv_handle_t *handle)
 	part_closed(handle->data);
 }
 
-/* Transactions go on without anybody who waits for their answer. */
-static void waiting_detach(struct api *api)
-{
-	for (uint32_t i = 0; i < api->waiting_count; i++) {
-		struct api_exchange *exchange = api->waiting[i];
-		api_reply_error(exchange, 503, NULL, "ask again: `sluicectl status` shows what runs",
-				"the control plane stops before the change has ended");
-		exchange->api = NULL;
-		exchange->deferred = false;
-		if (exchange->finished)
-			exchange->finished(exchange);
-		exchange->finished = NULL;
-	}
-	api->waiting_count = 0;
-}
-
 void api_destroy(struct api *api)
 {
 	struct sockaddr_un address;
 
 	if (!api)
 		return;
-	waiting_detach(api);
+	api_waiting_detach(api, false);
+	api_waiting_detach(api, true);
 	if (unix_address(api->runtime_dir, &address) == 0)
 		unlink(address.sun_path);
 	uv_close((uv_handle_t *)&api->sampler, sampler_closed);
@@ -246,6 +231,7 @@ static void listen_configure(struct api *api, const char *listen_text)
 	int fd = -1;
 
 	/* First close: the new address may contain the old one's port. */
+	api_waiting_detach(api, true);
 	api_server_destroy(api->tcp_server, part_closed, api);
 	api->tcp_server = NULL;
 	free(api->listen);

@@ -20,26 +20,6 @@ struct change {
 	char *subject; /* "SERVICE/BACKEND" or a file; NULL: nothing in particular */
 };
 
-static void waiting_remove(struct api *api, const struct api_exchange *exchange)
-{
-	for (uint32_t i = 0; i < api->waiting_count; i++) {
-		if (api->waiting[i] != exchange)
-			continue;
-		api->waiting[i] = api->waiting[--api->waiting_count];
-		return;
-	}
-}
-
-static bool waiting_add(struct api *api, struct api_exchange *exchange)
-{
-	struct api_exchange **p = reallocarray(api->waiting, api->waiting_count + 1, sizeof(*p));
-	if (!p)
-		return false;
-	api->waiting = p;
-	api->waiting[api->waiting_count++] = exchange;
-	return true;
-}
-
 static void audit_write(struct api_exchange *exchange, const char *action, const char *subject, const char *outcome)
 {
 	audit_append(exchange->api->audit, &(struct audit_entry){
@@ -99,7 +79,7 @@ static void change_end(struct change *change)
 {
 	struct api_exchange *exchange = change->exchange;
 	if (exchange->api)
-		waiting_remove(exchange->api, exchange);
+		api_waiting_remove(exchange);
 	free(change->subject);
 	free(change);
 	api_exchange_finish(exchange);
@@ -131,7 +111,7 @@ static struct change *change_begin(struct api_exchange *exchange, enum api_actio
 
 	if (change && subject)
 		change->subject = strdup(subject);
-	if (!change || (subject && !change->subject) || !waiting_add(exchange->api, exchange)) {
+	if (!change || (subject && !change->subject) || !api_waiting_add(exchange)) {
 		if (change)
 			free(change->subject);
 		free(change);
@@ -148,7 +128,7 @@ static struct change *change_begin(struct api_exchange *exchange, enum api_actio
 static void change_refused(struct change *change)
 {
 	struct api_exchange *exchange = change->exchange;
-	waiting_remove(exchange->api, exchange);
+	api_waiting_remove(exchange);
 	exchange->deferred = false;
 	free(change->subject);
 	free(change);

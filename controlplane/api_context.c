@@ -174,6 +174,51 @@ void api_context_fini(struct api *api)
 	*api = (struct api){0};
 }
 
+/* --------------------------------------------------------------- waiting ---- */
+
+void api_waiting_remove(const struct api_exchange *exchange)
+{
+	struct api *api = exchange->api;
+
+	for (uint32_t i = 0; i < api->waiting_count; i++) {
+		if (api->waiting[i] != exchange)
+			continue;
+		api->waiting[i] = api->waiting[--api->waiting_count];
+		return;
+	}
+}
+
+bool api_waiting_add(struct api_exchange *exchange)
+{
+	struct api *api = exchange->api;
+	struct api_exchange **p = reallocarray(api->waiting, api->waiting_count + 1, sizeof(*p));
+
+	if (!p)
+		return false;
+	api->waiting = p;
+	api->waiting[api->waiting_count++] = exchange;
+	return true;
+}
+
+void api_waiting_detach(struct api *api, bool read_only)
+{
+	for (uint32_t i = 0; i < api->waiting_count;) {
+		struct api_exchange *exchange = api->waiting[i];
+		if (exchange->read_only != read_only) {
+			i++;
+			continue;
+		}
+		api->waiting[i] = api->waiting[--api->waiting_count];
+		api_reply_error(exchange, 503, NULL, "ask again: `sluicectl status` shows what runs",
+				"the listener closes before the answer is there; a change goes on");
+		exchange->api = NULL;
+		exchange->deferred = false;
+		if (exchange->finished)
+			exchange->finished(exchange);
+		exchange->finished = NULL;
+	}
+}
+
 /* -------------------------------------------------------------- outcomes ---- */
 
 const char *api_action_word(enum api_action action)

@@ -61,7 +61,7 @@ struct api {
 	struct api_server *unix_server, *tcp_server;
 	char *listen;                  /* the TCP listener's address as configured, or NULL */
 	char *group;                   /* the socket's group as configured, or NULL */
-	struct api_exchange **waiting; /* exchanges with a transaction under way */
+	struct api_exchange **waiting; /* exchanges whose answer is deferred */
 	uint32_t waiting_count;
 	uint32_t handles; /* sampler and servers that are not closed yet */
 };
@@ -75,6 +75,15 @@ void api_context_refresh(struct api *api);
 /* Only learn which dataplanes there are. */
 void api_sources_refresh(struct api *api);
 
+/* Exchanges whose answer is deferred are told when the API ends. add: false without memory. */
+bool api_waiting_add(struct api_exchange *exchange);
+void api_waiting_remove(const struct api_exchange *exchange);
+/*
+ * Answer those that wait (of the TCP listener with read_only, else of the Unix socket) with 503 and let go of them:
+ * their `api` is NULL from here on, and what they wait for ends without them.
+ */
+void api_waiting_detach(struct api *api, bool read_only);
+
 /* Answer one exchange: at once, or deferred. */
 void api_dispatch(struct api_exchange *exchange);
 
@@ -87,17 +96,15 @@ void api_count_outcome(struct api *api, enum api_action action, const struct app
 int api_names_update(struct api_names *names, const struct apply *apply, bool *ret_changed);
 void api_names_fini(struct api_names *names);
 
-/* Words of the model for views. */
-const char *api_forward_word(enum model_forward forward);
-const char *api_algorithm_word(enum model_algorithm algorithm);
+/* "tcp", "udp", "icmp" or "unknown". */
 const char *api_protocol_word(uint8_t protocol);
-json_t *api_port_json(uint16_t first, uint16_t last); /* 80, "1000-1999", "any" */
-json_t *api_time_json(uint64_t time_ns);              /* RFC 3339, or null for 0 */
+json_t *api_time_json(uint64_t time_ns); /* RFC 3339, or null for 0 */
 
-/* How many backends of a service, or of all with NULL, are in which state. */
+/* How many backends are in which state. */
 struct api_backend_states {
 	uint32_t total, up, draining, down, disabled;
 };
+void api_count_state(struct api_backend_states *states, const char *state);
 struct api_backend_states api_count_states(const struct api *api, const struct model_service *service);
 
 /* Handlers; each answers or defers. */

@@ -6,6 +6,9 @@
 #include <stdio.h>
 #include <string.h>
 
+/* It is answered on the loop, from the live states: a batch must not hold that up. */
+#define API_EXPLAIN_FLOWS_MAX 1000u
+
 /* -------------------------------------------------------------- the answer ---- */
 
 static json_t *mac_json(const uint8_t mac[6])
@@ -238,6 +241,11 @@ void api_post_explain(struct api_exchange *exchange)
 		    exchange, 400, "body",
 		    "send [{\"proto\": \"tcp\", \"src\": \"192.0.2.1:1234\", \"dst\": \"198.51.100.10:80\"}, ...]",
 		    "body: an array of flows is needed");
+		return;
+	}
+	if (json_array_size(exchange->body) > API_EXPLAIN_FLOWS_MAX) {
+		api_reply_error(exchange, 413, "body", "ask in several requests; sluicectl does so by itself",
+				"body: more than %u flows", API_EXPLAIN_FLOWS_MAX);
 		return;
 	}
 	json_t *answers = json_array();

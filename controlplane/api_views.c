@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Views of what is configured and what runs: status, services, backends, vips, paths. */
+/* Views of what is configured and what runs: status, vips, paths. */
 #include "api_context.h"
 
 #include "api_flow.h"
@@ -8,18 +8,6 @@
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
-
-const char *api_forward_word(enum model_forward forward)
-{
-	static const char *const words[] = {"l2", "ipip", "gue", "gre"};
-	return words[forward];
-}
-
-const char *api_algorithm_word(enum model_algorithm algorithm)
-{
-	static const char *const words[] = {"maglev", "round_robin", "least_connections", "source_hash"};
-	return words[algorithm];
-}
 
 const char *api_protocol_word(uint8_t protocol)
 {
@@ -32,185 +20,35 @@ const char *api_protocol_word(uint8_t protocol)
 	}
 }
 
-json_t *api_port_json(uint16_t first, uint16_t last)
-{
-	char text[16];
-
-	if (first == last)
-		return json_integer(first);
-	if (first == 1 && last == 65535)
-		return json_string("any");
-	snprintf(text, sizeof(text), "%u-%u", first, last);
-	return json_string(text);
-}
-
 json_t *api_time_json(uint64_t time_ns)
 {
 	char text[32];
 	return time_ns ? json_string(audit_time_text(time_ns, text)) : json_null();
 }
 
-static const char *affinity_word(enum sluice_affinity affinity)
+void api_count_state(struct api_backend_states *states, const char *state)
 {
-	return affinity == SLUICE_AFFINITY_CLIENT ? "client" : "flow";
-}
-
-static const char *tracking_word(enum sluice_tracking tracking)
-{
-	static const char *const words[] = {"changes", "all", "none"};
-	return words[tracking];
-}
-
-static const char *health_word(enum health_state state)
-{
-	return state == HEALTH_UP ? "up" : state == HEALTH_DOWN ? "down" : "unknown";
-}
-
-/* ---------------------------------------------------------------- backends ---- */
-
-static void states_add(const struct api *api, const struct model_service *service, struct api_backend_states *states)
-{
-	for (uint32_t b = 0; b < service->backend_count; b++) {
-		struct apply_backend_status status;
-		states->total++;
-		if (apply_backend_status(api->apply, service, &service->backends[b], &status))
-			states->down++;
-		else if (!strcmp(status.state, "up"))
-			states->up++;
-		else if (!strcmp(status.state, "draining"))
-			states->draining++;
-		else if (!strcmp(status.state, "disabled"))
-			states->disabled++;
-		else
-			states->down++;
-	}
+	states->total++;
+	if (!strcmp(state, "up"))
+		states->up++;
+	else if (!strcmp(state, "draining"))
+		states->draining++;
+	else if (!strcmp(state, "disabled"))
+		states->disabled++;
+	else
+		states->down++;
 }
 
 struct api_backend_states api_count_states(const struct api *api, const struct model_service *service)
 {
-	const struct model *model = apply_model(api->apply);
 	struct api_backend_states states = {0};
 
-	if (service)
-		states_add(api, service, &states);
-	for (uint32_t i = 0; !service && model && i < model->service_count; i++)
-		states_add(api, &model->services[i], &states);
+	for (uint32_t i = 0; i < service->backend_count; i++) {
+		struct apply_backend_status status;
+		bool known = !apply_backend_status(api->apply, service, &service->backends[i], &status);
+		api_count_state(&states, known ? status.state : "down");
+	}
 	return states;
-}
-
-static json_t *adjacency_json(const struct model *model, const struct adjacency_result *adjacency)
-{
-	char mac[18], source[INET6_ADDRSTRLEN_MAX];
-	const uint8_t *m = adjacency->destination_mac;
-
-	if (!adjacency->resolved)
-		return json_pack("{s:b, s:s}", "resolved", 0, "reason", adjacency->reason);
-	snprintf(mac, sizeof(mac), "%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4], m[5]);
-	return json_pack("{s:b, s:s?, s:s, s:s, s:i, s:i}", "resolved", 1, "interface",
-			 adjacency->port < model->interface_count ? model->interfaces[adjacency->port].name : NULL,
-			 "mac", mac, "source", model_address_text(&adjacency->source_address, source), "mtu",
-			 adjacency->mtu, "vlan", adjacency->vlan & 0xfff);
-}
-
-static json_t *health_json(const struct health_report *health)
-{
-	return json_pack("{s:s, s:s, s:o, s:o, s:o, s:I, s:I}", "state", health_word(health->state), "reason",
-			 health->reason, "changed", api_time_json(health->changed_ns), "probed",
-			 api_time_json(health->probed_ns), "latency_ms",
-			 health->latency_ns ? json_real((double)health->latency_ns / 1e6) : json_null(), "good",
-			 (json_int_t)health->good, "bad", (json_int_t)health->bad);
-}
-
-static json_t *backend_json(const struct api *api, const struct model *model, const struct model_service *service,
-			    const struct model_backend *backend)
-{
-	struct apply_backend_status status;
-	char address[INET6_ADDRSTRLEN_MAX];
-
-	model_address_text(&backend->address, address);
-	if (apply_backend_status(api->apply, service, backend, &status)) /* configured, not compiled yet */
-		return json_pack("{s:s, s:s, s:s, s:i, s:i, s:s, s:s, s:f, s:i, s:i}", "service", service->name, "name",
-				 backend->name, "address", address, "weight", (int)backend->weight, "configured_weight",
-				 (int)backend->weight, "state", "down", "reason", "not in the forwarding table yet",
-				 "share", 0.0, "packets", 0, "bytes", 0);
-
-	struct counters_backend counters = counters_reader_backend(api->counters, status.number);
-	struct operator_order order = apply_order_find(api->apply, service->name, backend->name);
-	return json_pack("{s:s, s:s, s:s, s:I, s:I, s:s, s:s, s:f, s:I, s:I, s:o, s:s, s:o, s:s?, s:b, s:o, s:o}",
-			 "service", service->name, "name", backend->name, "address", address, "weight",
-			 (json_int_t)status.weight, "configured_weight", (json_int_t)status.configured_weight, "state",
-			 status.state, "reason", status.reason ? status.reason : "", "share", status.share, "packets",
-			 (json_int_t)counters.packets, "bytes", (json_int_t)counters.bytes, "number",
-			 status.number == SLUICE_NONE ? json_null() : json_integer(status.number), "order",
-			 order.admin == OPERATOR_DRAINED    ? "drained"
-			 : order.admin == OPERATOR_DISABLED ? "disabled"
-							    : "enabled",
-			 "drain_deadline", api_time_json(order.drain_deadline_ns), "zone", backend->zone, "backup",
-			 backend->backup, "health", health_json(&status.health), "adjacency",
-			 adjacency_json(model, &status.adjacency));
-}
-
-void api_get_backends(struct api_exchange *exchange)
-{
-	const struct api *api = exchange->api;
-	const struct model *model = apply_model(api->apply);
-	const char *wanted = api_target_find(&exchange->target, "service");
-	json_t *list = json_array();
-
-	if (wanted && (!model || !model_service_find(model, wanted))) {
-		json_decref(list);
-		api_reply_error(exchange, 404, "service", "see `sluicectl services` for the names",
-				"there is no service \"%s\"", wanted);
-		return;
-	}
-	api_context_refresh(exchange->api);
-	for (uint32_t i = 0; model && i < model->service_count; i++) {
-		const struct model_service *service = &model->services[i];
-		for (uint32_t b = 0; (!wanted || !strcmp(wanted, service->name)) && b < service->backend_count; b++)
-			json_array_append_new(list, backend_json(api, model, service, &service->backends[b]));
-	}
-	api_reply_json(exchange, 200, list);
-}
-
-/* ---------------------------------------------------------------- services ---- */
-
-static json_t *service_json(const struct api *api, const struct model_service *service)
-{
-	char address[INET6_ADDRSTRLEN_MAX], digest[17], reason[96];
-	uint32_t number = apply_service_number(api->apply, service);
-	struct api_backend_states states = api_count_states(api, service);
-	struct counters_service counters = counters_reader_service(api->counters, number);
-
-	snprintf(digest, sizeof(digest), "%016llx", (unsigned long long)apply_service_digest(api->apply, service));
-	snprintf(reason, sizeof(reason), states.up ? "%u of %u backends up" : "no backend up: new flows are dropped",
-		 states.up, states.total);
-	return json_pack(
-	    "{s:s, s:s, s:o, s:s, s:s, s:s, s:s, s:s, s:I, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s, "
-	    "s:o}",
-	    "name", service->name, "address", model_address_text(&service->address, address), "port",
-	    api_port_json(service->port_first, service->port_last), "protocol", api_protocol_word(service->protocol),
-	    "forward", api_forward_word(service->forward), "algorithm", api_algorithm_word(service->algorithm),
-	    "affinity", affinity_word(service->affinity), "tracking", tracking_word(service->tracking), "table_size",
-	    (json_int_t)service->table_size, "state",
-	    states.up == 0             ? "down"
-	    : states.up < states.total ? "degraded"
-				       : "up",
-	    "reason", reason, "backends", (json_int_t)states.total, "up", (json_int_t)states.up, "draining",
-	    (json_int_t)states.draining, "down", (json_int_t)states.down, "disabled", (json_int_t)states.disabled,
-	    "packets", (json_int_t)counters.packets, "bytes", (json_int_t)counters.bytes, "new_flows",
-	    (json_int_t)counters.new_flows, "drops", (json_int_t)counters.drops, "digest", digest, "number",
-	    number == SLUICE_NONE ? json_null() : json_integer(number));
-}
-
-void api_get_services(struct api_exchange *exchange)
-{
-	const struct model *model = apply_model(exchange->api->apply);
-	json_t *list = json_array();
-
-	api_context_refresh(exchange->api);
-	for (uint32_t i = 0; model && i < model->service_count; i++)
-		json_array_append_new(list, service_json(exchange->api, &model->services[i]));
-	api_reply_json(exchange, 200, list);
 }
 
 /* -------------------------------------------------------------------- vips ---- */
@@ -298,10 +136,18 @@ void api_get_status(struct api_exchange *exchange)
 {
 	struct api *api = exchange->api;
 	const struct model *model = apply_model(api->apply);
-	struct api_backend_states states = api_count_states(api, NULL);
+	struct api_backend_states states = {0};
 	const struct api_last_outcome *last = &api->last_config;
 	struct timespec now;
 
+	for (uint32_t i = 0; model && i < model->service_count; i++) {
+		struct api_backend_states more = api_count_states(api, &model->services[i]);
+		states.total += more.total;
+		states.up += more.up;
+		states.draining += more.draining;
+		states.down += more.down;
+		states.disabled += more.disabled;
+	}
 	api_context_refresh(api);
 	clock_gettime(CLOCK_REALTIME, &now);
 	uint64_t now_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;

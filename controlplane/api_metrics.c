@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "metrics.h"
-
+/*
+ * GET /metrics: what Prometheus reads, text exposition format 0.0.4. Counters never go back while this
+ * process lives; a restart of a dataplane does not show.
+ */
 #include "api_context.h"
+#include "api_job.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -100,48 +104,67 @@ static void workers(FILE *out, const struct api *api)
 
 /* ------------------------------------------------------- services and backends ---- */
 
-static void service_family(FILE *out, const struct api *api, const char *name, const char *help,
-			   size_t offset_in_counters)
-{
-	const struct model *model = apply_model(api->apply);
+/* What a worker thread makes text of. Names are the model's, which is held by a reference. */
+struct metrics_service {
+	const char *name;
+	struct counters_service counters;
+	struct api_backend_states states;
+};
 
-	family(out, name, "counter", help);
-	for (uint32_t i = 0; model && i < model->service_count; i++) {
-		const struct model_service *service = &model->services[i];
-		struct counters_service c =
-		    counters_reader_service(api->counters, apply_service_number(api->apply, service));
-		uint64_t value;
-		memcpy(&value, (const char *)&c + offset_in_counters, sizeof(value));
-		fprintf(out, "%s{", name);
-		label(out, "service", service->name);
-		fprintf(out, "} %" PRIu64 "\n", value);
+struct metrics_backend {
+	const char *service, *name;
+	struct counters_backend counters;
+	uint64_t latency_ns;
+	double share;
+	uint32_t weight;
+	bool up;
+};
+
+struct metrics {
+	struct api_job job;
+	struct model *model;
+	char *head; /* the families that the loop has written */
+	size_t head_bytes;
+	struct metrics_service *services;
+	struct metrics_backend *backends;
+	uint32_t service_count, backend_count;
+};
+
+static const struct {
+	const char *name, *help;
+	size_t offset;
+} service_families[] = {
+    {"sluice_service_packets_total", "Packets forwarded for a service.", offsetof(struct counters_service, packets)},
+    {"sluice_service_bytes_total", "Bytes of IP packets forwarded for a service.",
+     offsetof(struct counters_service, bytes)},
+    {"sluice_service_new_flows_total", "First packets of TCP flows (SYN) to a service.",
+     offsetof(struct counters_service, new_flows)},
+    {"sluice_service_drops_total", "Packets of a service that were dropped.", offsetof(struct counters_service, drops)},
+};
+
+static void services(FILE *out, const struct metrics *metrics)
+{
+	for (size_t f = 0; f < sizeof(service_families) / sizeof(service_families[0]); f++) {
+		family(out, service_families[f].name, "counter", service_families[f].help);
+		for (uint32_t i = 0; i < metrics->service_count; i++) {
+			const struct metrics_service *s = &metrics->services[i];
+			uint64_t value;
+			memcpy(&value, (const char *)&s->counters + service_families[f].offset, sizeof(value));
+			fprintf(out, "%s{", service_families[f].name);
+			label(out, "service", s->name);
+			fprintf(out, "} %" PRIu64 "\n", value);
+		}
 	}
-}
-
-static void services(FILE *out, const struct api *api)
-{
-	const struct model *model = apply_model(api->apply);
-
-	service_family(out, api, "sluice_service_packets_total", "Packets forwarded for a service.",
-		       offsetof(struct counters_service, packets));
-	service_family(out, api, "sluice_service_bytes_total", "Bytes of IP packets forwarded for a service.",
-		       offsetof(struct counters_service, bytes));
-	service_family(out, api, "sluice_service_new_flows_total", "First packets of TCP flows (SYN) to a service.",
-		       offsetof(struct counters_service, new_flows));
-	service_family(out, api, "sluice_service_drops_total", "Packets of a service that were dropped.",
-		       offsetof(struct counters_service, drops));
-
 	family(out, "sluice_service_backends", "gauge", "Backends of a service by state.");
-	for (uint32_t i = 0; model && i < model->service_count; i++) {
-		const struct model_service *service = &model->services[i];
-		struct api_backend_states s = api_count_states(api, service);
+	for (uint32_t i = 0; i < metrics->service_count; i++) {
+		const struct api_backend_states *s = &metrics->services[i].states;
 		const struct {
 			const char *state;
 			uint32_t count;
-		} rows[] = {{"up", s.up}, {"draining", s.draining}, {"down", s.down}, {"disabled", s.disabled}};
+		} rows[] = {{"up", s->up}, {"draining", s->draining}, {"down", s->down}, {"disabled", s->disabled}};
 		for (size_t r = 0; r < sizeof(rows) / sizeof(rows[0]); r++) {
 			fputs("sluice_service_backends{", out);
-			label(out, "service", service->name);
+			label(out, "service", metrics->services[i].name);
 			fprintf(out, ",state=\"%s\"} %u\n", rows[r].state, rows[r].count);
 		}
 	}
@@ -160,43 +183,32 @@ static const struct {
     [BACKEND_LATENCY] = {"sluice_backend_health_latency_seconds", "gauge", "Duration of the last good probe."},
 };
 
-static void backend_row(FILE *out, const struct api *api, enum backend_figure figure,
-			const struct model_service *service, const struct apply_backend_status *status)
+static void backend_row(FILE *out, enum backend_figure figure, const struct metrics_backend *b)
 {
-	struct counters_backend c = counters_reader_backend(api->counters, status->number);
-
-	if (figure == BACKEND_LATENCY && !status->health.latency_ns)
+	if (figure == BACKEND_LATENCY && !b->latency_ns)
 		return;
 	fprintf(out, "%s{", backend_families[figure].name);
-	label(out, "service", service->name);
+	label(out, "service", b->service);
 	putc(',', out);
-	label(out, "backend", status->name);
+	label(out, "backend", b->name);
 	fputs("} ", out);
 	switch (figure) {
-	case BACKEND_UP: fprintf(out, "%d\n", !strcmp(status->state, "up")); break;
-	case BACKEND_PACKETS: fprintf(out, "%" PRIu64 "\n", c.packets); break;
-	case BACKEND_BYTES: fprintf(out, "%" PRIu64 "\n", c.bytes); break;
-	case BACKEND_WEIGHT: fprintf(out, "%u\n", status->weight); break;
-	case BACKEND_SHARE: fprintf(out, "%.6g\n", status->share); break;
-	case BACKEND_LATENCY: fprintf(out, "%.9f\n", (double)status->health.latency_ns / 1e9); break;
+	case BACKEND_UP: fprintf(out, "%d\n", b->up); break;
+	case BACKEND_PACKETS: fprintf(out, "%" PRIu64 "\n", b->counters.packets); break;
+	case BACKEND_BYTES: fprintf(out, "%" PRIu64 "\n", b->counters.bytes); break;
+	case BACKEND_WEIGHT: fprintf(out, "%u\n", b->weight); break;
+	case BACKEND_SHARE: fprintf(out, "%.6g\n", b->share); break;
+	case BACKEND_LATENCY: fprintf(out, "%.9f\n", (double)b->latency_ns / 1e9); break;
 	}
 }
 
-static void backends(FILE *out, const struct api *api)
+static void backends(FILE *out, const struct metrics *metrics)
 {
-	const struct model *model = apply_model(api->apply);
-
 	/* The format wants each family in one piece. */
 	for (size_t f = 0; f < sizeof(backend_families) / sizeof(backend_families[0]); f++) {
 		family(out, backend_families[f].name, backend_families[f].type, backend_families[f].help);
-		for (uint32_t i = 0; model && i < model->service_count; i++) {
-			const struct model_service *service = &model->services[i];
-			for (uint32_t b = 0; b < service->backend_count; b++) {
-				struct apply_backend_status status;
-				if (!apply_backend_status(api->apply, service, &service->backends[b], &status))
-					backend_row(out, api, (enum backend_figure)f, service, &status);
-			}
-		}
+		for (uint32_t i = 0; i < metrics->backend_count; i++)
+			backend_row(out, (enum backend_figure)f, &metrics->backends[i]);
 	}
 }
 
@@ -269,36 +281,106 @@ static void configuration(FILE *out, const struct api *api)
 	fprintf(out, "sluice_build_info{version=\"%s\"} 1\n", SLUICE_VERSION);
 }
 
-char *metrics_text(const struct api *api, size_t *ret_bytes)
+/* ---------------------------------------------------------------- snapshot ---- */
+
+static void metrics_destroy(struct api_job *job)
 {
+	struct metrics *metrics = (struct metrics *)job;
+
+	model_put(metrics->model);
+	free(metrics->head);
+	free(metrics->services);
+	free(metrics->backends);
+	free(metrics);
+}
+
+static char *metrics_render(struct api_job *job, size_t *ret_bytes)
+{
+	const struct metrics *metrics = (const struct metrics *)job;
 	char *text = NULL;
-	size_t bytes = 0;
-	FILE *out = open_memstream(&text, &bytes);
+	FILE *out = open_memstream(&text, ret_bytes);
 
 	if (!out)
 		return NULL;
-	packets(out, api);
-	ports(out, api);
-	workers(out, api);
-	services(out, api);
-	backends(out, api);
-	paths(out, api);
-	steered(out, api);
-	configuration(out, api);
+	fwrite(metrics->head, 1, metrics->head_bytes, out);
+	services(out, metrics);
+	backends(out, metrics);
 	bool failed = ferror(out);
 	if (fclose(out) || failed) {
 		free(text);
 		return NULL;
 	}
-	*ret_bytes = bytes;
 	return text;
+}
+
+static int head_write(const struct api *api, struct metrics *metrics)
+{
+	FILE *out = open_memstream(&metrics->head, &metrics->head_bytes);
+
+	if (!out)
+		return -ENOMEM;
+	packets(out, api);
+	ports(out, api);
+	workers(out, api);
+	paths(out, api);
+	steered(out, api);
+	configuration(out, api);
+	bool failed = ferror(out);
+	return fclose(out) || failed ? -ENOMEM : 0;
+}
+
+static void snapshot_service(const struct api *api, const struct model_service *service, struct metrics *metrics)
+{
+	struct metrics_service *s = &metrics->services[metrics->service_count++];
+
+	s->name = service->name;
+	s->counters = counters_reader_service(api->counters, apply_service_number(api->apply, service));
+	for (uint32_t i = 0; i < service->backend_count; i++) {
+		struct apply_backend_status status;
+		if (apply_backend_status(api->apply, service, &service->backends[i], &status))
+			continue;
+		api_count_state(&s->states, status.state);
+		metrics->backends[metrics->backend_count++] = (struct metrics_backend){
+		    .service = service->name,
+		    .name = service->backends[i].name,
+		    .counters = counters_reader_backend(api->counters, status.number),
+		    .latency_ns = status.health.latency_ns,
+		    .share = status.share,
+		    .weight = status.weight,
+		    .up = !strcmp(status.state, "up"),
+		};
+	}
+}
+
+static struct metrics *snapshot_take(const struct api *api)
+{
+	struct model *model = apply_model(api->apply);
+	struct metrics *metrics = calloc(1, sizeof(*metrics));
+	uint32_t service_count = model ? model->service_count : 0, backend_count = 0;
+
+	if (!metrics)
+		return NULL;
+	for (uint32_t i = 0; i < service_count; i++)
+		backend_count += model->services[i].backend_count;
+	metrics->job.render = metrics_render;
+	metrics->job.destroy = metrics_destroy;
+	metrics->job.content_type = "text/plain; version=0.0.4; charset=utf-8";
+	metrics->services = calloc(service_count + 1, sizeof(*metrics->services));
+	metrics->backends = calloc(backend_count + 1, sizeof(*metrics->backends));
+	if (!metrics->services || !metrics->backends || head_write(api, metrics)) {
+		metrics_destroy(&metrics->job);
+		return NULL;
+	}
+	if (model)
+		metrics->model = model_get(model);
+	for (uint32_t i = 0; i < service_count; i++)
+		snapshot_service(api, &model->services[i], metrics);
+	return metrics;
 }
 
 void api_get_metrics(struct api_exchange *exchange)
 {
-	size_t bytes = 0;
-
 	api_context_refresh(exchange->api);
-	char *text = metrics_text(exchange->api, &bytes);
-	api_reply_text(exchange, 200, "text/plain; version=0.0.4; charset=utf-8", text, bytes);
+	struct metrics *metrics = snapshot_take(exchange->api);
+	api_job_run(exchange, metrics ? &metrics->job : NULL);
 }
