@@ -209,6 +209,7 @@ static void on_reloaded(void *user, const struct apply_outcome *outcome)
 	if (cp->stopping)
 		return;
 	log_outcome(outcome);
+	api_record_outcome(cp->api, "reload", outcome);
 	if (outcome->error)
 		log_error("reload: %s is refused (%s); what ran before still runs", cp->options.config_file,
 			  strerror(-outcome->error));
