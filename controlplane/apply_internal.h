@@ -69,6 +69,7 @@ struct transaction {
 	bool publishing;     /* waits for dataplanes */
 	bool committed;      /* the table, and perhaps a model, has come into force */
 	uint64_t started_ns; /* of the wait at start */
+	uint64_t stage_ns;   /* when the present step began, for the log */
 
 	int error;
 	char *lines[APPLY_LINES_MAX];

@@ -47,6 +47,15 @@ static void transaction_say(struct transaction *t, const char *format, ...)
 	va_end(arguments);
 }
 
+/* How long the step that ends here took: for who looks for the slow one. */
+static void transaction_mark(struct transaction *t, const char *step)
+{
+	const uint64_t now = uv_hrtime();
+	if (t->stage_ns)
+		log_debug("apply: %s took %llu us", step, (unsigned long long)(now - t->stage_ns) / 1000);
+	t->stage_ns = now;
+}
+
 void transaction_free(struct transaction *t)
 {
 	if (!t)
@@ -162,6 +171,7 @@ static void after_read(uv_work_t *work, int status)
 {
 	struct transaction *t = work->data;
 
+	transaction_mark(t, "read");
 	if (status && !t->error)
 		t->error = status;
 	if (t->apply->closing && !t->error)
@@ -177,6 +187,7 @@ static void after_read(uv_work_t *work, int status)
 static void step_read(struct transaction *t)
 {
 	t->work.data = t;
+	transaction_mark(t, "nothing");
 	int error = uv_queue_work(t->apply->loop, &t->work, job_read, after_read);
 	if (error) {
 		t->error = error;
@@ -225,6 +236,7 @@ static void compiled(struct transaction *t)
 {
 	const char *text = "out of memory";
 
+	transaction_mark(t, "compile");
 	if (!t->error)
 		t->error = table_build_error(t->build, &text);
 	if (t->error) {
@@ -263,6 +275,7 @@ static void step_gather(struct transaction *t)
 {
 	struct apply *apply = t->apply;
 
+	transaction_mark(t, "wait");
 	if (t->kind == TRANSACTION_REFRESH)
 		t->model = model_get(apply->model);
 	t->error = apply_gather(apply, t->model, t->kind == TRANSACTION_PLAN, &t->backends, &t->backend_count);
@@ -288,6 +301,7 @@ static void step_gather(struct transaction *t)
 	    .running = apply->table,
 	};
 	t->error = t->states ? table_build_create(&options, &t->build) : -ENOMEM;
+	transaction_mark(t, "gather");
 	if (t->error)
 		step_end(t);
 	else
@@ -302,6 +316,7 @@ static void published(void *user, const struct publish_result *result)
 	struct apply *apply = t->apply;
 
 	t->publishing = false;
+	transaction_mark(t, "publish");
 	if (result->in_force && result->in_force->generation > apply->generation)
 		apply->generation = result->in_force->generation;
 	if (!result->error) {
@@ -403,12 +418,14 @@ static void job_persist(uv_work_t *work)
 static void after_persist(uv_work_t *work, int status)
 {
 	(void)status;
+	transaction_mark(work->data, "persist");
 	step_end(work->data);
 }
 
 static void step_persist(struct transaction *t)
 {
 	t->work.data = t;
+	transaction_mark(t, "commit");
 	if (uv_queue_work(t->apply->loop, &t->work, job_persist, after_persist))
 		step_end(t);
 }

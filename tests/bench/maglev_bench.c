@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Time to populate one lookup table: median, fastest and slowest of repeated runs, for sizes and weights that matter.
  */
-#include "../../controlplane/maglev.h"
+#include "maglev.h"
 
 #include <stdio.h>
 #include <stdlib.h>

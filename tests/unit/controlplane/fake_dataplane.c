@@ -73,12 +73,17 @@ static uint8_t *copy_of(int fd, uint64_t bytes)
 	return copy;
 }
 
+static int held_compare(const void *a, const void *b)
+{
+	const struct held *x = a, *y = b;
+	return x->id < y->id ? -1 : x->id > y->id;
+}
+
+/* Sorted between messages. */
 static struct held *held_find(struct fake_dataplane *d, uint64_t id)
 {
-	for (uint32_t i = 0; i < d->held_count; i++)
-		if (d->held[i].id == id)
-			return &d->held[i];
-	return NULL;
+	const struct held key = {.id = id};
+	return d->held_count ? bsearch(&key, d->held, d->held_count, sizeof(key), held_compare) : NULL;
 }
 
 static void take_lookups(struct fake_dataplane *d, int fd, uint64_t bytes)
@@ -94,6 +99,8 @@ static void take_lookups(struct fake_dataplane *d, int fd, uint64_t bytes)
 	const struct sluice_lookups_entry *entries = (const struct sluice_lookups_entry *)(h + 1);
 	if (h->magic != SLUICE_LOOKUPS_MAGIC || h->abi != SLUICE_ABI || h->total_bytes != bytes)
 		fault(d, "a blob with a wrong header");
+	const uint32_t before = d->held_count;
+	d->held = realloc(d->held, (before + h->count + 1) * sizeof(*d->held));
 	for (uint32_t i = 0; i < h->count; i++) {
 		const struct sluice_lookups_entry *e = &entries[i];
 		uint64_t length = (uint64_t)e->size * sizeof(sluice_bucket);
@@ -103,14 +110,34 @@ static void take_lookups(struct fake_dataplane *d, int fd, uint64_t bytes)
 			break;
 		}
 		d->lookups_received++;
-		if (held_find(d, e->id))
+		const uint32_t added = d->held_count;
+		d->held_count = before;
+		const bool known = held_find(d, e->id) != NULL;
+		d->held_count = added;
+		if (known)
 			continue;
-		d->held = realloc(d->held, (d->held_count + 1) * sizeof(*d->held));
-		struct held *held = &d->held[d->held_count++];
-		*held = (struct held){e->id, e->size, e->slots_bound, malloc(length)};
-		memcpy(held->buckets, blob + e->offset, length);
+		d->held[d->held_count] = (struct held){e->id, e->size, e->slots_bound, malloc(length)};
+		memcpy(d->held[d->held_count++].buckets, blob + e->offset, length);
 	}
+	if (d->held_count)
+		qsort(d->held, d->held_count, sizeof(*d->held), held_compare);
 	free(blob);
+}
+
+/* The lookup tables of a table are in the order of their ids, as the held ones. */
+static bool names(const struct sluice_table *table, uint64_t id)
+{
+	uint32_t low = 0, high = table->header ? table->header->lookups.count : 0;
+	while (low < high) {
+		uint32_t middle = (low + high) / 2;
+		if (table->lookup_refs[middle].id == id)
+			return true;
+		if (table->lookup_refs[middle].id < id)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return false;
 }
 
 /* Forget what this table and the one before do not name, as a dataplane may. */
@@ -118,12 +145,7 @@ static void forget(struct fake_dataplane *d, const struct sluice_table *before, 
 {
 	uint32_t kept = 0;
 	for (uint32_t i = 0; i < d->held_count; i++) {
-		bool named = false;
-		for (uint32_t r = 0; before->header && r < before->header->lookups.count; r++)
-			named |= before->lookup_refs[r].id == d->held[i].id;
-		for (uint32_t r = 0; r < now->header->lookups.count; r++)
-			named |= now->lookup_refs[r].id == d->held[i].id;
-		if (named)
+		if (names(before, d->held[i].id) || names(now, d->held[i].id))
 			d->held[kept++] = d->held[i];
 		else
 			free(d->held[i].buckets);

@@ -41,6 +41,7 @@ static struct {
 		enum health_state state;
 	} health[FAKES_MAX];
 	uint32_t health_count;
+	enum health_state health_default;
 	union sluice_address unresolved[FAKES_MAX];
 	uint32_t unresolved_count;
 	bool unsettled;
@@ -86,13 +87,30 @@ int health_configure(struct health *health, struct model *model)
 	return 0;
 }
 
-static enum health_state *health_state_of(const char *service, const char *backend)
+void fake_health_default(enum health_state state)
+{
+	fakes.health_default = state;
+}
+
+/* What was said of a backend, or NULL. */
+static enum health_state *health_said(const char *service, const char *backend)
 {
 	for (uint32_t i = 0; i < fakes.health_count; i++)
 		if (!strcmp(fakes.health[i].service, service) && !strcmp(fakes.health[i].backend, backend))
 			return &fakes.health[i].state;
+	return NULL;
+}
+
+/* The same, with room for something to be said. */
+static enum health_state *health_state_of(const char *service, const char *backend)
+{
+	enum health_state *said = health_said(service, backend);
+
+	if (said)
+		return said;
 	if (fakes.health_count == FAKES_MAX)
 		abort();
+	fakes.health[fakes.health_count].state = fakes.health_default;
 	snprintf(fakes.health[fakes.health_count].service, 32, "%s", service);
 	snprintf(fakes.health[fakes.health_count].backend, 32, "%s", backend);
 	return &fakes.health[fakes.health_count++].state;
@@ -112,8 +130,10 @@ int health_find(const struct health *health, const char *service, const char *ba
 
 	if (!s || !model_backend_find(s, backend))
 		return -ENOENT;
-	*ret = (struct health_report){
-	    .state = s->health.type == MODEL_HEALTH_NONE ? HEALTH_UP : *health_state_of(service, backend)};
+	const enum health_state *said = health_said(service, backend);
+	*ret = (struct health_report){.state = said ? *said : fakes.health_default};
+	if (s->health.type == MODEL_HEALTH_NONE)
+		ret->state = HEALTH_UP;
 	snprintf(ret->reason, sizeof(ret->reason), "said by the test");
 	return 0;
 }

@@ -14,6 +14,9 @@
 /* All as at first: everything is resolved and settled, health is UP for type none and UNKNOWN else. */
 void fake_modules_reset(void);
 
+/* What a backend is of which nothing else was said. */
+void fake_health_default(enum health_state state);
+
 /* A probe's result: tells who made the module. */
 void fake_health_set(const char *service, const char *backend, enum health_state state);
 /* An address that is resolved or not, from now on; tells who made the module. */
