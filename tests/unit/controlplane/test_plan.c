@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a configuration would change, told without changing anything. */
+#include "apply_site.h"
+#include "lookup.h"
+#include "plan.h"
+
+#include "model_spec.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+#define WEB "web 192.0.2.10 80 tcp 4093 "
+
+/* A lookup table of `count` backends 10.0.0.1 and on, in slots from `slot`, sealed in a blob of its own. */
+static struct lookup *lookup_of(uint32_t size, uint32_t count, uint32_t slot)
+{
+	struct lookup_scratch scratch = {0};
+	struct maglev_member members[16] = {0};
+	struct lookup *lookup;
+
+	for (uint32_t i = 0; i < count; i++)
+		members[i] = (struct maglev_member){sluice_address_v4(SLUICE_BE32(0x0a000001 + i)), 1, slot + i};
+	assert_int_equal(lookup_build(members, count, size, NULL, &scratch, &lookup), 0);
+	const struct sluice_lookups_entry entry = {.id = lookup->id, .size = size, .slots_bound = lookup->slots_bound};
+	assert_int_equal(lookup_blob_create(&lookup->blob), 0);
+	assert_int_equal(lookup_blob_add(lookup->blob, &entry, scratch.buckets, &lookup->offset), 0);
+	assert_int_equal(lookup_blob_seal(lookup->blob), 0);
+	lookup_scratch_fini(&scratch);
+	return lookup;
+}
+
+/* Slowly: every 2^12th hash asked in both tables. */
+static double moved_slowly(const struct lookup *a, const struct lookup *b, uint32_t slot_a, uint32_t slot_b)
+{
+	uint32_t moved = 0, asked = 0;
+	for (uint64_t hash = 0; hash < 1ull << 32; hash += 4096, asked++)
+		moved += sluice_bucket_cur(lookup_buckets(a)[sluice_hash_bucket(hash << 32, a->size)]) - slot_a !=
+			 sluice_bucket_cur(lookup_buckets(b)[sluice_hash_bucket(hash << 32, b->size)]) - slot_b;
+	return (double)moved / asked;
+}
+
+static void test_moved(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *sentence;
+		uint32_t size_a, count_a, slot_a, size_b, count_b, slot_b;
+	} rows[] = {
+	    {"Other slots, the same owners", 1021, 5, 0, 1021, 5, 7},
+	    {"One more backend", 4093, 5, 0, 4093, 6, 0},
+	    {"One backend less, other slots", 4093, 6, 3, 4093, 5, 0},
+	    {"A larger table", 1021, 5, 0, 4093, 5, 0},
+	    {"A smaller table and another backend", 4093, 7, 0, 251, 8, 1},
+	};
+	for (size_t r = 0; r < sizeof(rows) / sizeof(rows[0]); r++) {
+		struct lookup *a = lookup_of(rows[r].size_a, rows[r].count_a, rows[r].slot_a);
+		struct lookup *b = lookup_of(rows[r].size_b, rows[r].count_b, rows[r].slot_b);
+		double moved = plan_moved(a, b), slowly = moved_slowly(a, b, rows[r].slot_a, rows[r].slot_b);
+		if (moved < slowly - .002 || moved > slowly + .002 || (r == 0 && moved != 0) || (r > 0 && moved == 0))
+			fail_msg("%s: %f, slowly %f", rows[r].sentence, moved, slowly);
+		lookup_put(a);
+		lookup_put(b);
+	}
+	struct lookup *a = lookup_of(251, 2, 0);
+	assert_true(plan_moved(a, NULL) == 1);
+	assert_true(plan_moved(NULL, a) == 1);
+	assert_true(plan_moved(NULL, NULL) == 0);
+	lookup_put(a);
+}
+
+static json_t *plan_of(struct apply_site *site, const char *spec)
+{
+	uint32_t before = site->ended;
+	apply_site_write(site, site->other, spec);
+	apply_plan(site->apply, site->other, apply_site_planned, site);
+	assert_int_equal(apply_site_wait(site, before), 0);
+	return site->plan;
+}
+
+static double number_in(const json_t *object, const char *name)
+{
+	const json_t *value = json_object_get(object, name);
+	assert_true(json_is_number(value));
+	return json_number_value(value);
+}
+
+static const json_t *service_in(const json_t *plan, const char *name)
+{
+	size_t i;
+	json_t *service;
+	json_array_foreach(json_object_get(plan, "services"), i, service)
+	{
+		if (!strcmp(json_string_value(json_object_get(service, "service")), name))
+			return service;
+	}
+	return NULL;
+}
+
+static const json_t *backend_in(const json_t *service, const char *address)
+{
+	size_t i;
+	json_t *backend;
+	json_array_foreach(json_object_get(service, "backends"), i, backend)
+	{
+		if (!strcmp(json_string_value(json_object_get(backend, "address")), address))
+			return backend;
+	}
+	fail_msg("%s is not in the plan", address);
+	return NULL;
+}
+
+static void test_plan(void **state)
+{
+	struct apply_site *site = *state;
+
+	apply_site_start(site, WEB "10.0.0.1 10.0.0.2 10.0.0.3 10.0.0.4;same 192.0.2.11 80 tcp 1021 10.0.0.1;"
+				   "old 192.0.2.12 80 tcp 1021 10.0.0.1");
+	uint64_t generation = apply_generation(site->apply);
+	struct model *model = apply_model(site->apply);
+	const json_t *plan = plan_of(site, "same 192.0.2.11 80 tcp 1021 10.0.0.1;" WEB "10.0.0.1*2 10.0.0.2 10.0.0.5;"
+					   "hnew 192.0.2.13 80 tcp 1021 10.0.0.9");
+	assert_int_equal(number_in(plan, "services_added"), 1);
+	assert_int_equal(number_in(plan, "services_removed"), 1);
+	assert_int_equal(number_in(plan, "services_changed"), 1);
+	assert_int_equal(number_in(plan, "services_unchanged"), 1);
+	assert_int_equal(number_in(plan, "buckets"), 4093 + 1021);
+	assert_null(service_in(plan, "same"));
+
+	const json_t *web = service_in(plan, "web");
+	assert_string_equal(json_string_value(json_object_get(web, "change")), "changed");
+	/* The two that go owned half; the one whose weight doubles takes little else. */
+	assert_true(number_in(web, "buckets_moved_percent") > 49);
+	assert_true(number_in(web, "buckets_moved_percent") < 70);
+	assert_true(number_in(web, "buckets_moved") == number_in(plan, "buckets_moved"));
+	const json_t *b1 = backend_in(web, "10.0.0.1"), *gone = backend_in(web, "10.0.0.4"),
+		     *fresh = backend_in(web, "10.0.0.5");
+	assert_true(number_in(b1, "share_before") > .24 && number_in(b1, "share_before") < .26);
+	assert_true(number_in(b1, "share_after") > .49 && number_in(b1, "share_after") < .51);
+	assert_int_equal(number_in(b1, "weight_after"), 2);
+	assert_true(number_in(gone, "share_after") == 0);
+	assert_int_equal(number_in(gone, "weight_after"), 0);
+	assert_true(number_in(fresh, "share_before") == 0);
+	assert_true(number_in(fresh, "share_after") > .24);
+
+	/* A service that is new is shown as it will be when its backends answer. */
+	const json_t *added = service_in(plan, "hnew");
+	assert_true(number_in(backend_in(added, "10.0.0.9"), "share_after") == 1);
+	assert_true(number_in(service_in(plan, "old"), "flows_at_risk_percent") == 100);
+
+	/* Nothing has changed. */
+	assert_int_equal(apply_generation(site->apply), generation);
+	assert_ptr_equal(apply_model(site->apply), model);
+	plan = plan_of(site, WEB "10.0.0.1 10.0.0.2 10.0.0.3 10.0.0.4;same 192.0.2.11 80 tcp 1021 10.0.0.1;"
+				 "old 192.0.2.12 80 tcp 1021 10.0.0.1");
+	assert_int_equal(json_array_size(json_object_get(plan, "services")), 0);
+	assert_true(number_in(plan, "buckets_moved_percent") == 0);
+}
+
+/* What is down now is planned as down: the plan says what would happen now. */
+static void test_plan_with_a_dead_backend(void **state)
+{
+	struct apply_site *site = *state;
+
+	apply_site_start(site, WEB "10.0.0.1 10.0.0.2");
+	const struct operator_order disabled = {.admin = OPERATOR_DISABLED};
+	assert_int_equal(apply_site_order(site, "web", "b2", disabled), 0);
+	const json_t *plan = plan_of(site, WEB "10.0.0.1 10.0.0.2 10.0.0.3");
+	const json_t *b2 = backend_in(service_in(plan, "web"), "10.0.0.2");
+	assert_true(number_in(b2, "share_before") == 0);
+	assert_true(number_in(b2, "share_after") == 0);
+	assert_true(number_in(backend_in(service_in(plan, "web"), "10.0.0.3"), "share_after") > .4);
+}
+
+static void test_plan_of_a_bad_file(void **state)
+{
+	struct apply_site *site = *state;
+
+	apply_site_start(site, WEB "10.0.0.1");
+	apply_site_write_text(site->other, "services = 1;\n");
+	uint32_t before = site->ended;
+	apply_plan(site->apply, site->other, apply_site_planned, site);
+	assert_int_equal(apply_site_wait(site, before), -EINVAL);
+	assert_non_null(strstr(site->lines, "other.conf:1:"));
+	assert_null(site->plan);
+}
+
+#define SITE_TEST(name) cmocka_unit_test_setup_teardown(name, apply_site_setup, apply_site_teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(test_moved),
+	    SITE_TEST(test_plan),
+	    SITE_TEST(test_plan_with_a_dead_backend),
+	    SITE_TEST(test_plan_of_a_bad_file),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
