@@ -75,9 +75,10 @@ struct sluice_lookup_ref {
 
 /*
  * A bucket: the slot that owns it and the one that did before. Slots are below
- * SLUICE_SLOTS_MAX; the two top bits are reserved for a bucket's transition.
+ * SLUICE_SLOTS_MAX. Bit 15 marks a closing bucket, where prev == cur; bit 31 is 0.
  */
 typedef uint32_t sluice_bucket;
+#define SLUICE_BUCKET_CLOSING (1u << 15)
 
 SLUICE_INLINE sluice_bucket sluice_bucket_make(uint32_t cur, uint32_t prev)
 {
@@ -92,6 +93,17 @@ SLUICE_INLINE uint32_t sluice_bucket_cur(sluice_bucket b)
 SLUICE_INLINE uint32_t sluice_bucket_prev(sluice_bucket b)
 {
 	return b >> 16 & 0x7fff;
+}
+
+/* Steady: cur == prev and not closing. */
+SLUICE_INLINE bool sluice_bucket_is_steady(sluice_bucket b)
+{
+	return (b & 0xffff) == b >> 16;
+}
+
+SLUICE_INLINE bool sluice_bucket_is_closing(sluice_bucket b)
+{
+	return (b & SLUICE_BUCKET_CLOSING) != 0;
 }
 
 enum sluice_tracking {

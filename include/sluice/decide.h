@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
+/*
+ * Stage "decide", complete: stateless, except where that would break a connection.
+ *
+ * A bucket is steady, open or closing. When a table changes, each bucket whose owner changed opens: the old owner
+ * stays in `prev`. While it is open a flow's first packet goes to `cur` and any other to `prev`, and both are
+ * remembered (exceptions.h). It closes in two published steps: prev := cur with first packets still
+ * remembered, since another path may still have it open; then steady.
+ *
+ *   owner(x)   x when it lives, else the walk's answer (forwarding.h)
+ *
+ *   decide(flow, packet):
+ *     e = this flow's exception; forgotten when its backend does not live, or when e is SYN-only and
+ *         this is no SYN and its sequence is not within 64 Ki after that SYN's
+ *     e                                            -> e.backend   (a SYN-only e is thereby established)
+ *     bucket steady                                -> owner(cur)  (no memory of the flow read or written)
+ *     first packet, room for it                    -> owner(cur), remembered: SYN-only, with its sequence
+ *     first packet, no room                        -> owner(prev)
+ *     any other                                    -> owner(prev), remembered while open: provisional until a
+ *                                                     second packet in a later second
+ *
+ * An exception that says what its steady bucket says is let go: the answer stays. RST, ICMP errors and later
+ * fragments create none and make none firmer; a RST out of sequence passes a SYN-only one by and leaves it.
+ * FIN and RST let an exception be evicted after 2 min; a later packet takes that back. Until it is evicted it answers,
+ * so a forged RST moves nobody while there is room.
+ *
+ * In three stages, so that a worker does the first for a whole burst at once and calls the rest for the few:
+ *   sluice_decide_is_stateless()   bucket and bit: nothing to remember or recall
+ *   sluice_decide_recall()         the flow's exception
+ *   sluice_decide_anew()           a flow without one
+ * sluice_decide_flow() is all three.
+ */
+#ifndef SLUICE_DECIDE_H
+#define SLUICE_DECIDE_H
+
+#include "exceptions.h"
+#include "forwarding.h"
+
+/* A non-SYN at most this far after the SYN's sequence number answers to that SYN. */
+#define SLUICE_SEQUENCE_NEAR (64u * 1024)
+
+/* What a packet can do to its flow's exception. */
+enum sluice_role {
+	SLUICE_ROLE_FIRST = 0,    /* TCP SYN without ACK, QUIC Initial: the first of its flow */
+	SLUICE_ROLE_OTHER = 1,    /* any other that carries the flow on */
+	SLUICE_ROLE_FIN = 2,      /* as OTHER; ends it */
+	SLUICE_ROLE_RST = 3,      /* ends it; creates no exception */
+	SLUICE_ROLE_FOLLOWER = 4, /* ICMP error or later fragment: goes where the flow goes and leaves no trace */
+};
+
+/* tcp_flags: enum sluice_tcp_flag. RST counts before SYN: such a packet opens nothing. */
+SLUICE_INLINE enum sluice_role sluice_role_of_tcp(uint8_t tcp_flags)
+{
+	if (tcp_flags & SLUICE_TCP_RST)
+		return SLUICE_ROLE_RST;
+	if ((tcp_flags & (SLUICE_TCP_SYN | SLUICE_TCP_ACK)) == SLUICE_TCP_SYN)
+		return SLUICE_ROLE_FIRST;
+	return tcp_flags & SLUICE_TCP_FIN ? SLUICE_ROLE_FIN : SLUICE_ROLE_OTHER;
+}
+
+/* A packet, as far as the rule asks. */
+struct sluice_decide_input {
+	uint64_t flow_key; /* hash of the 5-tuple, whatever the service's affinity */
+	uint32_t bucket;   /* its number; where a walk starts */
+	/* What the bucket says. Its own word, or while M, affinity or algorithm change, `prev` of another table. */
+	sluice_bucket word;
+	uint32_t now_s;    /* coarse seconds of CLOCK_MONOTONIC */
+	uint32_t sequence; /* TCP, host order; of no meaning for datagrams and followers */
+	uint8_t role;      /* enum sluice_role */
+	uint8_t tracking;  /* enum sluice_tracking; NONE for the datagrams of a service with udp_new = "cur" */
+	bool is_datagram;  /* UDP */
+};
+
+/* Why a backend was chosen; what `explain` tells. */
+enum sluice_decided {
+	SLUICE_DECIDED_BUCKET = 0,    /* the bucket's owner; nothing remembered */
+	SLUICE_DECIDED_EXCEPTION = 1, /* the flow's exception */
+	SLUICE_DECIDED_FIRST = 2,     /* first packet, to the new owner, remembered */
+	SLUICE_DECIDED_NO_ROOM = 3,   /* first packet, to the old owner: no room to remember it */
+	SLUICE_DECIDED_PREVIOUS = 4,  /* in mid-flow: the old owner */
+};
+
+struct sluice_decision {
+	uint32_t backend; /* its number, or SLUICE_NONE: none lives */
+	uint32_t decided; /* enum sluice_decided */
+};
+
+/*
+ * Stage 1: true when owner(cur) is the answer without a look at the exceptions. maybe: the flow's
+ * "surely none" bit. No branch, no memory: for vectors.
+ */
+SLUICE_INLINE bool sluice_decide_is_stateless(sluice_bucket word, uint32_t tracking, uint32_t maybe)
+{
+	bool at_rest = (uint32_t)sluice_bucket_is_steady(word) & (maybe ^ 1);
+	return (uint32_t)(tracking == SLUICE_TRACKING_NONE) |
+	       ((uint32_t)(tracking == SLUICE_TRACKING_CHANGES) & (uint32_t)at_rest);
+}
+
+/* ---------------------------------------------------- what packets do ---- */
+
+enum sluice_recall {
+	SLUICE_RECALL_ANSWERS,
+	SLUICE_RECALL_ASIDE,  /* does not answer for this packet, and stays */
+	SLUICE_RECALL_FORGET, /* does not answer for this flow */
+};
+
+/* Whether an exception answers for a packet of its flow. Pure. */
+SLUICE_INLINE enum sluice_recall sluice_exception_recall(uint64_t value, const struct sluice_decide_input *in)
+{
+	if (sluice_exception_kind(value) != SLUICE_EXCEPTION_SYN || in->role == SLUICE_ROLE_FIRST ||
+	    in->role == SLUICE_ROLE_FOLLOWER || in->is_datagram ||
+	    in->sequence - sluice_exception_sequence(value) <= SLUICE_SEQUENCE_NEAR)
+		return SLUICE_RECALL_ANSWERS;
+	return in->role == SLUICE_ROLE_RST ? SLUICE_RECALL_ASIDE : SLUICE_RECALL_FORGET;
+}
+
+/* What an exception that answers becomes by the packet. Pure. */
+SLUICE_INLINE uint64_t sluice_exception_after(uint64_t value, const struct sluice_decide_input *in)
+{
+	enum sluice_exception_kind kind = sluice_exception_kind(value);
+	uint32_t slot = sluice_exception_slot(value), now_s = in->now_s;
+	bool ends = in->role == SLUICE_ROLE_FIN || in->role == SLUICE_ROLE_RST;
+
+	if (in->role == SLUICE_ROLE_FOLLOWER)
+		return value;
+	if (kind == SLUICE_EXCEPTION_SYN && in->role == SLUICE_ROLE_FIRST)
+		return sluice_exception_value(slot, kind, now_s, in->sequence);
+	/* `seen` of a provisional one stays that of its first packet. */
+	if (kind == SLUICE_EXCEPTION_PROVISIONAL &&
+	    (in->role == SLUICE_ROLE_RST || sluice_exception_age(value, now_s) < 1))
+		return value;
+	if (in->is_datagram)
+		return sluice_exception_value(slot, SLUICE_EXCEPTION_DATAGRAM, now_s, 0);
+	if (ends)
+		return sluice_exception_value(slot, SLUICE_EXCEPTION_CLOSING, now_s, now_s);
+	/* The last ACKs of a close do not take it back. */
+	uint32_t closed_s = sluice_exception_sequence(value);
+	if (kind == SLUICE_EXCEPTION_CLOSING && in->role == SLUICE_ROLE_OTHER &&
+	    now_s - closed_s < SLUICE_EXCEPTION_CLOSE_S)
+		return sluice_exception_value(slot, kind, now_s, closed_s);
+	return sluice_exception_value(slot, SLUICE_EXCEPTION_ESTABLISHED, now_s, 0);
+}
+
+/* -------------------------------------------------------------- stages ---- */
+
+/*
+ * Stage 2: the backend of the flow's exception, or SLUICE_NONE when it has none that answers. writes
+ * (a constant): false leaves the table as it is, for `explain`.
+ */
+SLUICE_INLINE uint32_t sluice_decide_recall(const struct sluice_service *service, const uint8_t *states,
+					    const struct sluice_exceptions_at *at, const struct sluice_decide_input *in,
+					    bool writes)
+{
+	uint64_t value;
+	struct sluice_exception *e = sluice_exception_find(at, in->flow_key, in->now_s, &value);
+	if (!e)
+		return SLUICE_NONE;
+	uint32_t slot = sluice_exception_slot(value);
+	enum sluice_recall recall = SLUICE_RECALL_FORGET;
+	if (slot < service->slots && sluice_state_lives(states[service->first_backend + slot]))
+		recall = sluice_exception_recall(value, in);
+	if (recall != SLUICE_RECALL_ANSWERS) {
+		if (recall == SLUICE_RECALL_FORGET && writes)
+			sluice_exception_forget(e, value);
+		return SLUICE_NONE;
+	}
+	bool is_needless = in->tracking == SLUICE_TRACKING_CHANGES && sluice_bucket_is_steady(in->word) &&
+			   slot == sluice_bucket_cur(in->word);
+	uint64_t after = is_needless ? 0 : sluice_exception_after(value, in);
+	if (!writes)
+		return service->first_backend + slot;
+	if (in->role == SLUICE_ROLE_FIRST && sluice_exception_kind(value) == SLUICE_EXCEPTION_SYN &&
+	    slot != sluice_bucket_cur(in->word))
+		__sync_fetch_and_add(&at->counters->syn_across, 1);
+	/* A change that is lost to another packet of the same flow is no loss. */
+	if (after != value)
+		sluice_exception_change(e, value, after);
+	return service->first_backend + slot;
+}
+
+/* Remember the flow at `backend`, one of the service's. The backend that is now remembered; SLUICE_NONE: no room. */
+SLUICE_INLINE uint32_t sluice_decide_remember(const struct sluice_service *service,
+					      const struct sluice_exceptions_at *at,
+					      const struct sluice_decide_input *in, uint32_t backend,
+					      enum sluice_exception_kind kind, bool writes)
+{
+	uint64_t value = sluice_exception_value(backend - service->first_backend, kind, in->now_s, in->sequence);
+	uint64_t answer = value;
+	if (!writes)
+		return sluice_exception_room(at, kind, in->now_s, &answer) ? backend : SLUICE_NONE;
+	if (!sluice_exception_insert(at, in->flow_key, value, in->now_s, &answer))
+		return SLUICE_NONE;
+	return service->first_backend + sluice_exception_slot(answer);
+}
+
+/* Stage 3: a packet of a flow that has no exception. */
+SLUICE_INLINE struct sluice_decision sluice_decide_anew(const struct sluice_service *service,
+							const sluice_bucket *lookup, const uint8_t *states,
+							const struct sluice_exceptions_at *at,
+							const struct sluice_decide_input *in, bool writes)
+{
+	uint32_t cur = sluice_bucket_cur(in->word), prev = sluice_bucket_prev(in->word);
+	bool tracks_all = in->tracking == SLUICE_TRACKING_ALL;
+	struct sluice_decision decision = {SLUICE_NONE, SLUICE_DECIDED_BUCKET};
+
+	if (sluice_bucket_is_steady(in->word) && !tracks_all) {
+		decision.backend = sluice_owner(service, lookup, states, in->bucket, cur);
+		return decision;
+	}
+	if (in->role == SLUICE_ROLE_FIRST) {
+		decision.backend = sluice_owner(service, lookup, states, in->bucket, cur);
+		if (decision.backend == SLUICE_NONE)
+			return decision;
+		uint32_t backend =
+		    sluice_decide_remember(service, at, in, decision.backend, SLUICE_EXCEPTION_SYN, writes);
+		if (backend != SLUICE_NONE)
+			return (struct sluice_decision){backend, SLUICE_DECIDED_FIRST};
+		decision.backend = sluice_owner(service, lookup, states, in->bucket, prev);
+		decision.decided = SLUICE_DECIDED_NO_ROOM;
+		return decision;
+	}
+	decision.backend = sluice_owner(service, lookup, states, in->bucket, prev);
+	decision.decided = SLUICE_DECIDED_PREVIOUS;
+	/* A closing bucket has prev == cur: nothing to remember in mid-flow. */
+	bool creates = in->role == SLUICE_ROLE_OTHER || in->role == SLUICE_ROLE_FIN;
+	if (decision.backend != SLUICE_NONE && creates && (tracks_all || !sluice_bucket_is_closing(in->word))) {
+		uint32_t backend =
+		    sluice_decide_remember(service, at, in, decision.backend, SLUICE_EXCEPTION_PROVISIONAL, writes);
+		if (backend != SLUICE_NONE)
+			decision.backend = backend;
+	}
+	return decision;
+}
+
+/*
+ * decide(): the backend for a packet. The caller has made sure of service->lookup != SLUICE_NONE. at: the share of
+ * in->flow_key, in the one table of the host. Any thread.
+ */
+SLUICE_INLINE struct sluice_decision sluice_decide_flow(const struct sluice_service *service,
+							const sluice_bucket *lookup, const uint8_t *states,
+							const struct sluice_exceptions_at *at,
+							const struct sluice_decide_input *in, bool writes)
+{
+	uint32_t maybe = sluice_exceptions_maybe(at->header, at->bits, in->flow_key);
+	if (SLUICE_LIKELY(sluice_decide_is_stateless(in->word, in->tracking, maybe))) {
+		uint32_t cur = sluice_bucket_cur(in->word);
+		return (struct sluice_decision){sluice_owner(service, lookup, states, in->bucket, cur),
+						SLUICE_DECIDED_BUCKET};
+	}
+	uint32_t backend = sluice_decide_recall(service, states, at, in, writes);
+	if (backend != SLUICE_NONE)
+		return (struct sluice_decision){backend, SLUICE_DECIDED_EXCEPTION};
+	return sluice_decide_anew(service, lookup, states, at, in, writes);
+}
+
+#endif

@@ -1,0 +1,504 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
+/*
+ * Exceptions: the flows that the stateless rule would break, and the backend that each of them has.
+ *
+ * One table for the host, shared by all workers and the kernel's path and surviving them all: one flat
+ * piece of zeroed memory (a pinned BPF_F_MMAPABLE array of 128-byte values, or shared memory), no lock,
+ * no pointer. Made of lines of 128 bytes, so that a BPF program gets each by its number:
+ *
+ *   struct sluice_exceptions_header                 line 0
+ *   struct sluice_exceptions_counters[16]           lines 1 to 16, by the key's low 4 bits
+ *   struct sluice_exceptions_bits[]                 from bits_line: "surely none", 4 bits for each entry
+ *   struct sluice_exception_group[]                 from groups_line: 8 places; a flow has one group
+ *
+ * A flow is named by the 64-bit SipHash of its 5-tuple under the cluster's secret: 16 bytes an entry and
+ * one comparison. Two flows that meet in it (one pair in 2^64; nobody outside can aim for it) would share a
+ * backend. The key's low bits choose group and bit, its upper half chose the bucket: the flows of
+ * one bucket lie all over the table.
+ *
+ *   key    the flow
+ *   value  slot:15 kind:3 seen:14 sequence:32
+ *
+ * The value is the entry's lock, and the only thing that decides what a place holds. Whoever wants a place
+ * changes its value, by compare-and-swap, from exactly what it judged to CLAIMED, then the key, then
+ * the value to what it is to be. So a flow that was touched in between is never taken for idle, a touch of
+ * what has gone fails, and a writer that dies half-way leaves a claim that ages like anything else.
+ * A reader takes a value for its key's when the key is the same before and after.
+ *
+ * Time is an input: coarse seconds of CLOCK_MONOTONIC, the same epoch for every path.
+ */
+#ifndef SLUICE_EXCEPTIONS_H
+#define SLUICE_EXCEPTIONS_H
+
+#include "types.h"
+
+#define SLUICE_EXCEPTIONS_MAGIC 0x3130504358454c53ull /* "SLEXCP01" */
+#define SLUICE_EXCEPTIONS_ABI 1u
+#define SLUICE_EXCEPTIONS_LINE 128u
+#define SLUICE_EXCEPTIONS_SIZE_LOG2_MIN 10u /* entries */
+#define SLUICE_EXCEPTIONS_SIZE_LOG2_MAX 26u /* 1 GiB of entries */
+#define SLUICE_EXCEPTIONS_COUNTERS 16u
+#define SLUICE_EXCEPTION_PLACES 8u
+/* Of a flow's 8 places, those that unanswered first packets may take. */
+#define SLUICE_EXCEPTION_UNANSWERED_MAX 4u
+/* A provisional entry is not evicted sooner, seconds: by then a flow has had a whole second for its second packet. */
+#define SLUICE_EXCEPTION_PROVISIONAL_SAFE_S 2u
+/* Packets this soon after a FIN or RST, seconds, belong to the close and do not take it back. */
+#define SLUICE_EXCEPTION_CLOSE_S 2u
+/* A claim older than this, seconds, was left by a writer that died. */
+#define SLUICE_EXCEPTION_CLAIM_S 5u
+/* Largest idle time. `seen` wraps at 16,384 s; what lies between is for a sweep that is late. */
+#define SLUICE_EXCEPTION_IDLE_MAX_S 12288u
+
+enum sluice_exception_kind {
+	SLUICE_EXCEPTION_FREE = 0,
+	SLUICE_EXCEPTION_SYN = 1,         /* only a first packet was seen; `sequence` is its own */
+	SLUICE_EXCEPTION_PROVISIONAL = 2, /* one packet in mid-flow was seen, at `seen` */
+	SLUICE_EXCEPTION_ESTABLISHED = 3,
+	SLUICE_EXCEPTION_CLOSING = 4,  /* as ESTABLISHED; FIN or RST was seen in second `sequence` */
+	SLUICE_EXCEPTION_DATAGRAM = 5, /* as ESTABLISHED, with UDP's idle time */
+	SLUICE_EXCEPTION_CLAIMED = 6,  /* being written; holds nothing */
+	SLUICE_EXCEPTION_KINDS
+};
+
+struct sluice_exception {
+	uint64_t key;
+	uint64_t value;
+};
+
+/* All places that a flow can have: two cache lines that the prefetcher fetches as one. */
+struct sluice_exception_group {
+	struct sluice_exception place[SLUICE_EXCEPTION_PLACES];
+} __attribute__((aligned(128)));
+_Static_assert(sizeof(struct sluice_exception_group) == SLUICE_EXCEPTIONS_LINE, "layout");
+
+/*
+ * 512 bits of each of two generations. Readers use the one that the header names; who inserts sets both; the
+ * sweep clears and refills the other one, then names it (exceptions_sweep.h).
+ */
+struct sluice_exceptions_bits {
+	uint64_t generation[2][8];
+} __attribute__((aligned(128)));
+_Static_assert(sizeof(struct sluice_exceptions_bits) == SLUICE_EXCEPTIONS_LINE, "layout");
+
+/* Monotonic; the sum over all of them counts. */
+struct sluice_exceptions_counters {
+	uint64_t inserted;
+	uint64_t evicted;    /* provisional ones that gave way */
+	uint64_t failed;     /* insertions for which there was no room */
+	uint64_t syn_across; /* first packets, repeated, that kept the backend of before a change */
+	uint64_t zero[12];
+} __attribute__((aligned(128)));
+_Static_assert(sizeof(struct sluice_exceptions_counters) == SLUICE_EXCEPTIONS_LINE, "layout");
+
+/*
+ * Idle times in seconds, at most SLUICE_EXCEPTION_IDLE_MAX_S; sluice_exception_times_for() makes them. Older than
+ * its time, an entry is as good as gone: no packet meets it, any insertion may have its place.
+ */
+struct sluice_exception_times {
+	uint16_t syn;         /* unanswered first packets */
+	uint16_t provisional; /* at least the longest window */
+	uint16_t established; /* at least TCP's longest window, extensions included */
+	uint16_t closing;     /* after FIN or RST; then it may be evicted, and still answers until `established` */
+	uint16_t datagram;    /* at least UDP's longest window, extensions included */
+	uint16_t zero[3];
+};
+
+struct sluice_exceptions_header {
+	uint64_t magic;
+	uint32_t abi;
+	uint32_t size_log2; /* entries */
+	uint64_t total_bytes;
+	uint32_t bits_line; /* in lines of 128 bytes from the start */
+	uint32_t groups_line;
+	uint32_t bits_mask;    /* bits of one generation - 1 */
+	uint32_t groups_mask;  /* groups - 1 */
+	uint32_t bits_in_use;  /* generation that readers use, 0 or 1; written by the sweep */
+	uint32_t populated[2]; /* not 0: that generation has a bit; set by who inserts, cleared by the sweep */
+	uint32_t now_s;        /* for a path without a clock of its own; written by whoever keeps time on it, else 0 */
+	struct sluice_exception_times times; /* written by the control plane */
+	uint8_t zero[56];
+};
+_Static_assert(sizeof(struct sluice_exceptions_header) == SLUICE_EXCEPTIONS_LINE, "layout");
+
+/* The kernel's verifier wants the places at constant offsets. */
+#ifdef __BPF__
+#define SLUICE_UNROLL_PLACES _Pragma("unroll")
+#else
+#define SLUICE_UNROLL_PLACES
+#endif
+
+/* ------------------------------------------------------------- memory ---- */
+
+/*
+ * Aligned loads that another thread's compare-and-swap may race with. clang's BPF back end
+ * has no acquire; the kernel's path reads in program order, on x86 that is the same.
+ */
+SLUICE_INLINE uint64_t sluice_shared_load64(const uint64_t *p)
+{
+#ifdef __BPF__
+	return *(const volatile uint64_t *)p;
+#else
+	return __atomic_load_n(p, __ATOMIC_ACQUIRE);
+#endif
+}
+
+SLUICE_INLINE uint32_t sluice_shared_load32(const uint32_t *p)
+{
+#ifdef __BPF__
+	return *(const volatile uint32_t *)p;
+#else
+	return __atomic_load_n(p, __ATOMIC_ACQUIRE);
+#endif
+}
+
+SLUICE_INLINE void sluice_shared_store32(uint32_t *p, uint32_t v)
+{
+#ifdef __BPF__
+	*(volatile uint32_t *)p = v;
+#else
+	__atomic_store_n(p, v, __ATOMIC_RELEASE);
+#endif
+}
+
+/* True when *p was `old` and is `changed`. A full barrier. */
+SLUICE_INLINE bool sluice_shared_swap64(uint64_t *p, uint64_t old, uint64_t changed)
+{
+	return __sync_val_compare_and_swap(p, old, changed) == old;
+}
+
+/* Where one flow's share lies. On the host by sluice_exceptions_at(); in BPF by four map lookups. */
+struct sluice_exceptions_at {
+	struct sluice_exceptions_header *header;
+	struct sluice_exceptions_counters *counters;
+	struct sluice_exceptions_bits *bits;
+	struct sluice_exception_group *group;
+};
+
+/* Numbers of the lines of a key's share. */
+SLUICE_INLINE uint32_t sluice_exceptions_counters_line(uint64_t key)
+{
+	return 1 + (uint32_t)(key & (SLUICE_EXCEPTIONS_COUNTERS - 1));
+}
+
+SLUICE_INLINE uint32_t sluice_exceptions_bits_line(const struct sluice_exceptions_header *header, uint64_t key)
+{
+	return header->bits_line + ((uint32_t)key & header->bits_mask) / 512;
+}
+
+SLUICE_INLINE uint32_t sluice_exceptions_group_line(const struct sluice_exceptions_header *header, uint64_t key)
+{
+	return header->groups_line + ((uint32_t)key & header->groups_mask);
+}
+
+SLUICE_INLINE struct sluice_exceptions_at sluice_exceptions_at(struct sluice_exceptions_header *header, uint64_t key)
+{
+	uint8_t *base = (uint8_t *)header;
+	uint64_t line = SLUICE_EXCEPTIONS_LINE;
+	return (struct sluice_exceptions_at){
+	    header,
+	    (struct sluice_exceptions_counters *)(base + line * sluice_exceptions_counters_line(key)),
+	    (struct sluice_exceptions_bits *)(base + line * sluice_exceptions_bits_line(header, key)),
+	    (struct sluice_exception_group *)(base + line * sluice_exceptions_group_line(header, key)),
+	};
+}
+
+/* Idle times for windows of which the longest, extensions included, stay open so long (seconds). */
+SLUICE_INLINE struct sluice_exception_times sluice_exception_times_for(uint32_t tcp_open_s, uint32_t udp_open_s)
+{
+	/* Seconds are coarse: a gap just below the window may look like the whole of it. */
+	uint32_t max = SLUICE_EXCEPTION_IDLE_MAX_S - 1;
+	uint16_t established = (uint16_t)((tcp_open_s < max ? tcp_open_s : max) + 1);
+	uint16_t datagram = (uint16_t)((udp_open_s < max ? udp_open_s : max) + 1);
+	return (struct sluice_exception_times){
+	    .syn = 5,
+	    .provisional = established > datagram ? established : datagram,
+	    .established = established,
+	    .closing = 120,
+	    .datagram = datagram,
+	};
+}
+
+/* Bytes of a table of 2^size_log2 entries; 0 when that is no size. */
+SLUICE_INLINE uint64_t sluice_exceptions_bytes(uint32_t size_log2)
+{
+	if (size_log2 < SLUICE_EXCEPTIONS_SIZE_LOG2_MIN || size_log2 > SLUICE_EXCEPTIONS_SIZE_LOG2_MAX)
+		return 0;
+	uint64_t entries = 1ull << size_log2;
+	return (uint64_t)SLUICE_EXCEPTIONS_LINE *
+	       (1 + SLUICE_EXCEPTIONS_COUNTERS + entries * 4 / 512 + entries / SLUICE_EXCEPTION_PLACES);
+}
+
+/*
+ * Make a table in zeroed memory of sluice_exceptions_bytes() bytes, aligned to 128. One thread,
+ * before anyone else has the memory. size_log2: a valid one.
+ */
+SLUICE_INLINE void sluice_exceptions_init(void *memory, uint32_t size_log2, struct sluice_exception_times times)
+{
+	struct sluice_exceptions_header *header = (struct sluice_exceptions_header *)memory;
+	uint32_t entries = 1u << size_log2;
+	header->abi = SLUICE_EXCEPTIONS_ABI;
+	header->size_log2 = size_log2;
+	header->total_bytes = sluice_exceptions_bytes(size_log2);
+	header->bits_line = 1 + SLUICE_EXCEPTIONS_COUNTERS;
+	header->groups_line = header->bits_line + entries * 4 / 512;
+	header->bits_mask = entries * 4 - 1;
+	header->groups_mask = entries / SLUICE_EXCEPTION_PLACES - 1;
+	header->times = times;
+	header->magic = SLUICE_EXCEPTIONS_MAGIC;
+}
+
+/*
+ * Whether `bytes` bytes of memory that another process made hold a table. Each process asks once, when it maps
+ * them; the fast path relies on the header's numbers without looking again.
+ */
+SLUICE_INLINE bool sluice_exceptions_are_sound(const void *memory, uint64_t bytes)
+{
+	const struct sluice_exceptions_header *h = (const struct sluice_exceptions_header *)memory;
+	if (bytes < sizeof(*h) || h->magic != SLUICE_EXCEPTIONS_MAGIC || h->abi != SLUICE_EXCEPTIONS_ABI)
+		return false;
+	uint64_t needed = sluice_exceptions_bytes(h->size_log2);
+	if (needed == 0 || needed > bytes || h->total_bytes != needed)
+		return false;
+	uint32_t entries = 1u << h->size_log2;
+	return h->bits_line == 1 + SLUICE_EXCEPTIONS_COUNTERS && h->groups_line == h->bits_line + entries * 4 / 512 &&
+	       h->bits_mask == entries * 4 - 1 && h->groups_mask == entries / SLUICE_EXCEPTION_PLACES - 1;
+}
+
+/* ------------------------------------------------------ "surely none" ---- */
+
+/* False: no flow at all has an exception, so no bit need be looked at. Asked once a burst. */
+SLUICE_INLINE bool sluice_exceptions_any(const struct sluice_exceptions_header *header)
+{
+	uint32_t generation = sluice_shared_load32(&header->bits_in_use) & 1;
+	return sluice_shared_load32(&header->populated[generation]) != 0;
+}
+
+/* 0: the flow has no exception, surely. bits: its line. */
+SLUICE_INLINE uint32_t sluice_exceptions_maybe(const struct sluice_exceptions_header *header,
+					       const struct sluice_exceptions_bits *bits, uint64_t key)
+{
+	uint32_t generation = sluice_shared_load32(&header->bits_in_use) & 1;
+	return (uint32_t)(sluice_shared_load64(&bits->generation[generation][key >> 6 & 7]) >> (key & 63)) & 1;
+}
+
+/*
+ * After the entry itself is published, never before: a sweep that clears a generation and then scans the entries
+ * meets either the entry, or leaves the bit.
+ */
+SLUICE_INLINE void sluice_exceptions_set_bit(const struct sluice_exceptions_at *at, uint64_t key)
+{
+	uint64_t bit = 1ull << (key & 63);
+	for (uint32_t generation = 0; generation < 2; generation++) {
+		uint64_t *word = &at->bits->generation[generation][key >> 6 & 7];
+		if (!(sluice_shared_load64(word) & bit))
+			__sync_fetch_and_or(word, bit);
+		if (!sluice_shared_load32(&at->header->populated[generation]))
+			sluice_shared_store32(&at->header->populated[generation], 1);
+	}
+}
+
+/* -------------------------------------------------------------- value ---- */
+
+SLUICE_INLINE uint64_t sluice_exception_value(uint32_t slot, enum sluice_exception_kind kind, uint32_t now_s,
+					      uint32_t sequence)
+{
+	return (uint64_t)slot | (uint64_t)kind << 15 | (uint64_t)(now_s & 0x3fff) << 18 | (uint64_t)sequence << 32;
+}
+
+SLUICE_INLINE uint32_t sluice_exception_slot(uint64_t value)
+{
+	return value & 0x7fff;
+}
+
+SLUICE_INLINE enum sluice_exception_kind sluice_exception_kind(uint64_t value)
+{
+	return (enum sluice_exception_kind)(value >> 15 & 7);
+}
+
+SLUICE_INLINE uint32_t sluice_exception_sequence(uint64_t value)
+{
+	return (uint32_t)(value >> 32);
+}
+
+/* Seconds since `seen`. Paths differ by a moment: what lies a little in the future was seen now. */
+SLUICE_INLINE uint32_t sluice_exception_age(uint64_t value, uint32_t now_s)
+{
+	uint32_t age = (now_s - (uint32_t)(value >> 18)) & 0x3fff;
+	return age < 0x3c00 ? age : 0;
+}
+
+SLUICE_INLINE uint32_t sluice_exception_idle_max(const struct sluice_exception_times *times, uint64_t value)
+{
+	switch (sluice_exception_kind(value)) {
+	case SLUICE_EXCEPTION_SYN: return times->syn;
+	case SLUICE_EXCEPTION_PROVISIONAL: return times->provisional;
+	case SLUICE_EXCEPTION_ESTABLISHED:
+	case SLUICE_EXCEPTION_CLOSING: return times->established;
+	case SLUICE_EXCEPTION_DATAGRAM: return times->datagram;
+	default: return SLUICE_EXCEPTION_CLAIM_S;
+	}
+}
+
+/* Nothing that holds its place any longer: never used, forgotten, or idle too long. */
+SLUICE_INLINE bool sluice_exception_is_over(const struct sluice_exception_times *times, uint64_t value, uint32_t now_s)
+{
+	return sluice_exception_kind(value) == SLUICE_EXCEPTION_FREE ||
+	       sluice_exception_age(value, now_s) > sluice_exception_idle_max(times, value);
+}
+
+/* Whether an entry with this value answers for its flow. */
+SLUICE_INLINE bool sluice_exception_answers(const struct sluice_exception_times *times, uint64_t value, uint32_t now_s)
+{
+	return sluice_exception_kind(value) < SLUICE_EXCEPTION_CLAIMED &&
+	       !sluice_exception_is_over(times, value, now_s);
+}
+
+/* -------------------------------------------------------------- table ---- */
+
+/* The place of the flow's entry that answers, or NULL; *ret_value is what it was. */
+SLUICE_INLINE struct sluice_exception *sluice_exception_find(const struct sluice_exceptions_at *at, uint64_t key,
+							     uint32_t now_s, uint64_t *ret_value)
+{
+	SLUICE_UNROLL_PLACES
+	for (uint32_t i = 0; i < SLUICE_EXCEPTION_PLACES; i++) {
+		struct sluice_exception *e = &at->group->place[i];
+		if (sluice_shared_load64(&e->key) != key)
+			continue;
+		uint64_t value = sluice_shared_load64(&e->value);
+		/* The same key again: no other flow has taken the place in between. */
+		if (!sluice_exception_answers(&at->header->times, value, now_s) || sluice_shared_load64(&e->key) != key)
+			continue;
+		*ret_value = value;
+		return e;
+	}
+	return NULL;
+}
+
+/* Of an entry found to have `value`. False: it is not the same any more, and stays. */
+SLUICE_INLINE bool sluice_exception_change(struct sluice_exception *e, uint64_t value, uint64_t changed)
+{
+	return sluice_shared_swap64(&e->value, value, changed);
+}
+
+SLUICE_INLINE bool sluice_exception_forget(struct sluice_exception *e, uint64_t value)
+{
+	return sluice_exception_change(e, value, 0);
+}
+
+/*
+ * How good a place is for another flow; 0: not to be had. Free ones first, then those that are over, then those
+ * that FIN or RST closed, then provisional ones that had time for a second packet, the oldest first.
+ */
+SLUICE_INLINE uint32_t sluice_exception_yields(const struct sluice_exception_times *times, uint64_t value,
+					       uint32_t now_s)
+{
+	uint32_t age = sluice_exception_age(value, now_s);
+	enum sluice_exception_kind kind = sluice_exception_kind(value);
+	if (kind == SLUICE_EXCEPTION_FREE)
+		return 4u << 16;
+	if (age > sluice_exception_idle_max(times, value))
+		return 3u << 16;
+	if (kind == SLUICE_EXCEPTION_CLOSING && age > times->closing)
+		return 2u << 16;
+	if (kind == SLUICE_EXCEPTION_PROVISIONAL && age >= SLUICE_EXCEPTION_PROVISIONAL_SAFE_S)
+		return 1u << 16 | age;
+	return 0;
+}
+
+/* The best place for a new entry of a kind, or NULL; *ret_value is what it was. */
+SLUICE_INLINE struct sluice_exception *sluice_exception_room(const struct sluice_exceptions_at *at,
+							     enum sluice_exception_kind kind, uint32_t now_s,
+							     uint64_t *ret_value)
+{
+	uint32_t best = 0, best_yields = 0, unanswered = 0;
+	uint64_t best_value = 0;
+	SLUICE_UNROLL_PLACES
+	for (uint32_t i = 0; i < SLUICE_EXCEPTION_PLACES; i++) {
+		uint64_t value = sluice_shared_load64(&at->group->place[i].value);
+		uint32_t yields = sluice_exception_yields(&at->header->times, value, now_s);
+		unanswered += sluice_exception_kind(value) == SLUICE_EXCEPTION_SYN && yields == 0;
+		if (yields > best_yields) {
+			best = i;
+			best_yields = yields;
+			best_value = value;
+		}
+	}
+	if (best_yields == 0 || (kind == SLUICE_EXCEPTION_SYN && unanswered >= SLUICE_EXCEPTION_UNANSWERED_MAX))
+		return NULL;
+	*ret_value = best_value;
+	return &at->group->place[best & (SLUICE_EXCEPTION_PLACES - 1)];
+}
+
+/* Claim, key, value. False: another writer was there first. */
+SLUICE_INLINE bool sluice_exception_write(struct sluice_exception *e, uint64_t old, uint64_t key, uint64_t value,
+					  uint32_t now_s)
+{
+	uint64_t claim = sluice_exception_value(0, SLUICE_EXCEPTION_CLAIMED, now_s, (uint32_t)key);
+	if (!sluice_shared_swap64(&e->value, old, claim))
+		return false;
+	/* By compare-and-swap, lest a writer that was asleep for longer than a claim lasts spoil another's entry. */
+	uint64_t old_key = sluice_shared_load64(&e->key);
+	return sluice_shared_swap64(&e->key, old_key, key) && sluice_shared_swap64(&e->value, claim, value);
+}
+
+/*
+ * Two workers may have inserted the same flow at once. Both see both, since a swap is a full barrier; the
+ * first place wins. The value that answers now.
+ */
+SLUICE_INLINE uint64_t sluice_exception_settle(const struct sluice_exceptions_at *at, struct sluice_exception *mine,
+					       uint64_t key, uint64_t value, uint32_t now_s)
+{
+	bool is_after = false;
+	uint64_t answer = value;
+	SLUICE_UNROLL_PLACES
+	for (uint32_t i = 0; i < SLUICE_EXCEPTION_PLACES; i++) {
+		struct sluice_exception *e = &at->group->place[i];
+		if (e == mine) {
+			is_after = true;
+			continue;
+		}
+		if (sluice_shared_load64(&e->key) != key)
+			continue;
+		uint64_t other = sluice_shared_load64(&e->value);
+		if (!sluice_exception_answers(&at->header->times, other, now_s) || sluice_shared_load64(&e->key) != key)
+			continue;
+		if (is_after) {
+			sluice_exception_forget(e, other);
+		} else if (answer == value) {
+			sluice_exception_forget(mine, value);
+			answer = other;
+		}
+	}
+	return answer;
+}
+
+/*
+ * Remember a flow that has no entry. value: its kind, with `seen` now. True, and *ret_value is what answers for the
+ * flow now (another worker's entry, when that was first); false when there is no room, which is counted.
+ * Any thread.
+ */
+SLUICE_INLINE bool sluice_exception_insert(const struct sluice_exceptions_at *at, uint64_t key, uint64_t value,
+					   uint32_t now_s, uint64_t *ret_value)
+{
+	for (uint32_t attempt = 0; attempt < 2; attempt++) {
+		uint64_t old;
+		struct sluice_exception *e = sluice_exception_room(at, sluice_exception_kind(value), now_s, &old);
+		if (!e)
+			break;
+		bool evicts = !sluice_exception_is_over(&at->header->times, old, now_s) &&
+			      sluice_exception_kind(old) == SLUICE_EXCEPTION_PROVISIONAL;
+		if (!sluice_exception_write(e, old, key, value, now_s))
+			continue;
+		sluice_exceptions_set_bit(at, key);
+		__sync_fetch_and_add(&at->counters->inserted, 1);
+		if (evicts)
+			__sync_fetch_and_add(&at->counters->evicted, 1);
+		*ret_value = sluice_exception_settle(at, e, key, value, now_s);
+		return true;
+	}
+	__sync_fetch_and_add(&at->counters->failed, 1);
+	return false;
+}
+
+#endif
