@@ -15,7 +15,8 @@ enum {
 	WORKER_MBUFS = 2 * MBUF_CACHE + 256,
 	/* port_ethdev.c's rings. */
 	DEVICE_RING = 1024,
-	MBUF_BYTES = 2560, /* RTE_MBUF_DEFAULT_BUF_SIZE, the mbuf and the pool's header */
+	/* Without hugepages a pool puts no object across two pages: one of 2368 bytes takes a page. */
+	MBUF_BYTES = 4096 + 64,
 };
 
 int pools_plan(const struct config *config, struct pools_plan *ret)
@@ -63,9 +64,9 @@ int pools_create(const struct pools_plan *plan, struct pools *ret)
 			error = -rte_errno;
 	}
 	if (error) {
-		log_error("no memory for %u frames and %u mbufs (%llu MiB): %s; reserve more hugepages (sysctl "
-			  "vm.nr_hugepages), or fewer "
-			  "`queues`",
+		log_error("no memory for %u frames and %u mbufs (%llu MiB): %s; fewer `queues` need less, and with "
+			  "hugepages = true reserve "
+			  "more of them (sysctl vm.nr_hugepages)",
 			  plan->frame_count, plan->mbuf_count, (unsigned long long)plan->memory_bytes >> 20,
 			  strerror(-error));
 		pools_destroy(&pools);

@@ -222,19 +222,19 @@ int port_ethdev_open(const struct config_port *config, const struct port_context
 	if (!error)
 		error = choose_queues(p, config, context->workers, &info);
 	if (error)
-		goto free;
+		goto close;
 	error = configure(p, &info, context->mbufs);
 	if (!error)
 		error = read_started(p);
 	if (error) {
 		log_error("interface \"%s\": the driver (%s) refuses: %s; fewer `queues` may help", config->name,
 			  info.driver_name, strerror(-error));
-		goto close;
+		goto stop;
 	}
 	if (config->tap[0]) {
 		error = tap_open(config->tap, p->mac, p->mtu, &p->port.tap);
 		if (error)
-			goto close;
+			goto stop;
 	}
 	log_info("interface \"%s\": DPDK port %u (%s), %u receive and %u transmit queues, MTU %u%s%s", config->name, id,
 		 info.driver_name, p->port.rx_queues, p->port.tx_queues, p->mtu,
@@ -243,10 +243,10 @@ int port_ethdev_open(const struct config_port *config, const struct port_context
 	*ret = &p->port;
 	return 0;
 
-close:
+stop:
 	rte_eth_dev_stop(id);
+close:
 	rte_eth_dev_close(id);
-free:
 	free(p);
 	return error;
 }
