@@ -33,7 +33,8 @@ struct last_table_writer;
 
 /* `directory` is copied. 0 or -errno. The thread takes the creator's CPU affinity. */
 int last_table_writer_create(const char *directory, struct last_table_writer **ret);
-/* Write this snapshot soon. Takes over the caller's reference (NULL: does nothing). Never waits for the disk. Any thread. */
+/* Write this snapshot soon. Takes over the caller's reference (NULL: does nothing). Never waits for the disk. Any
+ * thread. */
 void last_table_writer_offer(struct last_table_writer *writer, struct table_snapshot *snapshot);
 /* Finishes what was offered, then ends the thread. Accepts NULL. */
 void last_table_writer_destroy(struct last_table_writer *writer);
