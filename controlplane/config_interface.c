@@ -3,6 +3,7 @@
 #include "config_reader.h"
 
 #include <ctype.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -152,6 +153,12 @@ void config_read_interfaces(struct config_reader *reader, const config_setting_t
 		if (devices != 1)
 			config_setting_error(reader, element, "needs exactly one of name, pci and vdev, has %s",
 					     devices ? "more" : "none");
+		/* The kernel's traffic of a PCI device has no other way: the dataplane makes this TAP unasked. */
+		if (interface->kind == MODEL_INTERFACE_PCI && !interface->tap &&
+		    asprintf(&interface->tap, "sluice%" PRIu32, i) < 0) {
+			interface->tap = NULL;
+			reader->no_memory = true;
+		}
 	}
 }
 
