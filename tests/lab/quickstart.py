@@ -185,7 +185,7 @@ def how_to_play(lab):
     say(f"   {ctl} backends")
     say(f"   {ctl} drain web/b1")
     say(f"   {enter} wrk -t1 -c16 -d5 http://{lab.vip4(1)}/")
-    say(f"   {' '.join(lab.balancer.namespace.enter)} tcpdump -ni eth0")
+    say(f"   {' '.join(lab.router.enter)} tcpdump -ni {lab.balancer.name}   # the router's port to the balancer")
     say(f"   configuration: {lab.balancer.config} (then: {ctl} reload)")
     say("   to remove it:  sudo tools/quickstart --remove")
 
