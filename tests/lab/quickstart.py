@@ -225,6 +225,8 @@ def main():
         print(f"\ntools/quickstart: failed: {error}", file=sys.stderr)
         if lab:
             print(lab.logs(), file=sys.stderr)
+    except (KeyboardInterrupt, SystemExit):
+        print("\ntools/quickstart: interrupted; removing the site", file=sys.stderr)
     finally:
         if lab and not (good and options.keep):
             left = lab.run.remove() + left_behind(lab.run.id)
