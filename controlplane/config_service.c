@@ -50,11 +50,7 @@ static void read_backend_zone(struct config_reader *reader, const config_setting
 
 static void read_backend_backup(struct config_reader *reader, const config_setting_t *setting, void *object)
 {
-	bool backup;
-
-	(void)object;
-	if (config_bool(reader, setting, &backup) && backup)
-		config_setting_error(reader, setting, "true " NOT_YET);
+	config_bool(reader, setting, &backend_of(object)->backup);
 }
 
 static void read_backend_mac(struct config_reader *reader, const config_setting_t *setting, void *object)

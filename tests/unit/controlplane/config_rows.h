@@ -25,7 +25,7 @@ struct row {
 
 /* Line 1 of most rows. The key is not there, which check and plan do not mind. */
 #define TOP                                                                                                            \
-	"hash_key_file = \"/nonexistent/hash.key\"; interfaces = ( { name = \"eth0\"; }, { pci = \"3b:00.0\"; } );\n"
+	"hash_key_file = \"/nonexistent/hash.key\"; interfaces = ( { name = \"eth0\"; }, { pci = \"3b:00.0\"; }, { vdev = \"net_null0\"; } );\n"
 /* One good service on lines 2 to 4; `more` on line 3 adds to it or spoils it. */
 #define BACKENDS "backends = ( { name = \"w1\"; address = \"10.0.0.1\"; } );\n"
 #define WEB(more)                                                                                                      \

@@ -41,7 +41,7 @@ static void defaults(const struct model *m)
 	assert_true(m->dataplane.hugepages);
 	assert_null(m->api.listen);
 	assert_null(m->api.group);
-	assert_int_equal(m->interface_count, 2);
+	assert_int_equal(m->interface_count, 3);
 	assert_int_equal(m->interfaces[0].kind, MODEL_INTERFACE_NAME);
 	assert_string_equal(m->interfaces[0].name, "eth0");
 	assert_int_equal(m->interfaces[0].path, MODEL_PATH_DPDK);

@@ -138,17 +138,17 @@ static void test_backends(void **state)
 	     "", NULL},
 	    {"A backend that the kernel cannot route to needs an outer source",
 	     WITH_BACKENDS(
-		 "{ name = \"w1\"; address = \"10.0.0.1\"; mac = \"02:00:00:00:00:01\"; interface = \"3b:00.0\"; }"),
+		 "{ name = \"w1\"; address = \"10.0.0.1\"; mac = \"02:00:00:00:00:01\"; interface = \"net_null0\"; }"),
 	     "t:3: warning: service \"web\", backend \"w1\": its interface has no address of the kernel's; set "
 	     "encap_source\n",
 	     NULL},
 	    {"With one it is well",
 	     WITH_BACKENDS("{ name = \"w1\"; address = \"10.0.0.1\"; mac = \"02:00:00:00:00:01\"; interface = "
-			   "\"3b:00.0\"; }") "encap_source = \"10.127.0.0/16\";\n",
+			   "\"net_null0\"; }") "encap_source = \"10.127.0.0/16\";\n",
 	     "", NULL},
 	    {"The outer source of the other family does not help",
 	     WITH_BACKENDS(
-		 "{ name = \"w1\"; address = \"2001:db8::1\"; mac = \"02:00:00:00:00:01\"; interface = \"3b:00.0\"; "
+		 "{ name = \"w1\"; address = \"2001:db8::1\"; mac = \"02:00:00:00:00:01\"; interface = \"net_null0\"; "
 		 "}") "encap_source = \"10.127.0.0/16\";\n",
 	     "t:3: warning: service \"web\", backend \"w1\": its interface has no address of the kernel's; set "
 	     "encap_source6\n",

@@ -282,8 +282,9 @@ static void test_backends(void **state)
 	     "from "
 	     "another host\n",
 	     NULL},
-	    {"Backup pools are of a later version", BACKEND("backup = true;"),
-	     "t:3: service \"web\", backend \"w1\", backup: true " NOT_YET "\n", NULL},
+	    {"A backup is a boolean", BACKEND("backup = 1;"),
+	     "t:3: service \"web\", backend \"w1\", backup: must be true or false, not a number\n", NULL},
+	    {"A backup", BACKEND("backup = true;"), "", NULL},
 	    {"A backend has no port of its own", BACKEND("port = 8080;"),
 	     "t:3: service \"web\", backend \"w1\", port: cannot be set: packets reach a backend unchanged, on the "
 	     "service's "
