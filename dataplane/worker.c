@@ -17,8 +17,7 @@ static __rte_always_inline void journey(struct worker *w, const struct sluice_ta
 {
 	stage_receive(w, packets, count, in_port);
 	count = stage_parse(w, table, count);
-	count = stage_service(w, table, count);
-	stage_hash(w, table, count);
+	count = stage_service_and_hash(w, table, count);
 	count = stage_decide(w, table, count);
 	stage_encapsulate(w, table, count);
 }
