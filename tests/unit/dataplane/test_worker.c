@@ -284,16 +284,15 @@ static void headroom_is_enough_to_the_byte(void **state)
 			struct rte_mbuf *m = fixture_mbuf(f, bytes, length);
 			memmove((uint8_t *)m->buf_addr + room, rte_pktmbuf_mtod(m, void *), length);
 			m->data_off = (uint16_t)room;
-			uint8_t before[sizeof(struct rte_mbuf)];
-			memcpy(before, m, sizeof(before));
+			struct rte_mbuf before = *m;
 			worker_burst(f->worker, &f->table, &m, 1, 0);
 			struct worker_transmit_queue *queue = &f->worker->transmit[f->backends[e.backend].port];
 			assert_int_equal(queue->count, room == grows);
 			if (queue->count) {
 				frame_is(queue->packets[0], &e);
 				assert_int_equal(queue->packets[0]->data_off, 0);
-				assert_ptr_equal(queue->packets[0]->buf_addr, ((struct rte_mbuf *)before)->buf_addr);
-				assert_ptr_equal(queue->packets[0]->pool, ((struct rte_mbuf *)before)->pool);
+				assert_ptr_equal(queue->packets[0]->buf_addr, before.buf_addr);
+				assert_ptr_equal(queue->packets[0]->pool, before.pool);
 			}
 			flush_all(f);
 			if (room == 0)
@@ -351,6 +350,22 @@ static void a_frame_in_pieces_is_dropped_only_when_for_a_service(void **state)
 		flush_all(f);
 		assert_int_equal(fixture_verdict(f, SLUICE_PASS_NO_SERVICE), first + 1);
 	}
+	fixture_destroy(f);
+}
+
+/* In an IPv6 header ::ffff:192.0.2.10 is nobody's: the IPv4 service must not answer for it. */
+static void an_ipv4_mapped_destination_finds_no_ipv4_service(void **state)
+{
+	struct fixture *f = fixture_create(SLUICE_ENCAP_IPIP4, 0);
+	uint8_t bytes[2048];
+	uint32_t length = fixture_frame_write(&(struct fixture_frame){.service = FIXTURE_WEB6}, bytes);
+	(void)state;
+	memcpy(bytes + 14 + 24, f->services[FIXTURE_WEB].address.bytes, 16);
+	struct rte_mbuf *m = fixture_mbuf(f, bytes, length);
+	worker_burst(f->worker, &f->table, &m, 1, 0);
+	assert_int_equal(f->worker->pass.count, 1);
+	flush_all(f);
+	assert_int_equal(fixture_verdict(f, SLUICE_PASS_NO_SERVICE), 1);
 	fixture_destroy(f);
 }
 
@@ -458,6 +473,7 @@ int main(void)
 	    cmocka_unit_test(headroom_is_enough_to_the_byte),
 	    cmocka_unit_test(padding_is_left_out_of_tunnels_only),
 	    cmocka_unit_test(a_frame_in_pieces_is_dropped_only_when_for_a_service),
+	    cmocka_unit_test(an_ipv4_mapped_destination_finds_no_ipv4_service),
 	    cmocka_unit_test(without_a_table_all_is_passed_untouched),
 	    cmocka_unit_test(what_the_caller_cannot_send_is_counted_once_and_freed),
 	    cmocka_unit_test(only_first_packets_count_as_new_flows),
