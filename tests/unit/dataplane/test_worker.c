@@ -289,6 +289,7 @@ static void headroom_is_enough_to_the_byte(void **state)
 			struct rte_mbuf *m = fixture_mbuf(f, bytes, length);
 			memmove((uint8_t *)m->buf_addr + room, rte_pktmbuf_mtod(m, void *), length);
 			m->data_off = (uint16_t)room;
+			memset(m->dynfield1, 0x77, sizeof(m->dynfield1));
 			struct rte_mbuf before = *m;
 			worker_burst(f->worker, &f->table, &m, 1, 0);
 			struct worker_transmit_queue *queue = &f->worker->transmit[f->backends[e.backend].port];
