@@ -40,6 +40,8 @@ struct wire_port {
 	atomic_uint transmitters;
 	atomic_bool inside; /* somebody transmits */
 	atomic_bool collided;
+	uint32_t reluctance; /* pushes that it takes to get a frame out; under the lock */
+	atomic_uint stuck;   /* of which so many are left */
 };
 
 static uint16_t wire_receive(struct port *port, uint32_t queue, struct rte_mbuf **packets, uint16_t count)
@@ -56,9 +58,20 @@ static uint16_t wire_transmit(struct port *port, uint32_t queue, struct rte_mbuf
 	if (atomic_exchange(&w->inside, true))
 		atomic_store(&w->collided, true);
 	atomic_fetch_or(&w->transmitters, 1u << rte_lcore_id());
+	atomic_store(&w->stuck, w->reluctance);
 	uint16_t sent = (uint16_t)rte_ring_enqueue_burst(w->out, (void **)packets, count, NULL);
 	atomic_store(&w->inside, false);
 	return sent;
+}
+
+static bool wire_push(struct port *port, uint32_t queue)
+{
+	struct wire_port *w = (struct wire_port *)port;
+	assert_true(queue < port->tx_queues);
+	uint32_t stuck = atomic_load(&w->stuck);
+	if (stuck)
+		atomic_store(&w->stuck, --stuck);
+	return stuck;
 }
 
 static int wire_wait_begin(struct port *port, uint32_t queue)
@@ -70,7 +83,12 @@ static int wire_wait_begin(struct port *port, uint32_t queue)
 }
 
 static const struct port_ops wire_ops = {
-    .kind = "wire", .receive = wire_receive, .transmit = wire_transmit, .wait_begin = wire_wait_begin};
+    .kind = "wire",
+    .receive = wire_receive,
+    .transmit = wire_transmit,
+    .push = wire_push,
+    .wait_begin = wire_wait_begin,
+};
 
 struct scene {
 	struct config config;
@@ -319,6 +337,27 @@ static void test_sleep_and_wake(void **state)
 	close(fd);
 }
 
+/*
+ * What a shared transmit queue would not let out at once: the worker that sent it goes on pushing, whoever receives on
+ * that port. (Nothing else pushes here: without it all frames would be stuck for ever.)
+ */
+static void test_shared_transmit_is_pushed(void **state)
+{
+	int fd = eventfd(0, EFD_NONBLOCK);
+	struct scene *s = scene_create(true, fd, 1);
+	(void)state;
+	publish(s, 1);
+	s->wires[1].reluctance = 1000; /* more turns than a worker spins before it would sleep */
+	put(s, 0, 0, 0, 7);
+	assert_int_equal(loops_start(s->loops, &s->ports), 0);
+	for (int i = 0; i < 10000 && (!rte_ring_count(s->wires[1].out) || atomic_load(&s->wires[1].stuck)); i++)
+		nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+	assert_int_equal(rte_ring_count(s->wires[1].out), 1);
+	assert_int_equal(atomic_load(&s->wires[1].stuck), 0);
+	scene_destroy(s);
+	close(fd);
+}
+
 static int start_eal(void **state)
 {
 	static char *args[] = {"test", "--no-huge", "--no-shconf",          "--no-pci",       "--no-telemetry",
@@ -378,6 +417,7 @@ int main(void)
 	    cmocka_unit_test(test_no_way_to_the_kernel),
 	    cmocka_unit_test(test_full_port),
 	    cmocka_unit_test(test_sleep_and_wake),
+	    cmocka_unit_test(test_shared_transmit_is_pushed),
 	    cmocka_unit_test(test_frames),
 	};
 	return cmocka_run_group_tests(tests, start_eal, NULL);
