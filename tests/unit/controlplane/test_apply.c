@@ -432,6 +432,75 @@ static void test_removed_backend(void **state)
 	finish(the_dataplane);
 }
 
+/* The configuration file with one text for another. */
+static void rewrite(struct apply_site *site, const char *spec, const char *from, const char *to)
+{
+	char changed[8192];
+
+	apply_site_write(site, site->config, spec);
+	const char *text = read_file(site, "sluice.conf"), *at = strstr(text, from);
+	assert_non_null(at);
+	snprintf(changed, sizeof(changed), "%.*s%s%s", (int)(at - text), text, to, at + strlen(from));
+	apply_site_write_text(site->config, changed);
+}
+
+/* In the candidate no backend can be reached; that is no verdict about those that run. */
+static void test_refusal_leaves_states(void **state)
+{
+	struct apply_site *site = *state;
+
+	start_probed(site);
+	const uint32_t numbers[] = {number_of(site, "hot", "b1"), number_of(site, "hot", "b2")};
+	fake_dataplane_refuse_from(the_dataplane, apply_generation(site->apply) + 1);
+	rewrite(site, PROBED, "\"eth0\"", "\"eth7\"");
+	assert_int_equal(apply_site_reload(site), -ENOSPC);
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(fake_dataplane_state(the_dataplane, numbers[i]), SLUICE_BACKEND_UP);
+	assert_string_equal(apply_site_backend(site, "hot", "b1").state, "up");
+
+	/* In force, it is. */
+	fake_dataplane_refuse_from(the_dataplane, 0);
+	assert_int_equal(apply_site_reload(site), 0);
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(fake_dataplane_state(the_dataplane, numbers[i]), SLUICE_BACKEND_DOWN);
+	finish(the_dataplane);
+}
+
+static void expect_both_live(struct apply_site *site, const char *service, const char *b1, const char *b2)
+{
+	const char *names[] = {b1, b2};
+
+	for (int i = 0; i < 2; i++) {
+		const struct apply_backend_status b = apply_site_backend(site, service, names[i]);
+		assert_int_equal(fake_dataplane_state(the_dataplane, b.number), SLUICE_BACKEND_UP);
+		assert_true(b.share > .4 && b.share < .6);
+	}
+}
+
+/* Another question, another name: no reason to take down who lives. */
+static void test_reload_keeps_who_lives(void **state)
+{
+	struct apply_site *site = *state;
+
+	start_probed(site);
+	rewrite(site, PROBED, "type = \"tcp\";", "type = \"tcp\"; port = 8080;");
+	assert_int_equal(apply_site_reload(site), 0);
+	expect_both_live(site, "hot", "b1", "b2");
+
+	/* Health keeps them under their new names; its stand-in is told so. */
+	fake_health_set("hotter", "b1", HEALTH_UP);
+	fake_health_set("hotter", "b2", HEALTH_UP);
+	apply_site_write(site, site->config, "hotter 192.0.2.20 80 tcp 1021 10.0.0.1 10.0.0.2");
+	assert_int_equal(apply_site_reload(site), 0);
+	expect_both_live(site, "hotter", "b1", "b2");
+
+	fake_health_set("hotter", "other", HEALTH_UP);
+	rewrite(site, "hotter 192.0.2.20 80 tcp 1021 10.0.0.1 10.0.0.2", "\"b1\"", "\"other\"");
+	assert_int_equal(apply_site_reload(site), 0);
+	expect_both_live(site, "hotter", "other", "b2");
+	finish(the_dataplane);
+}
+
 /* ---------------------------------------------------------------- restart ---- */
 
 static void test_restart_disturbs_nothing(void **state)
@@ -534,6 +603,8 @@ int main(void)
 	    SITE_TEST(test_orders),
 	    SITE_TEST(test_drain_deadline),
 	    SITE_TEST(test_removed_backend),
+	    SITE_TEST(test_refusal_leaves_states),
+	    SITE_TEST(test_reload_keeps_who_lives),
 	    SITE_TEST(test_restart_disturbs_nothing),
 	    SITE_TEST(test_corrupt_table_is_set_aside),
 	    SITE_TEST(test_lost_state_directory),
