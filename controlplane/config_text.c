@@ -425,7 +425,7 @@ static int file_include(struct config_text *text, const char *path, int depth)
 {
 	char *bytes = NULL;
 	size_t length = 0;
-	uint32_t file;
+	uint32_t file = 0;
 	int error;
 
 	if (!depth && file_add(text, path, &file)) /* first, so that "cannot read" can be said of it */
