@@ -19,6 +19,8 @@ struct publish_member {
 	struct publish_peer *peer;
 	bool votes; /* its answer to the candidate is awaited */
 	bool taken;
+	bool brought_states;
+	struct states_identity states; /* which it brought */
 };
 
 struct publish {
@@ -174,11 +176,18 @@ static int on_hello(void *user, struct publish_peer *peer, int array_fd)
 {
 	struct publish *publish = user;
 	struct publish_peer_status status;
+	struct publish_member *m = member_find(publish, peer);
+	struct states_identity states;
 
 	publish_peer_status_get(peer, &status);
+	bool brought = array_fd >= 0 && states_identify(array_fd, &states) == 0;
 	int error = publish->options.hello(publish->options.user, status.hello, array_fd);
 	if (error)
 		return error;
+	if (m && brought) {
+		m->brought_states = true;
+		m->states = states;
+	}
 	log_notice("publish: dataplane %u connected: %u workers, generation %llu", status.pid, status.workers,
 		   (unsigned long long)status.hello->generation);
 	if (!status.hello->has_states) {
@@ -205,6 +214,8 @@ static void on_closed(void *user, struct publish_peer *peer)
 	publish_peer_status_get(peer, &status);
 	if (status.pid)
 		log_notice("publish: dataplane %u disconnected", status.pid);
+	if (m && m->brought_states)
+		states_release(publish->options.states, &m->states);
 	if (m)
 		*m = publish->members[--publish->member_count];
 	tell_changed(publish);
