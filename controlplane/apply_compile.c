@@ -14,7 +14,6 @@ struct compile {
 	void (*done)(struct transaction *t);
 	uv_work_t work[APPLY_THREADS_MAX];
 	uint32_t threads, running;
-	int store_error;
 };
 
 static void job_assign(uv_work_t *work)
@@ -38,7 +37,7 @@ static void job_assemble(uv_work_t *work)
 	table_build_assemble(t->build);
 	table = table_build_peek(t->build);
 	if (table)
-		c->store_error = table_store_write_next(t->apply->state_dir, table->view.header, table->bytes);
+		t->store_error = table_store_write_next(t->apply->state_dir, table->view.header, table->bytes);
 }
 
 static void compile_end(struct compile *c)
@@ -47,9 +46,9 @@ static void compile_end(struct compile *c)
 	void (*done)(struct transaction *) = c->done;
 
 	/* Forwarding does not depend on the copy on disk: numbers may change at the next restart, no more. */
-	if (c->store_error)
+	if (t->store_error)
 		log_error("apply: %s/%s cannot be written: %s: make room; numbers of services may change at a restart",
-			  t->apply->state_dir, TABLE_STORE_NEXT, strerror(-c->store_error));
+			  t->apply->state_dir, TABLE_STORE_NEXT, strerror(-t->store_error));
 	free(c);
 	done(t);
 }

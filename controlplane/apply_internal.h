@@ -66,6 +66,7 @@ struct transaction {
 	struct table_build *build;
 	struct built_table *table;
 	struct json_t *plan;
+	int store_error;     /* of writing table.next */
 	bool publishing;     /* waits for dataplanes */
 	bool committed;      /* the table, and perhaps a model, has come into force */
 	uint64_t started_ns; /* of the wait at start */

@@ -15,6 +15,7 @@
  */
 #include "apply_internal.h"
 
+#include "config_file.h"
 #include "log.h"
 #include "plan.h"
 
@@ -116,7 +117,7 @@ static void read_failed(struct transaction *t, int error, const char *doing)
 		transaction_say(t,
 				"there is no configuration to roll back to: nothing has been applied before this one");
 	else
-		transaction_say(t, "%s: %s: %s", t->file, doing, strerror(-error));
+		transaction_say(t, "%s: %s: %s", t->file, doing, config_file_error_text(error));
 }
 
 /* Worker thread. Twice, so that the text that is kept is the text that was checked. */
@@ -404,7 +405,8 @@ static void job_persist(uv_work_t *work)
 	const struct apply *apply = t->apply;
 
 	if (t->table)
-		persist_warn(t, TABLE_STORE_LAST, table_store_commit(apply->state_dir));
+		persist_warn(t, TABLE_STORE_LAST,
+			     t->store_error ? t->store_error : table_store_commit(apply->state_dir));
 	if (t->kind == TRANSACTION_REFRESH)
 		return;
 	persist_warn(t, CONFIG_STORE_CURRENT, config_store_accept(apply->state_dir, &t->text));

@@ -93,6 +93,8 @@ int table_store_write_next(const char *dir, const void *bytes, uint64_t length)
 	}
 	if (close(fd) && !error)
 		error = -errno;
+	if (error) /* a torn one must never take the place of the last */
+		unlink(path);
 	return error;
 }
 

@@ -24,7 +24,7 @@ struct table_store_copy {
 int table_store_read(const char *dir, const char *name, struct table_store_copy *ret);
 void table_store_copy_fini(struct table_store_copy *copy); /* accepts an empty one */
 
-/* Write table.next; not yet durable. Any thread. 0 or -errno. */
+/* Write table.next; not yet durable. Any thread. 0, or -errno: there is none. */
 int table_store_write_next(const char *dir, const void *bytes, uint64_t length);
 
 /* table.next is in force: durable, under the name table.last. Any thread. 0 or -errno. */

@@ -3,13 +3,16 @@
 #include "apply_site.h"
 
 #include "model_spec.h"
+#include "table_store.h"
 
 #include <errno.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -261,6 +264,20 @@ static void test_bad_apply_leaves_the_file(void **state)
 	assert_false(file_exists(site, "sluice.conf.sluice-new"));
 	assert_false(file_exists(site, "config.previous"));
 	finish(d);
+}
+
+/* Nobody ever writes into it: the change fails, and the next one is not behind it. */
+static void test_fifo_is_no_configuration(void **state)
+{
+	struct apply_site *site = *state;
+
+	apply_site_start(site, WEB "10.0.0.1");
+	assert_int_equal(mkfifo(site->other, 0600), 0);
+	uint32_t before = site->ended;
+	apply_file(site->apply, site->other, apply_site_done, site);
+	assert_int_equal(apply_site_wait(site, before), -EINVAL);
+	assert_non_null(strstr(site->lines, "not a regular file"));
+	assert_int_equal(apply_site_reload(site), 0);
 }
 
 /* ----------------------------------------------------------------- states ---- */
@@ -558,6 +575,43 @@ static void test_corrupt_table_is_set_aside(void **state)
 	assert_true(file_exists(site, "table.last"));
 }
 
+/* The disk fills up in the middle of a table: nothing torn is left, and the last good one stays. */
+static void test_full_disk_leaves_the_last_table(void **state)
+{
+	struct apply_site *site = *state;
+	static const uint8_t bytes[65536];
+	struct table_store_copy copy = {0};
+	struct rlimit before;
+
+	apply_site_start(site, WEB "10.0.0.1");
+	signal(SIGXFSZ, SIG_IGN);
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &(struct rlimit){4096, before.rlim_max}), 0);
+	int error = table_store_write_next(site->dir, bytes, sizeof(bytes));
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+	assert_int_equal(error, -EFBIG);
+	assert_false(file_exists(site, "table.next"));
+	assert_int_equal(table_store_commit(site->dir), -ENOENT);
+	assert_int_equal(table_store_read(site->dir, TABLE_STORE_LAST, &copy), 0);
+	table_store_copy_fini(&copy);
+}
+
+/* Something is in the way of table.next: the change is in force all the same, and who asked is told. */
+static void test_table_that_cannot_be_kept(void **state)
+{
+	struct apply_site *site = *state;
+	char path[160];
+
+	apply_site_start(site, WEB "10.0.0.1");
+	snprintf(path, sizeof(path), "%s/table.next", site->dir);
+	assert_int_equal(mkdir(path, 0700), 0);
+	apply_site_write(site, site->config, WEB "10.0.0.1 10.0.0.2");
+	assert_int_equal(apply_site_reload(site), 0);
+	assert_non_null(strstr(site->lines, "warning: in force, but table.last cannot be written: Is a directory"));
+	assert_int_equal(apply_model(site->apply)->services[0].backend_count, 2);
+	rmdir(path);
+}
+
 /* A dataplane from a control plane whose state directory is lost: ahead in generations, its numbers unknown. */
 static void test_lost_state_directory(void **state)
 {
@@ -597,6 +651,7 @@ int main(void)
 	    SITE_TEST(test_destroy_while_busy),
 	    SITE_TEST(test_apply_and_rollback),
 	    SITE_TEST(test_bad_apply_leaves_the_file),
+	    SITE_TEST(test_fifo_is_no_configuration),
 	    SITE_TEST(test_death_is_a_byte_and_life_a_table),
 	    SITE_TEST(test_unresolved_is_down),
 	    SITE_TEST(test_nothing_new_is_not_published),
@@ -607,6 +662,8 @@ int main(void)
 	    SITE_TEST(test_reload_keeps_who_lives),
 	    SITE_TEST(test_restart_disturbs_nothing),
 	    SITE_TEST(test_corrupt_table_is_set_aside),
+	    SITE_TEST(test_full_disk_leaves_the_last_table),
+	    SITE_TEST(test_table_that_cannot_be_kept),
 	    SITE_TEST(test_lost_state_directory),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
