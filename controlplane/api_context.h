@@ -63,7 +63,8 @@ struct api {
 	char *group;                   /* the socket's group as configured, or NULL */
 	struct api_exchange **waiting; /* exchanges whose answer is deferred */
 	uint32_t waiting_count;
-	uint32_t handles; /* sampler and servers that are not closed yet */
+	uint32_t long_answers; /* under way to TCP clients */
+	uint32_t handles;      /* sampler and servers that are not closed yet */
 };
 
 /* Everything but loop and sockets: for the fuzzer too. `state_dir` gets audit.log. */

@@ -380,6 +380,8 @@ static struct metrics *snapshot_take(const struct api *api)
 
 void api_get_metrics(struct api_exchange *exchange)
 {
+	if (!api_job_admit(exchange))
+		return;
 	api_context_refresh(exchange->api);
 	struct metrics *metrics = snapshot_take(exchange->api);
 	api_job_run(exchange, metrics ? &metrics->job : NULL);

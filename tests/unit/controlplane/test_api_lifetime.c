@@ -112,6 +112,42 @@ static void test_tcp_is_read_only(void **state)
 	api_configure(api, &model);
 }
 
+/* Whoever may reach the TCP port cannot make this process hold as many snapshots and texts as there are connections. */
+static void test_long_answers_over_tcp(void **state)
+{
+	static const char *const long_ones[] = {"/metrics", "/v1/services", "/v1/backends", "/v1/backends?service=web"};
+	uint16_t port = free_port();
+	char listen_text[32];
+	struct model model = *apply->model;
+
+	(void)state;
+	snprintf(listen_text, sizeof(listen_text), "127.0.0.1:%u", port);
+	model.api.listen = listen_text;
+	api_configure(api, &model);
+	for (size_t i = 0; i < sizeof(long_ones) / sizeof(long_ones[0]); i++) {
+		struct answer a = ask_at(port, "GET", long_ones[i], "");
+		assert_int_equal(a.status, 200);
+		answer_free(&a);
+		assert_int_equal(api->long_answers, 0); /* each gave its place back */
+
+		api->long_answers = 2; /* as if others were under way */
+		a = ask_at(port, "GET", long_ones[i], "");
+		assert_int_equal(a.status, 503);
+		assert_non_null(strstr(a.text, "Retry-After: 1\r\n"));
+		answer_free(&a);
+		a = get(long_ones[i]); /* the host's own operators do not wait for them */
+		assert_int_equal(a.status, 200);
+		answer_free(&a);
+		a = ask_at(port, "GET", "/v1/status", "");
+		assert_int_equal(a.status, 200);
+		answer_free(&a);
+		assert_int_equal(api->long_answers, 2);
+		api->long_answers = 0;
+	}
+	model.api.listen = NULL;
+	api_configure(api, &model);
+}
+
 /* ------------------------------------------------------------------- lifetime ---- */
 
 /* The control plane stops in the middle of a transaction: its client gets an answer, the late end is harmless. */
@@ -210,8 +246,9 @@ static void test_before_the_first_table(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    TEST(test_socket),        TEST(test_tcp_is_read_only),  TEST(test_stop_in_transaction),
-	    TEST(test_client_leaves), TEST(test_new_configuration), TEST(test_before_the_first_table),
+	    TEST(test_long_answers_over_tcp),  TEST(test_socket),        TEST(test_tcp_is_read_only),
+	    TEST(test_stop_in_transaction),    TEST(test_client_leaves), TEST(test_new_configuration),
+	    TEST(test_before_the_first_table),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
