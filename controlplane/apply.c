@@ -33,7 +33,8 @@ static int on_hello(void *user, const struct sluice_message_hello *hello, int st
 {
 	struct apply *apply = user;
 
-	if (!apply->table)
+	/* Once a table is being built, its numbers are decided. */
+	if (!apply->table && !(apply->active && apply->active->build))
 		hello_before_start(apply, hello);
 	if (states_fd >= 0) {
 		int error = states_adopt(apply->states, states_fd, !apply->table);
