@@ -269,6 +269,8 @@ static void configuration(FILE *out, const struct api *api)
 		fprintf(out, "sluice_changes_total{action=\"%s\",outcome=\"failed\"} %" PRIu64 "\n", word,
 			api->transactions[a].failed);
 	}
+	family(out, "sluice_refused_changes_total", "counter", "Changes asked for over TCP, which is read-only.");
+	fprintf(out, "sluice_refused_changes_total %" PRIu64 "\n", api->refused_changes);
 	family(out, "sluice_config_last_reload_successful", "gauge",
 	       "1 when the latest reload, apply or rollback was taken (or there was none), else 0.");
 	fprintf(out, "sluice_config_last_reload_successful %d\n", api->last_config.error == 0);
