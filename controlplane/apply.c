@@ -19,7 +19,7 @@ static void hello_before_start(struct apply *apply, const struct sluice_message_
 
 	for (uint32_t i = 0; i < 2 && hello->has_states && !apply->adopt; i++) {
 		struct identity *recovered;
-		if (!copies[i]->bytes || copies[i]->view.header->checksum != hello->table_digest ||
+		if (!table_store_is(copies[i], hello->generation, hello->table_digest) ||
 		    identity_recover(&copies[i]->view, &recovered))
 			continue;
 		identity_put(apply->recovered);

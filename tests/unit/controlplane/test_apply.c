@@ -555,6 +555,37 @@ static void test_restart_disturbs_nothing(void **state)
 	finish(heir);
 }
 
+/* A refused table was taken back, the one before sent again under a newer generation: the disk has it under the old. */
+static void test_restart_after_a_refusal(void **state)
+{
+	struct apply_site *site = *state;
+
+	start_probed(site);
+	struct fake_dataplane *other = apply_site_dataplane(site, NULL);
+	fake_dataplane_refuse_from(other, apply_generation(site->apply) + 1);
+	apply_site_write(site, site->config, PROBED " 10.0.0.3");
+	assert_int_equal(apply_site_reload(site), -ENOSPC);
+	fake_dataplane_stop(other);
+	fake_dataplane_free(other);
+	apply_site_synced(site, the_dataplane);
+	const uint32_t number = number_of(site, "hot", "b2");
+	fake_dataplane_stop(the_dataplane);
+	apply_site_close(site);
+	fake_modules_reset();
+
+	apply_site_write(site, site->config, PROBED);
+	apply_site_open(site);
+	struct fake_dataplane *heir =
+	    fake_dataplane_start(&(struct fake_dataplane_options){.socket = site->socket, .heir_of = the_dataplane});
+	fake_dataplane_free(the_dataplane);
+	assert_int_equal(apply_site_reload(site), 0);
+	apply_site_synced(site, heir);
+	assert_int_equal(number_of(site, "hot", "b2"), number);
+	assert_int_equal(fake_dataplane_state(heir, number), SLUICE_BACKEND_UP);
+	assert_string_equal(apply_site_backend(site, "hot", "b1").state, "up");
+	finish(heir);
+}
+
 static void test_corrupt_table_is_set_aside(void **state)
 {
 	struct apply_site *site = *state;
@@ -661,6 +692,7 @@ int main(void)
 	    SITE_TEST(test_refusal_leaves_states),
 	    SITE_TEST(test_reload_keeps_who_lives),
 	    SITE_TEST(test_restart_disturbs_nothing),
+	    SITE_TEST(test_restart_after_a_refusal),
 	    SITE_TEST(test_corrupt_table_is_set_aside),
 	    SITE_TEST(test_full_disk_leaves_the_last_table),
 	    SITE_TEST(test_table_that_cannot_be_kept),
