@@ -259,7 +259,6 @@ static void compiled(struct transaction *t)
 		return;
 	}
 	t->table = table_build_take(t->build);
-	t->table->view.states = states_bytes(t->apply->states);
 	step_publish(t);
 }
 
@@ -376,6 +375,7 @@ static void step_commit(struct transaction *t)
 	if (t->table) {
 		apply_states_after(apply, t, old);
 		apply->table = built_table_get(t->table);
+		apply->table->view.states = states_bytes(apply->states); /* now: a HELLO may have brought others */
 		built_table_put(old);
 		free(apply->backends);
 		apply->backends = t->backends;
@@ -486,7 +486,8 @@ static void step_end(struct transaction *t)
 	if (!t->committed && apply->steering_narrowed)
 		steering_publish_services(apply->steering, apply->model);
 	apply->steering_narrowed = false;
-	if (!t->committed && t->table)
+	/* Ended in the middle of a publication: a dataplane may run it, and tells the next control plane. */
+	if (!t->committed && t->table && !(apply->closing && t->publishing))
 		table_store_abandon(apply->state_dir);
 	if (t->start && !t->committed && apply->model) {
 		model_put(apply->model);

@@ -586,6 +586,41 @@ static void test_restart_after_a_refusal(void **state)
 	finish(heir);
 }
 
+/* Stopped while a publication is under way: one dataplane has taken the table, the other has not answered. */
+static bool the_dataplane_is_ahead(struct apply_site *site)
+{
+	return fake_dataplane_generation(the_dataplane) > apply_generation(site->apply);
+}
+
+static void test_stop_while_publishing(void **state)
+{
+	struct apply_site *site = *state;
+
+	start_probed(site);
+	struct fake_dataplane *other = apply_site_dataplane(site, NULL);
+	fake_dataplane_be_silent(other);
+	apply_site_write(site, site->config, "new 192.0.2.19 80 tcp 1021 10.0.0.7;" PROBED);
+	apply_reload(site->apply, apply_site_done, site);
+	apply_site_until(site, the_dataplane_is_ahead);
+	apply_site_close(site);
+	assert_int_equal(site->error, -ECANCELED);
+	assert_true(file_exists(site, "table.next"));
+	fake_dataplane_stop(the_dataplane);
+	fake_dataplane_stop(other);
+	fake_dataplane_free(other);
+	fake_modules_reset();
+
+	apply_site_open(site);
+	struct fake_dataplane *heir =
+	    fake_dataplane_start(&(struct fake_dataplane_options){.socket = site->socket, .heir_of = the_dataplane});
+	fake_dataplane_free(the_dataplane);
+	assert_int_equal(apply_site_reload(site), 0);
+	apply_site_synced(site, heir);
+	assert_string_equal(apply_site_backend(site, "hot", "b1").state, "up");
+	assert_int_equal(fake_dataplane_state(heir, number_of(site, "hot", "b1")), SLUICE_BACKEND_UP);
+	finish(heir);
+}
+
 static void test_corrupt_table_is_set_aside(void **state)
 {
 	struct apply_site *site = *state;
@@ -693,6 +728,7 @@ int main(void)
 	    SITE_TEST(test_reload_keeps_who_lives),
 	    SITE_TEST(test_restart_disturbs_nothing),
 	    SITE_TEST(test_restart_after_a_refusal),
+	    SITE_TEST(test_stop_while_publishing),
 	    SITE_TEST(test_corrupt_table_is_set_aside),
 	    SITE_TEST(test_full_disk_leaves_the_last_table),
 	    SITE_TEST(test_table_that_cannot_be_kept),
