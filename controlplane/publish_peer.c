@@ -489,8 +489,11 @@ static ssize_t peer_receive(int socket, void *buffer, int *ret_fds, uint32_t *re
 		struct cmsghdr align;
 	} control;
 	struct iovec data = {buffer, SLUICE_MESSAGE_MAX};
-	struct msghdr message = {
-	    .msg_iov = &data, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof(control.bytes)};
+	/* CMSG_LEN: in the padding of CMSG_SPACE the kernel would put one descriptor more, which nobody closes. */
+	struct msghdr message = {.msg_iov = &data,
+				 .msg_iovlen = 1,
+				 .msg_control = control.bytes,
+				 .msg_controllen = CMSG_LEN(SLUICE_MESSAGE_FDS_MAX * sizeof(int))};
 	ssize_t n;
 
 	*ret_fd_count = 0;

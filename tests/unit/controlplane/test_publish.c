@@ -6,6 +6,7 @@
 #include "model_spec.h"
 #include "publish_message.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -562,6 +563,38 @@ static void test_restarts_without_end(void **state)
 	for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++)
 		states_destroy(own[i]);
 	finish(a);
+}
+
+static uint32_t descriptors_open(void)
+{
+	uint32_t count = 0;
+	DIR *dir = opendir("/proc/self/fd");
+	assert_non_null(dir);
+	while (readdir(dir))
+		count++;
+	closedir(dir);
+	return count;
+}
+
+/* One descriptor too many: sent away, and none of them stays open. */
+static void test_descriptors_do_not_leak(void **state)
+{
+	struct site *site = *state;
+	int pipes[4];
+	char byte;
+
+	assert_int_equal(pipe(pipes), 0);
+	assert_int_equal(pipe(pipes + 2), 0);
+	const uint32_t before = descriptors_open();
+	int fd = connect_raw(site);
+	hello_send(fd, pipes, 4);
+	for (int i = 0; i < 10; i++)
+		uv_run(&site->loop, UV_RUN_NOWAIT);
+	assert_int_equal(recv(fd, &byte, 1, MSG_DONTWAIT), 0);
+	close(fd);
+	assert_int_equal(descriptors_open(), before);
+	for (int i = 0; i < 4; i++)
+		close(pipes[i]);
 }
 
 static void test_garbage_is_sent_away(void **state)
