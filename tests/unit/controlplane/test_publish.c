@@ -656,21 +656,14 @@ static void test_stale_socket_is_replaced(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_good_messages),
-	    cmocka_unit_test(test_bad_messages),
-	    cmocka_unit_test(test_mutated_messages),
-	    cmocka_unit_test(test_held_ids),
-	    SITE_TEST(test_nobody_is_there),
-	    SITE_TEST(test_only_what_is_missing_is_sent),
-	    SITE_TEST(test_refusal_undoes_everywhere),
-	    SITE_TEST(test_silence_is_a_refusal),
-	    SITE_TEST(test_gone_is_no_refusal),
-	    SITE_TEST(test_reconnect),
-	    SITE_TEST(test_states_reach_all),
-	    SITE_TEST(test_states_must_be_states),
-	    SITE_TEST(test_restarts_without_end),
-	    SITE_TEST(test_garbage_is_sent_away),
-	    SITE_TEST(test_socket_file),
+	    cmocka_unit_test(test_good_messages),      cmocka_unit_test(test_bad_messages),
+	    cmocka_unit_test(test_mutated_messages),   cmocka_unit_test(test_held_ids),
+	    SITE_TEST(test_nobody_is_there),           SITE_TEST(test_only_what_is_missing_is_sent),
+	    SITE_TEST(test_refusal_undoes_everywhere), SITE_TEST(test_silence_is_a_refusal),
+	    SITE_TEST(test_gone_is_no_refusal),        SITE_TEST(test_reconnect),
+	    SITE_TEST(test_states_reach_all),          SITE_TEST(test_states_must_be_states),
+	    SITE_TEST(test_restarts_without_end),      SITE_TEST(test_descriptors_do_not_leak),
+	    SITE_TEST(test_garbage_is_sent_away),      SITE_TEST(test_socket_file),
 	    SITE_TEST(test_stale_socket_is_replaced),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
