@@ -293,9 +293,13 @@ static void target_probe(struct target *t)
 	if (h->running >= h->running_max) {
 		target_enqueue(t);
 		if (health_may_complain(h))
-			log_warning("health: %u probes are under way, the most for this process's limit of open files; "
-				    "others wait and failures are seen late: raise LimitNOFILE, or the intervals",
-				    h->running);
+			log_warning("health: %u probes are under way, the most %s; others wait and failures are seen "
+				    "late: %s",
+				    h->running,
+				    h->running_max < HEALTH_PROBES_MAX ? "for this process's limit of open files"
+								       : "at a time, whatever the limit of open files",
+				    h->running_max < HEALTH_PROBES_MAX ? "raise LimitNOFILE, or the intervals"
+								       : "lower the timeouts, or raise the intervals");
 		return;
 	}
 	model_address_text(&t->service->address, text);
