@@ -53,9 +53,10 @@ struct effective effective_of(const struct effective_inputs *in)
 	if (in->health->state == HEALTH_DOWN)
 		return down("down", in->health->reason, weight);
 	if (drained)
-		return (struct effective){SLUICE_BACKEND_DRAINING, "draining", "drained by an operator", weight};
-	return (struct effective){SLUICE_BACKEND_UP, "up", weight ? in->health->reason : "weight 0: no new flows",
-				  weight};
+		return (struct effective){SLUICE_BACKEND_DRAINING, "draining",
+					  "drained by an operator: its flows go to others", weight};
+	return (struct effective){SLUICE_BACKEND_UP, "up",
+				  weight ? in->health->reason : "weight 0: its flows go to others", weight};
 }
 
 struct table_backend effective_table_backend(const struct effective_inputs *in)
