@@ -13,7 +13,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-enum { PUBLISH_ACK_TIMEOUT_MS = 5000, PUBLISH_BACKLOG = 8 };
+enum { PUBLISH_ACK_TIMEOUT_MS = 5000, PUBLISH_BACKLOG = 8, PUBLISH_PAUSE_MS = 100 };
 
 struct publish_member {
 	struct publish_peer *peer;
@@ -28,7 +28,8 @@ struct publish {
 	struct sockaddr_un address;
 	int fd;
 	uv_poll_t poll;
-	uv_idle_t idle; /* ends a publication that nobody has to answer, from the loop */
+	uv_timer_t pause; /* while no connection can be accepted */
+	uv_idle_t idle;   /* ends a publication that nobody has to answer, from the loop */
 	uint32_t handles;
 	bool closing;
 	struct publish_member members[PUBLISH_PEERS_MAX];
@@ -230,6 +231,14 @@ static bool peer_is_allowed(int fd)
 	return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &bytes) == 0 && (who.uid == 0 || who.uid == geteuid());
 }
 
+static void on_connection(uv_poll_t *poll, int status, int events);
+
+static void on_pause_over(uv_timer_t *timer)
+{
+	struct publish *publish = timer->data;
+	uv_poll_start(&publish->poll, UV_READABLE, on_connection);
+}
+
 static void on_connection(uv_poll_t *poll, int status, int events)
 {
 	struct publish *publish = poll->data;
@@ -240,8 +249,14 @@ static void on_connection(uv_poll_t *poll, int status, int events)
 	if (status < 0)
 		return;
 	int fd = accept4(publish->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-	if (fd < 0)
+	if (fd < 0) {
+		/* The connection stays in the queue and the socket readable: without a pause the loop would spin. */
+		if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+			uv_poll_stop(&publish->poll);
+			uv_timer_start(&publish->pause, on_pause_over, PUBLISH_PAUSE_MS, 0);
+		}
 		return;
+	}
 	if (!peer_is_allowed(fd) || publish->member_count == PUBLISH_PEERS_MAX) {
 		log_warning("publish: a connection was turned away: %s",
 			    publish->member_count == PUBLISH_PEERS_MAX ? "too many dataplanes" : "not root's");
@@ -346,9 +361,11 @@ int publish_create(const struct publish_options *options, struct publish **ret)
 	if (error)
 		goto close_socket;
 	uv_idle_init(options->loop, &publish->idle);
+	uv_timer_init(options->loop, &publish->pause);
 	publish->poll.data = publish;
 	publish->idle.data = publish;
-	publish->handles = 2;
+	publish->pause.data = publish;
+	publish->handles = 3;
 	uv_poll_start(&publish->poll, UV_READABLE, on_connection);
 	*ret = publish;
 	return 0;
@@ -372,6 +389,7 @@ void publish_destroy(struct publish *publish)
 	publish->member_count = 0;
 	uv_close((uv_handle_t *)&publish->poll, handle_closed);
 	uv_close((uv_handle_t *)&publish->idle, handle_closed);
+	uv_close((uv_handle_t *)&publish->pause, handle_closed);
 }
 
 uint32_t publish_peer_count(const struct publish *publish)

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -426,6 +427,25 @@ static void test_silence_is_a_refusal(void **state)
 	finish(mute);
 }
 
+/* What is more to take in may take longer. */
+static void test_patience_grows_with_the_table(void **state)
+{
+	struct site *site = *state;
+	struct fake_dataplane *mute = connected(site, &(struct fake_dataplane_options){.silent = true});
+	struct model *large = model_of("web 192.0.2.10 80 tcp 131071 10.0.0.1 10.0.0.2;dns 192.0.2.10 53 udp 131071 "
+				       "10.0.0.8 10.0.0.9");
+	unsigned patience_ms = 0;
+
+	assert_int_equal(publish_and_wait(site, large, 1), -ETIMEDOUT);
+	const char *within = strstr(site->text, "within ");
+	assert_non_null(within);
+	assert_int_equal(sscanf(within, "within %u ms", &patience_ms), 1);
+	assert_true(patience_ms > 300);
+	run_until(site, no_peer);
+	finish(mute);
+	model_put(large);
+}
+
 static void test_gone_is_no_refusal(void **state)
 {
 	struct site *site = *state;
@@ -576,6 +596,44 @@ static uint32_t descriptors_open(void)
 	return count;
 }
 
+static void on_window_over(uv_timer_t *timer)
+{
+	*(bool *)timer->data = true;
+}
+
+/* No descriptor for a connection: the loop does not spin, and the connection is served when there is one again. */
+static void test_no_descriptor_for_a_connection(void **state)
+{
+	struct site *site = *state;
+	struct rlimit before;
+	uv_timer_t window;
+	bool over = false;
+	uint32_t turns = 0;
+	int fds[] = {memfd_create("counters", MFD_CLOEXEC), memfd_create("held", MFD_CLOEXEC), -1};
+	int fd = connect_raw(site);
+
+	fds[2] = dup(states_fd(site->states));
+	hello_send(fd, fds, 3);
+	hellos_before = site->hellos;
+	int lowest = dup(fd);
+	close(lowest);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &(struct rlimit){(rlim_t)lowest, before.rlim_max}), 0);
+	uv_timer_init(&site->loop, &window);
+	window.data = &over;
+	uv_timer_start(&window, on_window_over, 50, 0);
+	for (; !over; turns++)
+		uv_run(&site->loop, UV_RUN_ONCE);
+	uv_close((uv_handle_t *)&window, NULL);
+	uv_run(&site->loop, UV_RUN_NOWAIT);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+	assert_true(turns < 10);
+	run_until(site, one_more_hello);
+	close(fd);
+	for (int i = 0; i < 3; i++)
+		close(fds[i]);
+}
+
 /* One descriptor too many: sent away, and none of them stays open. */
 static void test_descriptors_do_not_leak(void **state)
 {
@@ -656,14 +714,24 @@ static void test_stale_socket_is_replaced(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_good_messages),      cmocka_unit_test(test_bad_messages),
-	    cmocka_unit_test(test_mutated_messages),   cmocka_unit_test(test_held_ids),
-	    SITE_TEST(test_nobody_is_there),           SITE_TEST(test_only_what_is_missing_is_sent),
-	    SITE_TEST(test_refusal_undoes_everywhere), SITE_TEST(test_silence_is_a_refusal),
-	    SITE_TEST(test_gone_is_no_refusal),        SITE_TEST(test_reconnect),
-	    SITE_TEST(test_states_reach_all),          SITE_TEST(test_states_must_be_states),
-	    SITE_TEST(test_restarts_without_end),      SITE_TEST(test_descriptors_do_not_leak),
-	    SITE_TEST(test_garbage_is_sent_away),      SITE_TEST(test_socket_file),
+	    cmocka_unit_test(test_good_messages),
+	    cmocka_unit_test(test_bad_messages),
+	    cmocka_unit_test(test_mutated_messages),
+	    cmocka_unit_test(test_held_ids),
+	    SITE_TEST(test_nobody_is_there),
+	    SITE_TEST(test_only_what_is_missing_is_sent),
+	    SITE_TEST(test_refusal_undoes_everywhere),
+	    SITE_TEST(test_silence_is_a_refusal),
+	    SITE_TEST(test_gone_is_no_refusal),
+	    SITE_TEST(test_reconnect),
+	    SITE_TEST(test_states_reach_all),
+	    SITE_TEST(test_states_must_be_states),
+	    SITE_TEST(test_restarts_without_end),
+	    SITE_TEST(test_descriptors_do_not_leak),
+	    SITE_TEST(test_garbage_is_sent_away),
+	    SITE_TEST(test_patience_grows_with_the_table),
+	    SITE_TEST(test_no_descriptor_for_a_connection),
+	    SITE_TEST(test_socket_file),
 	    SITE_TEST(test_stale_socket_is_replaced),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
