@@ -142,6 +142,11 @@ static void job_read(uv_work_t *work)
 		read_failed(t, error, "changed while it was read");
 		return;
 	}
+	if (t->messages.files > 1 && t->kind != TRANSACTION_PLAN)
+		transaction_say(t,
+				"warning: %s includes other files, which are not kept: rollback to it brings back its "
+				"own text, with the included files as they are then",
+				t->file);
 	if (t->kind != TRANSACTION_FILE && t->kind != TRANSACTION_ROLLBACK)
 		return;
 	error = config_store_stage(t->apply->config_file, &t->text, &t->staged);

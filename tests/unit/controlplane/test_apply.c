@@ -266,6 +266,21 @@ static void test_bad_apply_leaves_the_file(void **state)
 	finish(d);
 }
 
+/* What a file includes is not kept for rollback, and whoever applies it is told. */
+static void test_included_files_are_warned_of(void **state)
+{
+	struct apply_site *site = *state;
+	char text[8192];
+
+	apply_site_start(site, WEB "10.0.0.1");
+	assert_null(strstr(site->lines, "includes other files"));
+	apply_site_write_text(site->other, "dataplane = { idle = \"sleep\"; };\n");
+	snprintf(text, sizeof(text), "@include \"%s\"\n%s", site->other, read_file(site, "sluice.conf"));
+	apply_site_write_text(site->config, text);
+	assert_int_equal(apply_site_reload(site), 0);
+	assert_non_null(strstr(site->lines, "sluice.conf includes other files, which are not kept"));
+}
+
 /* Nobody ever writes into it: the change fails, and the next one is not behind it. */
 static void test_fifo_is_no_configuration(void **state)
 {
@@ -717,6 +732,7 @@ int main(void)
 	    SITE_TEST(test_destroy_while_busy),
 	    SITE_TEST(test_apply_and_rollback),
 	    SITE_TEST(test_bad_apply_leaves_the_file),
+	    SITE_TEST(test_included_files_are_warned_of),
 	    SITE_TEST(test_fifo_is_no_configuration),
 	    SITE_TEST(test_death_is_a_byte_and_life_a_table),
 	    SITE_TEST(test_unresolved_is_down),
