@@ -27,6 +27,8 @@ static void hello_before_start(struct apply *apply, const struct sluice_message_
 		apply->recovered_table = &copies[i]->view;
 		apply->adopt = true;
 	}
+	if (hello->table_digest && !apply->adopt)
+		apply->stranger = true;
 }
 
 static int on_hello(void *user, const struct sluice_message_hello *hello, int states_fd)
@@ -182,6 +184,7 @@ int apply_create(const struct apply_options *options, struct apply **ret)
 	apply->loop = options->loop;
 	apply->running = options->running;
 	apply->user = options->user;
+	apply->hello_wait_ms = options->hello_wait_ms ? options->hello_wait_ms : APPLY_START_HELLO_MS;
 	apply->queue_last = &apply->queue;
 	/* Absolute: replaced and reread whatever the working directory is by then. It may not exist yet. */
 	apply->config_file = strdup(realpath(options->config_file, path) ? path : options->config_file);

@@ -21,7 +21,7 @@ enum {
 	APPLY_LINKS_MS = 1000,        /* how often re-created interfaces are looked for */
 	APPLY_START_POLL_MS = 10,     /* at start over a running dataplane: */
 	APPLY_START_HELLO_MS = 500,   /* how long to wait for it to connect */
-	APPLY_START_SETTLE_MS = 3000, /* and for adjacencies to be known */
+	APPLY_START_SETTLE_MS = 3000, /* and for adjacencies, and perhaps health, to be known */
 	APPLY_THREADS_MAX = 4,        /* libuv's pool has no more by default */
 	APPLY_LINES_MAX = 16,         /* said by apply itself, besides the configuration's */
 };
@@ -108,6 +108,8 @@ struct apply {
 	struct table_store_copy last, next;
 	struct identity *recovered; /* base of the first assignment */
 	bool adopt;                 /* the states array that a dataplane brought is of `recovered` */
+	bool stranger;              /* a dataplane runs a table that is not known here */
+	uint64_t hello_wait_ms;
 	const struct sluice_table *recovered_table;
 
 	struct transaction *queue, **queue_last;

@@ -203,21 +203,37 @@ static void step_read(struct transaction *t)
 
 /* ------------------------------------------------------------------- wait ---- */
 
+/* Whether every backend has answered a probe, or failed to. */
+static bool health_is_known(const struct apply *apply, const struct model *model)
+{
+	struct health_report report;
+
+	for (uint32_t i = 0; i < model->service_count; i++)
+		for (uint32_t k = 0; k < model->services[i].backend_count; k++)
+			if (!health_find(apply->health, model->services[i].name, model->services[i].backends[k].name,
+					 &report) &&
+			    report.state == HEALTH_UNKNOWN)
+				return false;
+	return true;
+}
+
 /*
  * What is not known yet must not be taken for dead: a dataplane may be forwarding by the table of the control
- * plane before this one. Without such a table there is nothing to disturb, and no wait.
+ * plane before this one, even when the state directory has none. Where that table is known, so is who lived by it;
+ * where not, the first probes have to say. Without such a dataplane there is nothing to disturb.
  */
 static void wait_poll(uv_timer_t *timer)
 {
 	struct apply *apply = timer->data;
 	struct transaction *t = apply->active;
 	const uint64_t waited_ms = (uv_hrtime() - t->started_ns) / 1000000;
-	const bool met = publish_peer_count(apply->publish) > 0 || waited_ms >= APPLY_START_HELLO_MS;
+	const bool met = publish_peer_count(apply->publish) > 0 || waited_ms >= apply->hello_wait_ms;
 	const bool alone = met && publish_peer_count(apply->publish) == 0;
-	const bool settled = adjacency_settled(apply->adjacency) || waited_ms >= APPLY_START_SETTLE_MS || alone;
+	const bool late = waited_ms >= APPLY_START_SETTLE_MS || alone;
 
 	apply_adopt_health(apply, t->model); /* before a first probe says otherwise */
-	if (!(met && settled) && apply->recovered)
+	if (!met || !(late || adjacency_settled(apply->adjacency)) ||
+	    !(late || !apply->stranger || health_is_known(apply, t->model)))
 		return;
 	uv_timer_stop(timer);
 	step_gather(t);

@@ -716,6 +716,35 @@ static void test_lost_state_directory(void **state)
 	finish(heir);
 }
 
+/* The same, found at start: what its table says is not known, so nobody is dead before the first probes say so. */
+static void test_start_over_a_stranger(void **state)
+{
+	struct apply_site *site = *state;
+	char path[160];
+
+	start_probed(site);
+	fake_dataplane_stop(the_dataplane);
+	apply_site_close(site);
+	fake_modules_reset();
+	snprintf(path, sizeof(path), "%s/table.last", site->dir);
+	unlink(path);
+	apply_site_open(site);
+	struct fake_dataplane *heir =
+	    fake_dataplane_start(&(struct fake_dataplane_options){.socket = site->socket, .heir_of = the_dataplane});
+	fake_dataplane_free(the_dataplane);
+	const uint32_t before = site->ended;
+	apply_reload(site->apply, apply_site_done, site);
+	apply_site_turn(site, 100);
+	assert_int_equal(site->ended, before);
+	assert_int_equal(fake_dataplane_tables_received(heir), 0);
+	fake_health_set("hot", "b1", HEALTH_UP);
+	fake_health_set("hot", "b2", HEALTH_DOWN);
+	assert_int_equal(apply_site_wait(site, before), 0);
+	assert_true(b1_has_all(site));
+	apply_site_synced(site, heir);
+	finish(heir);
+}
+
 #define SITE_TEST(name) cmocka_unit_test_setup_teardown(name, apply_site_setup, apply_site_teardown)
 
 int main(void)
@@ -749,6 +778,7 @@ int main(void)
 	    SITE_TEST(test_full_disk_leaves_the_last_table),
 	    SITE_TEST(test_table_that_cannot_be_kept),
 	    SITE_TEST(test_lost_state_directory),
+	    SITE_TEST(test_start_over_a_stranger),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
