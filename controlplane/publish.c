@@ -3,6 +3,7 @@
 
 #include "log.h"
 #include "publish_peer.h"
+#include "runtime.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -273,33 +274,9 @@ static void on_connection(uv_poll_t *poll, int status, int events)
 
 /* -------------------------------------------------------------- listening ---- */
 
-/* A socket file may be left from a killed process: nobody answers on it, and it may go. */
-static int stale_remove(const struct sockaddr_un *address)
-{
-	struct stat status;
-
-	if (lstat(address->sun_path, &status))
-		return errno == ENOENT ? 0 : -errno;
-	if (!S_ISSOCK(status.st_mode)) {
-		log_error("publish: %s is in the way and no socket: remove it", address->sun_path);
-		return -EEXIST;
-	}
-	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
-		return -errno;
-	int refused = connect(fd, (const struct sockaddr *)address, sizeof(*address)) ? errno : 0;
-	close(fd);
-	if (refused != ECONNREFUSED) {
-		log_error("publish: another control plane answers on %s: stop it, or use another --runtime-dir",
-			  address->sun_path);
-		return -EADDRINUSE;
-	}
-	return unlink(address->sun_path) && errno != ENOENT ? -errno : 0;
-}
-
 static int listen_on(const struct sockaddr_un *address, int *ret_fd)
 {
-	int error = stale_remove(address);
+	int error = runtime_clear_socket(address, SOCK_SEQPACKET, "publish");
 	if (error)
 		return error;
 	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
