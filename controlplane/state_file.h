@@ -11,6 +11,9 @@
 
 struct json_t;
 
+/* All the bytes into an open file, however many write() takes at a time. 0 or -errno. Any thread. */
+int state_file_write_all(int fd, const void *bytes, size_t length);
+
 /*
  * Replace DIR/NAME by these bytes: temporary file (0600), fsync, rename, fsync of DIR. Durable when it returns 0;
  * -errno, and the old file still stands.
