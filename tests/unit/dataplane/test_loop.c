@@ -194,11 +194,18 @@ static void put(struct scene *s, uint32_t port, uint32_t queue, uint8_t n, uint1
 	assert_int_equal(rte_ring_enqueue(s->wires[port].in[queue], m), 0);
 }
 
+static struct sluice_worker_counters *worker_counters(const struct counters_memory *memory, uint32_t worker)
+{
+	const struct sluice_counters_header *h = memory->header;
+	return (struct sluice_worker_counters *)((uint8_t *)memory->header + h->worker_offset +
+						 worker * h->worker_bytes);
+}
+
 static uint64_t verdicts(const struct scene *s, enum sluice_verdict verdict)
 {
 	uint64_t sum = 0;
 	for (uint32_t w = 0; w < WORKERS; w++)
-		sum += counters_memory_worker(&s->counters, w)->verdicts[verdict];
+		sum += worker_counters(&s->counters, w)->verdicts[verdict];
 	return sum;
 }
 
@@ -239,7 +246,7 @@ static void forward_all(bool sleep, int fd, uint32_t tx_queues)
 	if (tx_queues == 1)
 		assert_false(atomic_load(&s->wires[1].collided));
 	for (uint32_t w = 0; w < WORKERS; w++) {
-		const struct sluice_worker_counters *c = counters_memory_worker(&s->counters, w);
+		const struct sluice_worker_counters *c = worker_counters(&s->counters, w);
 		received += c->ports[0].received_packets + c->ports[1].received_packets;
 		assert_int_equal(c->generation, 1);
 		assert_true(c->heartbeat > 0 && c->bursts > 0);
@@ -322,11 +329,10 @@ static void test_sleep_and_wake(void **state)
 	(void)state;
 	publish(s, 0);
 	assert_int_equal(loops_start(s->loops, &s->ports), 0);
-	for (int i = 0; i < 10000 && !(counters_memory_worker(&s->counters, 0)->sleeps &&
-				       counters_memory_worker(&s->counters, 1)->sleeps);
-	     i++)
+	for (int i = 0;
+	     i < 10000 && !(worker_counters(&s->counters, 0)->sleeps && worker_counters(&s->counters, 1)->sleeps); i++)
 		nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
-	assert_true(counters_memory_worker(&s->counters, 0)->sleeps > 0);
+	assert_true(worker_counters(&s->counters, 0)->sleeps > 0);
 	for (int i = 0; i < 100; i++)
 		loops_wait(s->loops);
 	put(s, 0, 0, 0, 7);
