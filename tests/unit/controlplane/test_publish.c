@@ -622,8 +622,10 @@ static void test_no_descriptor_for_a_connection(void **state)
 	uv_timer_init(&site->loop, &window);
 	window.data = &over;
 	uv_timer_start(&window, on_window_over, 50, 0);
-	for (; !over; turns++)
+	while (!over) {
 		uv_run(&site->loop, UV_RUN_ONCE);
+		turns++;
+	}
 	uv_close((uv_handle_t *)&window, NULL);
 	uv_run(&site->loop, UV_RUN_NOWAIT);
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
