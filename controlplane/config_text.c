@@ -382,7 +382,8 @@ static int file_include(struct config_text *text, const char *path, int depth)
 		return error;
 	}
 	if (error) {
-		report(text, line_now(text), "cannot read the included file %s: %s", path, config_file_error_text(error));
+		report(text, line_now(text), "cannot read the included file %s: %s", path,
+		       config_file_error_text(error));
 		return 0;
 	}
 	if (depth)
