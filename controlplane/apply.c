@@ -18,14 +18,11 @@ static void hello_before_start(struct apply *apply, const struct sluice_message_
 	const struct table_store_copy *copies[] = {&apply->last, &apply->next};
 
 	for (uint32_t i = 0; i < 2 && hello->has_states && !apply->adopt; i++) {
-		struct identity *recovered;
 		if (!copies[i]->bytes || copies[i]->view.header->checksum != hello->table_digest ||
-		    identity_recover(&copies[i]->view, &recovered))
+		    apply_recover_identity(apply, copies[i]))
 			continue;
-		identity_put(apply->recovered);
-		apply->recovered = recovered;
-		apply->recovered_table = &copies[i]->view;
 		apply->adopt = true;
+		apply->recovered_runs = true;
 	}
 }
 
@@ -76,6 +73,8 @@ static void recover(struct apply *apply)
 
 	table_store_read(apply->state_dir, TABLE_STORE_NEXT, &apply->next);
 	table_store_read(apply->state_dir, TABLE_STORE_LAST, &apply->last);
+	windows_read(apply->state_dir, WINDOWS_NEXT, windows_now_s(), &apply->windows_next);
+	windows_read(apply->state_dir, WINDOWS_LAST, windows_now_s(), &apply->windows_last);
 	for (uint32_t i = 0; i < 2; i++) {
 		if (!copies[i]->bytes)
 			continue;
@@ -84,9 +83,7 @@ static void recover(struct apply *apply)
 		/* table.last is what was in force; table.next only when a dataplane says so, or there is no other. */
 		if (i == 0 && apply->last.bytes)
 			continue;
-		if (!identity_recover(&copies[i]->view, &apply->recovered))
-			apply->recovered_table = &copies[i]->view;
-		else
+		if (apply_recover_identity(apply, copies[i]))
 			log_error("apply: %s/%s holds numbers that contradict each other: starting without it",
 				  apply->state_dir, i ? TABLE_STORE_LAST : TABLE_STORE_NEXT);
 	}
@@ -104,12 +101,15 @@ void apply_release(struct apply *apply)
 	identity_put(apply->recovered);
 	table_store_copy_fini(&apply->last);
 	table_store_copy_fini(&apply->next);
+	windows_copy_fini(&apply->windows_last);
+	windows_copy_fini(&apply->windows_next);
 	operator_state_close(apply->operators);
 	states_destroy(apply->states);
 	free(apply->backends);
 	free(apply->ports);
 	free(apply->config_file);
 	free(apply->state_dir);
+	free(apply->runtime_dir);
 	free(apply);
 }
 
@@ -120,8 +120,8 @@ static void on_timer_closed(uv_handle_t *handle)
 
 static void timers_init(struct apply *apply)
 {
-	uv_timer_t *timers[] = {&apply->fold, &apply->drain, &apply->step, &apply->links};
-	for (uint32_t i = 0; i < 4; i++) {
+	uv_timer_t *timers[] = {&apply->fold, &apply->drain, &apply->step, &apply->links, &apply->windows};
+	for (uint32_t i = 0; i < sizeof(timers) / sizeof(timers[0]); i++) {
 		uv_timer_init(apply->loop, timers[i]);
 		timers[i]->data = apply;
 		apply->handles++;
@@ -134,6 +134,7 @@ static void timers_close(struct apply *apply)
 	uv_close((uv_handle_t *)&apply->drain, on_timer_closed);
 	uv_close((uv_handle_t *)&apply->step, on_timer_closed);
 	uv_close((uv_handle_t *)&apply->links, on_timer_closed);
+	uv_close((uv_handle_t *)&apply->windows, on_timer_closed);
 }
 
 static int modules_create(struct apply *apply, const struct apply_options *options)
@@ -169,6 +170,8 @@ static void modules_destroy(struct apply *apply)
 	adjacency_destroy(apply->adjacency);
 	vips_destroy(apply->vips);
 	steering_destroy(apply->steering);
+	exceptions_memory_destroy(apply->exceptions);
+	apply->exceptions = NULL;
 }
 
 int apply_create(const struct apply_options *options, struct apply **ret)
@@ -185,7 +188,8 @@ int apply_create(const struct apply_options *options, struct apply **ret)
 	/* Absolute: replaced and reread whatever the working directory is by then. It may not exist yet. */
 	apply->config_file = strdup(realpath(options->config_file, path) ? path : options->config_file);
 	apply->state_dir = strdup(options->state_dir);
-	int error = apply->config_file && apply->state_dir ? modules_create(apply, options) : -ENOMEM;
+	apply->runtime_dir = strdup(options->runtime_dir);
+	int error = apply->config_file && apply->state_dir && apply->runtime_dir ? modules_create(apply, options) : -ENOMEM;
 	if (error)
 		log_error("apply: cannot start: %s", strerror(-error));
 	timers_init(apply);
@@ -196,6 +200,7 @@ int apply_create(const struct apply_options *options, struct apply **ret)
 		return error;
 	}
 	recover(apply);
+	uv_timer_start(&apply->windows, apply_on_windows, APPLY_WINDOWS_MS, APPLY_WINDOWS_MS);
 	if (apply->steering)
 		uv_timer_start(&apply->links, on_links, APPLY_LINKS_MS, APPLY_LINKS_MS);
 	*ret = apply;

@@ -40,6 +40,43 @@ static bool probe_equal(const struct model_service *a, const struct model_servic
 	       x->status_last == y->status_last && (x->host || sluice_address_equal(&a->address, &b->address));
 }
 
+static bool service_equal(const struct model_service *a, const struct model_service *b)
+{
+	return sluice_address_equal(&a->address, &b->address) && a->protocol == b->protocol &&
+	       a->port_first == b->port_first && a->port_last == b->port_last;
+}
+
+/* The same service in the running model. Names are for people; a renamed one is looked for at length. */
+static const struct model_service *running_service(const struct apply *apply, const struct model_service *service)
+{
+	const struct model_service *s = model_service_find(apply->model, service->name);
+	const struct sluice_flow flow = {.destination = service->address,
+					 .destination_port_be16 = SLUICE_BE16(service->port_first),
+					 .protocol = service->protocol};
+
+	if (s && service_equal(s, service))
+		return s;
+	if (!apply->table || sluice_service_find(&apply->table->view, &flow) == SLUICE_NONE)
+		return NULL;
+	for (uint32_t i = 0; i < apply->model->service_count; i++)
+		if (service_equal(&apply->model->services[i], service))
+			return &apply->model->services[i];
+	return NULL;
+}
+
+static const struct model_backend *running_backend(const struct model_service *service,
+						   const struct model_backend *backend)
+{
+	const struct model_backend *b = model_backend_find(service, backend->name);
+
+	if (b && sluice_address_equal(&b->address, &backend->address))
+		return b;
+	for (uint32_t k = 0; k < service->backend_count; k++)
+		if (sluice_address_equal(&service->backends[k].address, &backend->address))
+			return &service->backends[k];
+	return NULL;
+}
+
 /*
  * Health of a backend. A candidate's backend is known when the running model has the same one, probed the
  * same; the others are UNKNOWN until the candidate runs and they are probed.
@@ -48,17 +85,20 @@ static void health_of(const struct apply *apply, const struct model *model, cons
 		      const struct model_backend *backend, struct health_report *ret)
 {
 	*ret = (struct health_report){0};
+	const char *service_name = service->name, *backend_name = backend->name;
 	if (model != apply->model && apply->model) {
-		const struct model_service *s = model_service_find(apply->model, service->name);
-		const struct model_backend *b = s ? model_backend_find(s, backend->name) : NULL;
+		const struct model_service *s = running_service(apply, service);
+		const struct model_backend *b = s ? running_backend(s, backend) : NULL;
 		if (service->health.type == MODEL_HEALTH_NONE) {
 			ret->state = HEALTH_UP;
 			return;
 		}
-		if (!b || !sluice_address_equal(&b->address, &backend->address) || !probe_equal(s, service))
+		if (!b || !probe_equal(s, service))
 			return;
+		service_name = s->name;
+		backend_name = b->name;
 	}
-	if (health_find(apply->health, service->name, backend->name, ret))
+	if (health_find(apply->health, service_name, backend_name, ret))
 		*ret = (struct health_report){.state = service->health.type == MODEL_HEALTH_NONE ? HEALTH_UP
 												 : HEALTH_UNKNOWN};
 }
@@ -217,6 +257,18 @@ void apply_flip_dead(struct apply *apply, const struct table_backend *now)
 		}
 }
 
+bool apply_states_are(const struct apply *apply, const struct table_backend *now)
+{
+	uint32_t flat = 0;
+	bool same = table_is_of_model(apply);
+
+	for (uint32_t i = 0; same && i < apply->model->service_count; i++)
+		for (uint32_t k = 0; k < apply->model->services[i].backend_count; k++, flat++)
+			same &= states_get(apply->states, number_of(apply->table->identity, i, k)) ==
+				(enum sluice_backend_state)now[flat].state;
+	return same;
+}
+
 /* The table under way must not bring back who has died since it was gathered. */
 static void transaction_bury(struct transaction *t, const char *service, const char *backend)
 {
@@ -254,7 +306,6 @@ void apply_flip_one(struct apply *apply, const char *service, const char *backen
 static bool runs_already(const struct apply *apply, const struct transaction *t, uint32_t i, uint32_t k)
 {
 	const uint32_t number = number_of(t->table->identity, i, k);
-	const struct model_backend *backend = &t->model->services[i].backends[k];
 
 	if (!apply->table) /* nothing is known of the buckets that a dataplane runs from before: believe it names it */
 		return apply->recovered_table && number < apply->recovered_table->header->backends.count &&
@@ -263,7 +314,7 @@ static bool runs_already(const struct apply *apply, const struct transaction *t,
 	if (number >= view->header->backends.count || !view->backends[number].used)
 		return false;
 	const struct lookup *lookup = apply->table->lookups[view->backends[number].service];
-	return lookup && lookup_share(lookup, &backend->address) > 0;
+	return lookup && lookup_names(lookup, view->backends[number].slot) != 0;
 }
 
 void apply_states_before(struct apply *apply, const struct transaction *t)

@@ -97,17 +97,56 @@ out:
 
 /* ----------------------------------------------------------------- commit ---- */
 
+/* What is known of each backend of the model to come, before the running one goes. NULL: no memory, nothing known. */
+static enum health_state *health_known(const struct apply *apply, struct model *model)
+{
+	struct apply_backend_inputs inputs;
+	uint32_t count = 0, flat = 0;
+
+	for (uint32_t i = 0; i < model->service_count; i++)
+		count += model->services[i].backend_count;
+	enum health_state *known = malloc((count + 1) * sizeof(*known));
+	for (uint32_t i = 0; known && i < model->service_count; i++)
+		for (uint32_t k = 0; k < model->services[i].backend_count; k++) {
+			apply_inputs(apply, model, &model->services[i], &model->services[i].backends[k], false,
+				     &inputs);
+			known[flat++] = inputs.health.state;
+		}
+	return known;
+}
+
+/* Under a new name, of service or backend, it is known as before: names are for people. */
+static void model_swap(struct apply *apply, struct model *model)
+{
+	enum health_state *known = health_known(apply, model);
+	struct model *old = apply->model;
+	uint32_t flat = 0;
+
+	apply->model = model_get(model);
+	model_put(old);
+	apply_follow(apply, apply->model);
+	for (uint32_t i = 0; known && i < model->service_count; i++)
+		for (uint32_t k = 0; k < model->services[i].backend_count; k++)
+			health_adopt(apply->health, model->services[i].name, model->services[i].backends[k].name,
+				     known[flat++]);
+	free(known);
+}
+
+void apply_commit_retired(struct apply *apply, struct model *model)
+{
+	model_swap(apply, model);
+	apply_drain_timer(apply);
+	apply_set_dirty(apply);
+}
+
 int apply_commit_model(struct apply *apply, struct model *model, bool start)
 {
 	int error = 0;
 
 	if (!start) {
-		struct model *old = apply->model;
-		apply->model = model_get(model);
-		model_put(old);
 		if (apply->steering)
-			steering_configure_interfaces(apply->steering, apply->model);
-		apply_follow(apply, apply->model);
+			steering_configure_interfaces(apply->steering, model);
+		model_swap(apply, model);
 	}
 	if (apply->steering)
 		error = steering_publish_services(apply->steering, apply->model);

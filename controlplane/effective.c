@@ -54,6 +54,9 @@ struct effective effective_of(const struct effective_inputs *in)
 		return down("down", in->health->reason, weight);
 	if (drained)
 		return (struct effective){SLUICE_BACKEND_DRAINING, "draining", "drained by an operator", weight};
+	if (in->backend->retired)
+		return (struct effective){SLUICE_BACKEND_DRAINING, "draining",
+					  "removed from the configuration: keeps its connections for a window", weight};
 	return (struct effective){SLUICE_BACKEND_UP, "up", weight ? in->health->reason : "weight 0: no new flows",
 				  weight};
 }
