@@ -61,7 +61,8 @@ static __rte_always_inline uint32_t stage_decide(struct worker *w, const struct 
 	for (i = 0; i < count; i++) {
 		sluice_bucket word = *lanes->bucket[i];
 		uint32_t number = lanes->service[i]->first_backend + sluice_bucket_cur(word);
-		special |= !sluice_decide_is_stateless(word, lanes->service[i]->tracking, 0);
+		/* Not at rest, or not SLUICE_TRACKING_CHANGES: sluice_decide_is_stateless() is asked in track(). */
+		special |= ((word & 0xffff) ^ word >> 16) | lanes->service[i]->tracking;
 		lanes->backend[i] = number;
 		rte_prefetch0(&table->states[number]);
 		rte_prefetch0(&table->backends[number]);

@@ -92,7 +92,8 @@ static void service_make(struct fixture *f, uint32_t number)
 						      .port_last = services[number].port_last,
 						      .address = *address};
 	for (uint32_t i = 0; i < FIXTURE_LOOKUP_SIZE; i++)
-		f->buckets[number][i] = sluice_bucket_make((i * 7 + number) % FIXTURE_BACKENDS, 0);
+		f->buckets[number][i] =
+		    sluice_bucket_make((i * 7 + number) % FIXTURE_BACKENDS, (i * 7 + number) % FIXTURE_BACKENDS);
 	f->lookups[number] = f->buckets[number];
 	index_add(f, address, 0, SLUICE_INDEX_VIP, 0);
 	if (is_range) {
