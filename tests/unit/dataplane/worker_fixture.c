@@ -217,6 +217,8 @@ uint32_t fixture_frame_write(const struct fixture_frame *spec, uint8_t *ret)
 	sluice_store16(p, SLUICE_BE16(source_port));
 	sluice_store16(p + 2, SLUICE_BE16(port));
 	if (protocol == SLUICE_IP_TCP) {
+		if (spec->sequence)
+			sluice_store32(p + 4, SLUICE_BE32(spec->sequence));
 		p[12] = 0x50;
 		p[13] = spec->tcp_flags ? spec->tcp_flags : SLUICE_TCP_ACK;
 	} else {
