@@ -35,8 +35,15 @@ void transition_fill(const struct transition *t, struct lookup *lookup, sluice_b
 		const uint32_t cur = sluice_bucket_cur(buckets[b]), old = before[b];
 		/* Where packets go that have no exception: who is to keep them. */
 		const uint32_t prev = owner_before(t, b, sluice_bucket_prev(old));
-		if (prev == SLUICE_NONE || prev == cur)
+		if (prev == cur)
 			continue;
+		if (prev == SLUICE_NONE) {
+			if (!lookup->nobody) {
+				buckets[b] |= SLUICE_BUCKET_CLOSING;
+				lookup->closing++;
+			}
+			continue;
+		}
 		const bool was_open = sluice_bucket_cur(old) != sluice_bucket_prev(old);
 		windows[b] = was_open ? t->previous->windows[b] : transition_window_make(t->now_s, 0);
 		if (!window_goes_on(t, lookup, &windows[b])) {

@@ -15,6 +15,10 @@
  * A bucket that goes back to its `prev` is steady at once: both tables send mid-flow packets there, and what its first
  * packets opened elsewhere is remembered.
  *
+ * When nobody was left to answer for a bucket, there is nothing to keep, and it is closing at once: first packets are
+ * remembered, since another path has no answer for what follows them, and since an owner that comes back lives only
+ * when the table is in force, till when walk answers.
+ *
  * Pure: a bucket's next word is a function of what stands here. Time is coarse seconds of CLOCK_MONOTONIC.
  */
 #ifndef CONTROLPLANE_TRANSITION_H
