@@ -5,6 +5,7 @@
 #include "api_flow.h"
 #include "api_server.h"
 #include "log.h"
+#include "runtime.h"
 
 #include <errno.h>
 #include <grp.h>
@@ -34,31 +35,13 @@ static int unix_address(const char *runtime_dir, struct sockaddr_un *ret)
 	return 0;
 }
 
-/* Take away what a process that is gone has left; -EADDRINUSE when somebody still answers. */
-static int stale_remove(const struct sockaddr_un *address)
-{
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
-		return -errno;
-	int error = connect(fd, (const struct sockaddr *)address, sizeof(*address)) ? -errno : 0;
-	close(fd);
-	if (error == 0 || error == -EAGAIN) {
-		log_error("api: %s: another control plane is running there: stop it or choose another --runtime-dir",
-			  address->sun_path);
-		return -EADDRINUSE;
-	}
-	if (error == -ECONNREFUSED && unlink(address->sun_path))
-		return -errno;
-	return 0; /* whatever else stands there, bind() will name it */
-}
-
 static int unix_listen(const char *runtime_dir, int *ret)
 {
 	struct sockaddr_un address;
 	int error = unix_address(runtime_dir, &address);
 
 	if (!error)
-		error = stale_remove(&address);
+		error = runtime_clear_socket(&address, SOCK_STREAM, "api");
 	if (error)
 		return error;
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);

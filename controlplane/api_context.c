@@ -211,6 +211,7 @@ void api_waiting_detach(struct api *api, bool read_only)
 		api->waiting[i] = api->waiting[--api->waiting_count];
 		api_reply_error(exchange, 503, NULL, "ask again: `sluicectl status` shows what runs",
 				"the listener closes before the answer is there; a change goes on");
+		api_exchange_leave_place(exchange);
 		exchange->api = NULL;
 		exchange->deferred = false;
 		if (exchange->finished)

@@ -11,6 +11,8 @@
 #include "counters_reader.h"
 #include "explain.h"
 
+#include <time.h>
+
 #define API_DATAPLANES_MAX 8u
 
 /* Names of the live table's numbers; rebuilt when table or model change. */
@@ -52,6 +54,8 @@ struct api {
 	struct {
 		uint64_t ok, failed;
 	} transactions[API_ACTIONS];
+	uint64_t refused_changes;    /* asked for over TCP */
+	time_t refused_told_seconds; /* CLOCK_MONOTONIC, of the latest line in the log about them; 0: none */
 	/* Called when an asked-for configuration has come into force; NULL without sockets. */
 	void (*configured)(struct api *api, const struct model *model);
 	struct api_last_outcome last_config; /* the latest reload, apply or rollback */
@@ -63,7 +67,8 @@ struct api {
 	char *group;                   /* the socket's group as configured, or NULL */
 	struct api_exchange **waiting; /* exchanges whose answer is deferred */
 	uint32_t waiting_count;
-	uint32_t handles; /* sampler and servers that are not closed yet */
+	uint32_t long_answers; /* under way to TCP clients */
+	uint32_t handles;      /* sampler and servers that are not closed yet */
 };
 
 /* Everything but loop and sockets: for the fuzzer too. `state_dir` gets audit.log. */

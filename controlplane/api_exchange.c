@@ -126,10 +126,18 @@ struct api_exchange *api_exchange_get(struct api_exchange *exchange)
 	return exchange;
 }
 
+void api_exchange_leave_place(struct api_exchange *exchange)
+{
+	if (exchange->place)
+		--*exchange->place;
+	exchange->place = NULL;
+}
+
 void api_exchange_put(struct api_exchange *exchange)
 {
 	if (!exchange || --exchange->references > 0)
 		return;
+	api_exchange_leave_place(exchange);
 	api_target_fini(&exchange->target);
 	json_decref(exchange->body);
 	free(exchange->text);

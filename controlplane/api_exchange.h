@@ -58,9 +58,12 @@ struct api_exchange {
 	unsigned status;
 	const char *content_type; /* a constant */
 	const char *allow;        /* methods, with status 405; a constant */
+	const char *retry_after;  /* seconds, with status 503; a constant */
 	char *text;               /* malloc'ed; never NULL once status is set */
 	size_t text_bytes;
 	bool deferred; /* the answer comes later, by `finished` */
+
+	uint32_t *place; /* the count of long answers that this is one of (api_job.h); NULL: of none */
 
 	/* How the server learns of a deferred answer; NULL once nobody waits for it. */
 	void (*finished)(struct api_exchange *exchange);
@@ -71,6 +74,9 @@ struct api_exchange {
 struct api_exchange *api_exchange_create(struct api *api);
 struct api_exchange *api_exchange_get(struct api_exchange *exchange);
 void api_exchange_put(struct api_exchange *exchange); /* accepts NULL */
+
+/* Give back the place among the long answers, if it has one. */
+void api_exchange_leave_place(struct api_exchange *exchange);
 
 /* Parse the body. False when it is no JSON: the error is answered. No body is good. */
 bool api_exchange_body(struct api_exchange *exchange, const char *body, size_t bytes);

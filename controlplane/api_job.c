@@ -5,6 +5,24 @@
 
 #include <stdlib.h>
 
+bool api_job_admit(struct api_exchange *exchange)
+{
+	struct api *api = exchange->api;
+
+	if (!exchange->read_only)
+		return true;
+	if (api->long_answers >= API_LONG_ANSWERS_MAX) {
+		exchange->retry_after = "1";
+		api_reply_error(exchange, 503, NULL, "ask again in a second, or use the Unix socket",
+				"%u long answers are under way over TCP, as many as are given at a time",
+				api->long_answers);
+		return false;
+	}
+	api->long_answers++;
+	exchange->place = &api->long_answers;
+	return true;
+}
+
 static void job_work(uv_work_t *work)
 {
 	struct api_job *job = work->data;

@@ -10,6 +10,15 @@
 
 #include <uv.h>
 
+/*
+ * To TCP, which every local user can reach, at most so many at a time: each holds a snapshot and then its text
+ * until the client has read it, and the worker pool has four threads that changes need too.
+ */
+#define API_LONG_ANSWERS_MAX 2u
+
+/* A place for one more long answer, kept until the exchange ends. False: there is none, which is answered (503). */
+bool api_job_admit(struct api_exchange *exchange);
+
 /* The first member of a view's own struct, allocated by the view. */
 struct api_job {
 	/* Worker thread: malloc'ed text (NULL: out of memory) of *ret_bytes, from what the job holds and nothing else.

@@ -223,6 +223,8 @@ void api_get_backends(struct api_exchange *exchange)
 				"there is no service \"%.100s\"", wanted);
 		return;
 	}
+	if (!api_job_admit(exchange))
+		return;
 	api_context_refresh(exchange->api);
 	struct list *list = backends_take(exchange->api, only);
 	api_job_run(exchange, list ? &list->job : NULL);
@@ -268,8 +270,10 @@ void api_get_services(struct api_exchange *exchange)
 	const struct api *api = exchange->api;
 	struct model *model = apply_model(api->apply);
 	uint32_t count = model ? model->service_count : 0;
-	struct list *list = calloc(1, sizeof(*list));
 
+	if (!api_job_admit(exchange))
+		return;
+	struct list *list = calloc(1, sizeof(*list));
 	api_context_refresh(exchange->api);
 	if (list)
 		list->services = calloc(count + 1, sizeof(*list->services));

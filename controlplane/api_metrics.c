@@ -269,6 +269,8 @@ static void configuration(FILE *out, const struct api *api)
 		fprintf(out, "sluice_changes_total{action=\"%s\",outcome=\"failed\"} %" PRIu64 "\n", word,
 			api->transactions[a].failed);
 	}
+	family(out, "sluice_refused_changes_total", "counter", "Changes asked for over TCP, which is read-only.");
+	fprintf(out, "sluice_refused_changes_total %" PRIu64 "\n", api->refused_changes);
 	family(out, "sluice_config_last_reload_successful", "gauge",
 	       "1 when the latest reload, apply or rollback was taken (or there was none), else 0.");
 	fprintf(out, "sluice_config_last_reload_successful %d\n", api->last_config.error == 0);
@@ -380,6 +382,8 @@ static struct metrics *snapshot_take(const struct api *api)
 
 void api_get_metrics(struct api_exchange *exchange)
 {
+	if (!api_job_admit(exchange))
+		return;
 	api_context_refresh(exchange->api);
 	struct metrics *metrics = snapshot_take(exchange->api);
 	api_job_run(exchange, metrics ? &metrics->job : NULL);

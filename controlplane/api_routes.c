@@ -2,8 +2,14 @@
 /* From a path and a method to a handler; what fits none is told which comes nearest. */
 #include "api_context.h"
 
+#include "log.h"
+
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
+
+enum { REFUSED_TOLD_SECONDS = 60 };
 
 struct route {
 	enum api_method method;
@@ -110,17 +116,20 @@ static bool all_known(struct api_exchange *exchange, const struct route *route)
 	return false;
 }
 
+/* Counted, and told once a minute: a line for each, in the audit log say, would let anybody on the host fill its disk.
+ */
 static void refuse_change(struct api_exchange *exchange)
 {
-	/* Said in the audit log too: somebody tried. */
-	audit_append(exchange->api->audit, &(struct audit_entry){
-					       .uid = exchange->peer.uid,
-					       .pid = exchange->peer.pid,
-					       .action = "refused",
-					       .subject = exchange->target.path,
-					       .outcome = "the TCP listener is read-only",
-					       .generation = apply_generation(exchange->api->apply),
-					   });
+	struct api *api = exchange->api;
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	api->refused_changes++;
+	if (!api->refused_told_seconds || now.tv_sec - api->refused_told_seconds >= REFUSED_TOLD_SECONDS) {
+		api->refused_told_seconds = now.tv_sec ? now.tv_sec : 1;
+		log_warning("api: %" PRIu64 " changes asked for over TCP have been refused: that listener is read-only",
+			    api->refused_changes);
+	}
 	api_reply_error(exchange, 403, NULL, "use the Unix socket: RUNTIME_DIR/api.sock, or sluicectl on the host",
 			"changes are not taken over TCP");
 }

@@ -146,6 +146,8 @@ static enum MHD_Result answer_queue(struct request *request)
 	MHD_add_response_header(response, "X-Content-Type-Options", "nosniff");
 	if (exchange->allow)
 		MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, exchange->allow);
+	if (exchange->retry_after)
+		MHD_add_response_header(response, MHD_HTTP_HEADER_RETRY_AFTER, exchange->retry_after);
 	enum MHD_Result result = MHD_queue_response(request->connection, exchange->status, response);
 	MHD_destroy_response(response);
 	return result;

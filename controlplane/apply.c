@@ -18,19 +18,22 @@ static void hello_before_start(struct apply *apply, const struct sluice_message_
 	const struct table_store_copy *copies[] = {&apply->last, &apply->next};
 
 	for (uint32_t i = 0; i < 2 && hello->has_states && !apply->adopt; i++) {
-		if (!copies[i]->bytes || copies[i]->view.header->checksum != hello->table_digest ||
+		if (!table_store_is(copies[i], hello->generation, hello->table_digest) ||
 		    apply_recover_identity(apply, copies[i]))
 			continue;
 		apply->adopt = true;
 		apply->recovered_runs = true;
 	}
+	if (hello->table_digest && !apply->adopt)
+		apply->stranger = true;
 }
 
 static int on_hello(void *user, const struct sluice_message_hello *hello, int states_fd)
 {
 	struct apply *apply = user;
 
-	if (!apply->table)
+	/* Once a table is being built, its numbers are decided. */
+	if (!apply->table && !(apply->active && apply->active->build))
 		hello_before_start(apply, hello);
 	if (states_fd >= 0) {
 		int error = states_adopt(apply->states, states_fd, !apply->table);
@@ -184,6 +187,7 @@ int apply_create(const struct apply_options *options, struct apply **ret)
 	apply->loop = options->loop;
 	apply->running = options->running;
 	apply->user = options->user;
+	apply->hello_wait_ms = options->hello_wait_ms ? options->hello_wait_ms : APPLY_START_HELLO_MS;
 	apply->queue_last = &apply->queue;
 	/* Absolute: replaced and reread whatever the working directory is by then. It may not exist yet. */
 	apply->config_file = strdup(realpath(options->config_file, path) ? path : options->config_file);

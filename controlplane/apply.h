@@ -30,6 +30,11 @@ struct apply_options {
 	 */
 	void (*running)(void *user, struct model *model);
 	void *user;
+	/*
+	 * The first apply_reload() waits this long for a dataplane that may be forwarding by the table of an earlier
+	 * control plane; 0: 500.
+	 */
+	uint64_t hello_wait_ms;
 };
 
 /* Why a transaction ended. Strings are valid during the call. */

@@ -6,6 +6,7 @@
 #include "apply_internal.h"
 
 #include "log.h"
+#include "model_match.h"
 
 #include <errno.h>
 #include <net/if.h>
@@ -26,81 +27,22 @@ static uint64_t now_realtime_ns(void)
 
 /* ----------------------------------------------------------------- gather ---- */
 
-static bool text_equal(const char *a, const char *b)
-{
-	return a == b || (a && b && strcmp(a, b) == 0);
-}
-
-/* Whether a probe of one asks what a probe of the other does. */
-static bool probe_equal(const struct model_service *a, const struct model_service *b)
-{
-	const struct model_health *x = &a->health, *y = &b->health;
-	return x->type == y->type && (x->port ? x->port : a->port_first) == (y->port ? y->port : b->port_first) &&
-	       text_equal(x->path, y->path) && text_equal(x->host, y->host) && x->status_first == y->status_first &&
-	       x->status_last == y->status_last && (x->host || sluice_address_equal(&a->address, &b->address));
-}
-
-static bool service_equal(const struct model_service *a, const struct model_service *b)
-{
-	return sluice_address_equal(&a->address, &b->address) && a->protocol == b->protocol &&
-	       a->port_first == b->port_first && a->port_last == b->port_last;
-}
-
-/* The same service in the running model. Names are for people; a renamed one is looked for at length. */
-static const struct model_service *running_service(const struct apply *apply, const struct model_service *service)
-{
-	const struct model_service *s = model_service_find(apply->model, service->name);
-	const struct sluice_flow flow = {.destination = service->address,
-					 .destination_port_be16 = SLUICE_BE16(service->port_first),
-					 .protocol = service->protocol};
-
-	if (s && service_equal(s, service))
-		return s;
-	if (!apply->table || sluice_service_find(&apply->table->view, &flow) == SLUICE_NONE)
-		return NULL;
-	for (uint32_t i = 0; i < apply->model->service_count; i++)
-		if (service_equal(&apply->model->services[i], service))
-			return &apply->model->services[i];
-	return NULL;
-}
-
-static const struct model_backend *running_backend(const struct model_service *service,
-						   const struct model_backend *backend)
-{
-	const struct model_backend *b = model_backend_find(service, backend->name);
-
-	if (b && sluice_address_equal(&b->address, &backend->address))
-		return b;
-	for (uint32_t k = 0; k < service->backend_count; k++)
-		if (sluice_address_equal(&service->backends[k].address, &backend->address))
-			return &service->backends[k];
-	return NULL;
-}
-
 /*
- * Health of a backend. A candidate's backend is known when the running model has the same one, probed the
- * same; the others are UNKNOWN until the candidate runs and they are probed.
+ * Health of a backend. A candidate's backend is known when the running model has the same one, whatever either is
+ * called and however it is to be probed: the state stays until an answer to the new question says otherwise, as
+ * health keeps it. The others are UNKNOWN until the candidate runs and they are probed.
  */
-static void health_of(const struct apply *apply, const struct model *model, const struct model_service *service,
-		      const struct model_backend *backend, struct health_report *ret)
+static int health_of(const struct apply *apply, struct model_match *match, const struct model_service *service,
+		     const struct model_backend *backend, struct health_report *ret)
 {
-	*ret = (struct health_report){0};
-	const char *service_name = service->name, *backend_name = backend->name;
-	if (model != apply->model && apply->model) {
-		const struct model_service *s = running_service(apply, service);
-		const struct model_backend *b = s ? running_backend(s, backend) : NULL;
-		if (service->health.type == MODEL_HEALTH_NONE) {
-			ret->state = HEALTH_UP;
-			return;
-		}
-		if (!b || !probe_equal(s, service))
-			return;
-		service_name = s->name;
-		backend_name = b->name;
-	}
-	if (health_find(apply->health, service_name, backend_name, ret))
-		*ret = (struct health_report){.state = service->health.type == MODEL_HEALTH_NONE ? HEALTH_UP
-												 : HEALTH_UNKNOWN};
+	const bool probed = service->health.type != MODEL_HEALTH_NONE;
+	int error = match && probed ? model_match_find(match, service, backend, &service, &backend) : 0;
+
+	if (!error)
+		error = health_find(apply->health, service->name, backend->name, ret);
+	if (error)
+		*ret = (struct health_report){.state = probed ? HEALTH_UNKNOWN : HEALTH_UP};
+	return error == -ENOMEM ? error : 0;
 }
 
 /* Adjacency of a backend, its port counted in `model`'s interfaces. */
@@ -125,10 +67,14 @@ static void adjacency_of(const struct apply *apply, const struct model *model, c
 	}
 }
 
-void apply_inputs(const struct apply *apply, struct model *model, const struct model_service *service,
-		  const struct model_backend *backend, bool optimistic, struct apply_backend_inputs *ret)
+/* match: of a candidate with the running model; NULL for the running one. 0 or -ENOMEM. */
+static int inputs_of(const struct apply *apply, struct model_match *match, struct model *model,
+		     const struct model_service *service, const struct model_backend *backend, bool optimistic,
+		     struct apply_backend_inputs *ret)
 {
-	health_of(apply, model, service, backend, &ret->health);
+	int error = health_of(apply, match, service, backend, &ret->health);
+	if (error)
+		return error;
 	adjacency_of(apply, model, backend, &ret->adjacency);
 	if (optimistic && ret->health.state == HEALTH_UNKNOWN)
 		ret->health.state = HEALTH_UP;
@@ -147,25 +93,41 @@ void apply_inputs(const struct apply *apply, struct model *model, const struct m
 	    .adjacency = &ret->adjacency,
 	    .now_ns = now_realtime_ns(),
 	};
+	return 0;
+}
+
+void apply_inputs(const struct apply *apply, struct model *model, const struct model_service *service,
+		  const struct model_backend *backend, bool optimistic, struct apply_backend_inputs *ret)
+{
+	inputs_of(apply, NULL, model, service, backend, optimistic, ret);
 }
 
 int apply_gather(const struct apply *apply, struct model *model, bool optimistic, struct table_backend **ret_backends,
 		 uint32_t *ret_count)
 {
 	struct apply_backend_inputs inputs;
+	struct model_match match;
 	uint32_t count = 0, flat = 0;
+	int error = 0;
 
 	for (uint32_t i = 0; i < model->service_count; i++)
 		count += model->services[i].backend_count;
 	struct table_backend *backends = calloc(count + 1, sizeof(*backends));
 	if (!backends)
 		return -ENOMEM;
-	for (uint32_t i = 0; i < model->service_count; i++)
-		for (uint32_t k = 0; k < model->services[i].backend_count; k++) {
-			apply_inputs(apply, model, &model->services[i], &model->services[i].backends[k], optimistic,
-				     &inputs);
-			backends[flat++] = effective_table_backend(&inputs.inputs);
+	model_match_init(&match, apply->model);
+	for (uint32_t i = 0; i < model->service_count && !error; i++)
+		for (uint32_t k = 0; k < model->services[i].backend_count && !error; k++) {
+			error = inputs_of(apply, model == apply->model ? NULL : &match, model, &model->services[i],
+					  &model->services[i].backends[k], optimistic, &inputs);
+			if (!error)
+				backends[flat++] = effective_table_backend(&inputs.inputs);
 		}
+	model_match_fini(&match);
+	if (error) {
+		free(backends);
+		return error;
+	}
 	*ret_backends = backends;
 	*ret_count = count;
 	return 0;
@@ -270,15 +232,20 @@ bool apply_states_are(const struct apply *apply, const struct table_backend *now
 }
 
 /* The table under way must not bring back who has died since it was gathered. */
-static void transaction_bury(struct transaction *t, const char *service, const char *backend)
+static void transaction_bury(struct transaction *t, const struct model_service *service,
+			     const struct model_backend *backend)
 {
+	const struct model_service *s;
+	const struct model_backend *b;
+	struct model_match match;
 	uint32_t flat = 0;
 
 	if (!t || !t->states || !t->model)
 		return;
-	const struct model_service *s = model_service_find(t->model, service);
-	const struct model_backend *b = s ? model_backend_find(s, backend) : NULL;
-	if (!b)
+	model_match_init(&match, t->model);
+	int error = model_match_find(&match, service, backend, &s, &b);
+	model_match_fini(&match);
+	if (error)
 		return;
 	for (uint32_t i = 0; &t->model->services[i] != s; i++)
 		flat += t->model->services[i].backend_count;
@@ -299,21 +266,26 @@ void apply_flip_one(struct apply *apply, const char *service, const char *backen
 	if (table_is_of_model(apply))
 		flip_if_dead(apply, (uint32_t)(s - apply->model->services), (uint32_t)(b - s->backends),
 			     SLUICE_BACKEND_DOWN);
-	transaction_bury(apply->active, service, backend);
+	transaction_bury(apply->active, s, b);
 }
 
-/* Whether a bucket of what dataplanes run now names this backend: it must not come back before the new table. */
-static bool runs_already(const struct apply *apply, const struct transaction *t, uint32_t i, uint32_t k)
+/* Whether what dataplanes run now uses this number. */
+static bool runs_number(const struct apply *apply, uint32_t number)
 {
-	const uint32_t number = number_of(t->table->identity, i, k);
+	const struct sluice_table *view = apply->table ? &apply->table->view : apply->recovered_table;
+	return view && number < view->header->backends.count && view->backends[number].used;
+}
 
-	if (!apply->table) /* nothing is known of the buckets that a dataplane runs from before: believe it names it */
-		return apply->recovered_table && number < apply->recovered_table->header->backends.count &&
-		       apply->recovered_table->backends[number].used;
-	const struct sluice_table *view = &apply->table->view;
-	if (number >= view->header->backends.count || !view->backends[number].used)
+/* Whether a bucket of it does: who is dead must not come back before the new table. */
+static bool runs_bucket(const struct apply *apply, uint32_t number)
+{
+	if (!runs_number(apply, number))
 		return false;
+	if (!apply->table) /* nothing is known of the buckets that a dataplane runs from before: believe it names it */
+		return true;
+	const struct sluice_table *view = &apply->table->view;
 	const struct lookup *lookup = apply->table->lookups[view->backends[number].service];
+	/* By slot: with this table another backend may get the number. */
 	return lookup && lookup_names(lookup, view->backends[number].slot) != 0;
 }
 
@@ -325,9 +297,11 @@ void apply_states_before(struct apply *apply, const struct transaction *t)
 		for (uint32_t k = 0; k < t->model->services[i].backend_count; k++, flat++) {
 			uint32_t number = number_of(t->table->identity, i, k);
 			enum sluice_backend_state wanted = (enum sluice_backend_state)t->states[flat];
-			if (sluice_state_lives((uint8_t)wanted) &&
-			    !sluice_state_lives((uint8_t)states_get(apply->states, number)) &&
-			    runs_already(apply, t, i, k))
+			bool revives = sluice_state_lives((uint8_t)wanted) &&
+				       !sluice_state_lives((uint8_t)states_get(apply->states, number));
+			/* Who runs is the running model's to judge: the candidate may be refused yet. */
+			if (revives ? runs_bucket(apply, number)
+				    : t->model != apply->model && runs_number(apply, number))
 				continue;
 			states_set(apply->states, number, wanted);
 		}

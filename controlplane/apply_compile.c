@@ -14,7 +14,6 @@ struct compile {
 	void (*done)(struct transaction *t);
 	uv_work_t work[APPLY_THREADS_MAX];
 	uint32_t threads, running;
-	int store_error;
 };
 
 static void job_assign(uv_work_t *work)
@@ -38,9 +37,9 @@ static void job_assemble(uv_work_t *work)
 	table_build_assemble(t->build);
 	table = table_build_peek(t->build);
 	if (table)
-		c->store_error = table_store_write_next(t->apply->state_dir, table->view.header, table->bytes);
-	if (table && !c->store_error)
-		c->store_error = windows_write_next(t->apply->state_dir, table, windows_now_s());
+		t->store_error = table_store_write_next(t->apply->state_dir, table->view.header, table->bytes);
+	if (table && !t->store_error)
+		t->store_error = windows_write_next(t->apply->state_dir, table, windows_now_s());
 }
 
 static void compile_end(struct compile *c)
@@ -49,9 +48,9 @@ static void compile_end(struct compile *c)
 	void (*done)(struct transaction *) = c->done;
 
 	/* Forwarding does not depend on the copy on disk: numbers may change at the next restart, no more. */
-	if (c->store_error)
+	if (t->store_error)
 		log_error("apply: %s/%s cannot be written: %s: make room; numbers of services may change at a restart",
-			  t->apply->state_dir, TABLE_STORE_NEXT, strerror(-c->store_error));
+			  t->apply->state_dir, TABLE_STORE_NEXT, strerror(-t->store_error));
 	free(c);
 	done(t);
 }

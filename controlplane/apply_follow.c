@@ -3,6 +3,7 @@
 #include "apply_internal.h"
 
 #include "log.h"
+#include "model_match.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -37,26 +38,6 @@ void apply_follow(struct apply *apply, struct model *model)
 
 /* --------------------------------------------------------------- steering ---- */
 
-static bool same_service(const struct model_service *a, const struct model_service *b)
-{
-	return sluice_address_equal(&a->address, &b->address) && a->protocol == b->protocol &&
-	       a->port_first == b->port_first && a->port_last == b->port_last;
-}
-
-static int service_compare(const void *a, const void *b)
-{
-	const struct model_service *x = *(const struct model_service *const *)a;
-	const struct model_service *y = *(const struct model_service *const *)b;
-	int order = memcmp(x->address.bytes, y->address.bytes, sizeof(x->address.bytes));
-	if (order)
-		return order;
-	if (x->protocol != y->protocol)
-		return x->protocol < y->protocol ? -1 : 1;
-	if (x->port_first != y->port_first)
-		return x->port_first < y->port_first ? -1 : 1;
-	return x->port_last < y->port_last ? -1 : x->port_last > y->port_last;
-}
-
 /*
  * Packets of a service that goes must reach the kernel again before the table without it is in
  * force: a dataplane behind AF_XDP has no way back to the kernel. So steering is told of the services that stay, first.
@@ -77,12 +58,12 @@ int apply_narrow_steering(struct apply *apply, const struct model *next)
 	}
 	for (uint32_t i = 0; i < next->service_count; i++)
 		sorted[i] = &next->services[i];
-	qsort(sorted, next->service_count, sizeof(*sorted), service_compare);
+	qsort(sorted, next->service_count, sizeof(*sorted), model_service_compare);
 	for (uint32_t i = 0; i < running->service_count; i++) {
 		const struct model_service *key = &running->services[i];
 		const struct model_service **found =
-		    bsearch(&key, sorted, next->service_count, sizeof(*sorted), service_compare);
-		if (found && same_service(*found, key))
+		    bsearch(&key, sorted, next->service_count, sizeof(*sorted), model_service_compare);
+		if (found)
 			narrow.services[narrow.service_count++] = *key;
 	}
 	if (narrow.service_count < running->service_count) {
@@ -97,39 +78,13 @@ out:
 
 /* ----------------------------------------------------------------- commit ---- */
 
-/* What is known of each backend of the model to come, before the running one goes. NULL: no memory, nothing known. */
-static enum health_state *health_known(const struct apply *apply, struct model *model)
-{
-	struct apply_backend_inputs inputs;
-	uint32_t count = 0, flat = 0;
-
-	for (uint32_t i = 0; i < model->service_count; i++)
-		count += model->services[i].backend_count;
-	enum health_state *known = malloc((count + 1) * sizeof(*known));
-	for (uint32_t i = 0; known && i < model->service_count; i++)
-		for (uint32_t k = 0; k < model->services[i].backend_count; k++) {
-			apply_inputs(apply, model, &model->services[i], &model->services[i].backends[k], false,
-				     &inputs);
-			known[flat++] = inputs.health.state;
-		}
-	return known;
-}
-
-/* Under a new name, of service or backend, it is known as before: names are for people. */
 static void model_swap(struct apply *apply, struct model *model)
 {
-	enum health_state *known = health_known(apply, model);
 	struct model *old = apply->model;
-	uint32_t flat = 0;
 
 	apply->model = model_get(model);
 	model_put(old);
 	apply_follow(apply, apply->model);
-	for (uint32_t i = 0; known && i < model->service_count; i++)
-		for (uint32_t k = 0; k < model->services[i].backend_count; k++)
-			health_adopt(apply->health, model->services[i].name, model->services[i].backends[k].name,
-				     known[flat++]);
-	free(known);
 }
 
 void apply_commit_retired(struct apply *apply, struct model *model)

@@ -27,7 +27,7 @@ enum {
 	APPLY_FAILING_S = 10,         /* after an insertion that failed, windows are extended for so long */
 	APPLY_START_POLL_MS = 10,     /* at start over a running dataplane: */
 	APPLY_START_HELLO_MS = 500,   /* how long to wait for it to connect */
-	APPLY_START_SETTLE_MS = 3000, /* and for adjacencies to be known */
+	APPLY_START_SETTLE_MS = 3000, /* and for adjacencies, and perhaps health, to be known */
 	APPLY_THREADS_MAX = 4,        /* libuv's pool has no more by default */
 	APPLY_LINES_MAX = 16,         /* said by apply itself, besides the configuration's */
 };
@@ -73,6 +73,7 @@ struct transaction {
 	struct built_table *table;
 	struct json_t *plan;
 	bool windows_due;    /* of a refresh: a window ends, or one that closes has been acknowledged */
+	int store_error;     /* of writing table.next */
 	bool publishing;     /* waits for dataplanes */
 	bool committed;      /* the table, and perhaps a model, has come into force */
 	uint64_t started_ns; /* of the wait at start */
@@ -114,6 +115,8 @@ struct apply {
 	struct table_store_copy last, next;
 	struct identity *recovered; /* base of the first assignment */
 	bool adopt;                 /* the states array that a dataplane brought is of `recovered` */
+	bool stranger;              /* a dataplane runs a table that is not known here */
+	uint64_t hello_wait_ms;
 	const struct sluice_table *recovered_table;
 	struct windows_copy windows_last, windows_next;
 	struct windows_copy recovered_windows; /* one of the two; borrowed */

@@ -15,6 +15,7 @@
  */
 #include "apply_internal.h"
 
+#include "config_file.h"
 #include "log.h"
 #include "plan.h"
 
@@ -116,7 +117,7 @@ static void read_failed(struct transaction *t, int error, const char *doing)
 		transaction_say(t,
 				"there is no configuration to roll back to: nothing has been applied before this one");
 	else
-		transaction_say(t, "%s: %s: %s", t->file, doing, strerror(-error));
+		transaction_say(t, "%s: %s: %s", t->file, doing, config_file_error_text(error));
 }
 
 /* Worker thread. Twice, so that the text that is kept is the text that was checked. */
@@ -141,6 +142,11 @@ static void job_read(uv_work_t *work)
 		read_failed(t, error, "changed while it was read");
 		return;
 	}
+	if (t->messages.files > 1 && t->kind != TRANSACTION_PLAN)
+		transaction_say(t,
+				"warning: %s includes other files, which are not kept: rollback to it brings back its "
+				"own text, with the included files as they are then",
+				t->file);
 	if (t->kind != TRANSACTION_FILE && t->kind != TRANSACTION_ROLLBACK)
 		return;
 	error = config_store_stage(t->apply->config_file, &t->text, &t->staged);
@@ -217,22 +223,38 @@ static void wait_adopt(struct transaction *t)
 	apply_adopt_health(apply, t->model); /* before a first probe says otherwise */
 }
 
+/* Whether every backend has answered a probe, or failed to. */
+static bool health_is_known(const struct apply *apply, const struct model *model)
+{
+	struct health_report report;
+
+	for (uint32_t i = 0; i < model->service_count; i++)
+		for (uint32_t k = 0; k < model->services[i].backend_count; k++)
+			if (!health_find(apply->health, model->services[i].name, model->services[i].backends[k].name,
+					 &report) &&
+			    report.state == HEALTH_UNKNOWN)
+				return false;
+	return true;
+}
+
 /*
  * What is not known yet must not be taken for dead: a dataplane may be forwarding by the table of the control
- * plane before this one. Without such a table there is nothing to disturb, and no wait.
+ * plane before this one, even when the state directory has none. Where that table is known, so is who lived by it;
+ * where not, the first probes have to say. Without such a dataplane there is nothing to disturb.
  */
 static void wait_poll(uv_timer_t *timer)
 {
 	struct apply *apply = timer->data;
 	struct transaction *t = apply->active;
 	const uint64_t waited_ms = (uv_hrtime() - t->started_ns) / 1000000;
-	const bool met = publish_peer_count(apply->publish) > 0 || waited_ms >= APPLY_START_HELLO_MS;
+	const bool met = publish_peer_count(apply->publish) > 0 || waited_ms >= apply->hello_wait_ms;
 	const bool alone = met && publish_peer_count(apply->publish) == 0;
-	const bool settled = adjacency_settled(apply->adjacency) || waited_ms >= APPLY_START_SETTLE_MS || alone;
+	const bool late = waited_ms >= APPLY_START_SETTLE_MS || alone;
 
 	if (apply->adopt)
 		wait_adopt(t);
-	if (!(met && settled) && apply->recovered)
+	if (!met || !(late || adjacency_settled(apply->adjacency)) ||
+	    !(late || !apply->stranger || health_is_known(apply, t->model)))
 		return;
 	uv_timer_stop(timer);
 	step_gather(t);
@@ -279,7 +301,6 @@ static void compiled(struct transaction *t)
 		return;
 	}
 	t->table = table_build_take(t->build);
-	t->table->view.states = states_bytes(t->apply->states);
 	step_publish(t);
 }
 
@@ -427,6 +448,7 @@ static void step_commit(struct transaction *t)
 	if (t->table) {
 		apply_states_after(apply, t, old);
 		apply->table = built_table_get(t->table);
+		apply->table->view.states = states_bytes(apply->states); /* now: a HELLO may have brought others */
 		built_table_put(old);
 		free(apply->backends);
 		apply->backends = t->backends;
@@ -460,8 +482,9 @@ static void job_persist(uv_work_t *work)
 	const struct apply *apply = t->apply;
 
 	if (t->table)
-		persist_warn(t, TABLE_STORE_LAST, table_store_commit(apply->state_dir));
-	if (t->table)
+		persist_warn(t, TABLE_STORE_LAST,
+			     t->store_error ? t->store_error : table_store_commit(apply->state_dir));
+	if (t->table && !t->store_error)
 		persist_warn(t, WINDOWS_LAST, windows_commit(apply->state_dir));
 	if (t->kind == TRANSACTION_REFRESH)
 		return;
@@ -542,10 +565,11 @@ static void step_end(struct transaction *t)
 	if (!t->committed && apply->steering_narrowed)
 		steering_publish_services(apply->steering, apply->model);
 	apply->steering_narrowed = false;
-	if (!t->committed && t->table)
+	/* Ended in the middle of a publication: a dataplane may run it, and tells the next control plane. */
+	if (!t->committed && t->table && !(apply->closing && t->publishing)) {
 		table_store_abandon(apply->state_dir);
-	if (!t->committed && t->table)
 		windows_abandon(apply->state_dir);
+	}
 	if (t->start && !t->committed && apply->model) {
 		model_put(apply->model);
 		apply->model = NULL;

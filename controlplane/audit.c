@@ -6,11 +6,18 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
+
+enum {
+	AUDIT_FILE_BYTES_MAX = 16 << 20,
+	AUDIT_KEPT = 4, /* older files: audit.log.1 is the newest of them */
+};
 
 struct audit {
 	char *path;
@@ -47,9 +54,36 @@ char *audit_time_text(uint64_t time_ns, char *ret)
 	return ret;
 }
 
+/* The file becomes audit.log.1, each older one the next, and the oldest goes. */
+static void rotate(const char *path)
+{
+	char from[PATH_MAX], to[PATH_MAX];
+
+	for (int n = AUDIT_KEPT; n > 0; n--) {
+		int length = snprintf(to, sizeof(to), "%s.%d", path, n);
+		if (length < 0 || (size_t)length >= sizeof(to))
+			return;
+		snprintf(from, sizeof(from), n > 1 ? "%s.%d" : "%s", path, n - 1);
+		if (rename(from, to) && errno != ENOENT)
+			log_error("audit: %s cannot become %s: %s", from, to, strerror(errno));
+	}
+}
+
+static int file_open(const char *path)
+{
+	return open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0640);
+}
+
 static int line_write(const char *path, const char *line, size_t bytes)
 {
-	int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0640);
+	struct stat file;
+	int fd = file_open(path);
+
+	if (fd >= 0 && !fstat(fd, &file) && file.st_size > (off_t)(AUDIT_FILE_BYTES_MAX - bytes)) {
+		close(fd);
+		rotate(path);
+		fd = file_open(path);
+	}
 	if (fd < 0)
 		return -errno;
 	ssize_t written = write(fd, line, bytes);

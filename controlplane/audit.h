@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Who changed what: STATE_DIR/audit.log, one JSON object a line, only ever appended to. The file is
- * opened for each line, so that it may be rotated at any time. Loop thread only.
+ * opened for each line, so that it may be rotated at any time; at 16 MiB it becomes audit.log.1, and four older ones
+ * are kept. Loop thread only.
  */
 #ifndef CONTROLPLANE_AUDIT_H
 #define CONTROLPLANE_AUDIT_H

@@ -280,6 +280,7 @@ messages:
 		error = -ENOMEM;
 	if (config_messages_finish(&reader, name, ret_messages))
 		error = -ENOMEM;
+	ret_messages->files = reader.text.file_count;
 	if (!error) {
 		lines_settle(&reader);
 		*ret = reader.model;

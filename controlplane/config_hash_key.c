@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The cluster's 128-bit secret: read, made, and told apart from others by a fingerprint. */
 #include "config_reader.h"
+#include "state_file.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -90,20 +91,6 @@ out:
 	return error;
 }
 
-static int write_all(int fd, const char *text, size_t length)
-{
-	while (length) {
-		ssize_t written = write(fd, text, length);
-		if (written < 0 && errno == EINTR)
-			continue;
-		if (written < 0)
-			return -errno;
-		text += written;
-		length -= (size_t)written;
-	}
-	return fsync(fd) ? -errno : 0;
-}
-
 static int folder_sync(const char *path)
 {
 	char *folder = strdup(path);
@@ -145,7 +132,9 @@ static int key_make(const char *path)
 		error = -errno;
 		goto free_name;
 	}
-	error = write_all(fd, text, strlen(text));
+	error = state_file_write_all(fd, text, strlen(text));
+	if (!error && fsync(fd))
+		error = -errno;
 	close(fd);
 	if (!error && link(temporary, path))
 		error = -errno;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config_store.h"
 
+#include "config_file.h"
 #include "state_file.h"
 
 #include <errno.h>
@@ -14,49 +15,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define CONFIG_TEXT_MAX (256u << 20)
 #define CONFIG_STAGED_SUFFIX ".sluice-new"
 
 int config_text_read(const char *path, struct config_text *ret)
 {
-	struct stat status;
-	struct config_text text = {0};
-	size_t room;
-	int error = 0;
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-
-	if (fd < 0)
-		return -errno;
-	if (fstat(fd, &status)) {
-		error = -errno;
-		goto close_fd;
-	}
-	room = status.st_size > 0 ? (size_t)status.st_size + 1 : 4096;
-	for (;;) {
-		char *grown = room <= CONFIG_TEXT_MAX ? realloc(text.bytes, room) : NULL;
-		if (!grown) {
-			error = room <= CONFIG_TEXT_MAX ? -ENOMEM : -EFBIG;
-			break;
-		}
-		text.bytes = grown;
-		ssize_t n = read(fd, text.bytes + text.length, room - text.length);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0) {
-			error = n < 0 ? -errno : 0;
-			break;
-		}
-		text.length += (size_t)n;
-		if (text.length == room)
-			room *= 2;
-	}
-	if (error)
-		free(text.bytes);
-	else
-		*ret = text;
-close_fd:
-	close(fd);
-	return error;
+	return config_file_read(path, &ret->bytes, &ret->length);
 }
 
 static int write_durable(int fd, const struct config_text *text)

@@ -18,7 +18,7 @@ struct config_text {
 	size_t length;
 };
 
-/* 0, -ENOENT, -EFBIG (over 256 MiB), -errno. */
+/* 0, -ENOENT, or an error of config_file_read(). */
 int config_text_read(const char *path, struct config_text *ret);
 
 /*

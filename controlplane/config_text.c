@@ -3,14 +3,11 @@
 
 #include <ctype.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 /* From `line` of the joined text on, lines are those of `file` from `file_line` on. */
 struct config_text_segment {
@@ -367,78 +364,26 @@ int config_text_add_bytes(struct config_text *text, const char *name, const char
 
 /* ------------------------------------------------------------------- files ---- */
 
-/* The whole of a regular file. 0 or -errno. */
-static int file_read(const char *path, char **ret, size_t *ret_length)
-{
-	struct stat status;
-	/* Not blocking: a FIFO that somebody named must not hang the daemon. */
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-	int error = 0;
-
-	if (fd < 0)
-		return -errno;
-	if (fstat(fd, &status)) {
-		error = -errno;
-		goto close;
-	}
-	if (!S_ISREG(status.st_mode)) {
-		error = S_ISDIR(status.st_mode) ? -EISDIR : -EINVAL;
-		goto close;
-	}
-	if (status.st_size > CONFIG_TEXT_BYTES_MAX) {
-		error = -EFBIG;
-		goto close;
-	}
-	size_t length = 0, capacity = (size_t)status.st_size + 1;
-	char *bytes = malloc(capacity);
-	if (!bytes) {
-		error = -ENOMEM;
-		goto close;
-	}
-	while (length < capacity) { /* a file that grows meanwhile is cut: the next reload sees the rest */
-		ssize_t got = read(fd, bytes + length, capacity - length);
-		if (got < 0 && errno == EINTR)
-			continue;
-		if (got < 0) {
-			error = -errno;
-			free(bytes);
-			goto close;
-		}
-		if (!got)
-			break;
-		length += (size_t)got;
-	}
-	*ret = bytes;
-	*ret_length = length;
-close:
-	close(fd);
-	return error;
-}
-
-static const char *file_error_text(int error)
-{
-	return error == -EINVAL ? "not a regular file" : error == -EFBIG ? "too large" : strerror(-error);
-}
-
 /* depth 0: the configuration file; else one that it includes: the reading goes on without one that cannot be read. */
 static int file_include(struct config_text *text, const char *path, int depth)
 {
 	char *bytes = NULL;
 	size_t length = 0;
-	uint32_t file;
+	uint32_t file = 0;
 	int error;
 
 	if (!depth && file_add(text, path, &file)) /* first, so that "cannot read" can be said of it */
 		return -ENOMEM;
-	error = file_read(path, &bytes, &length);
+	error = config_file_read(path, &bytes, &length);
 	if (error == -ENOMEM)
 		return out_of_memory(text);
 	if (error && !depth) {
-		report(text, 0, "cannot read the configuration: %s", file_error_text(error));
+		report(text, 0, "cannot read the configuration: %s", config_file_error_text(error));
 		return error;
 	}
 	if (error) {
-		report(text, line_now(text), "cannot read the included file %s: %s", path, file_error_text(error));
+		report(text, line_now(text), "cannot read the included file %s: %s", path,
+		       config_file_error_text(error));
 		return 0;
 	}
 	if (depth)

@@ -9,13 +9,15 @@
 #ifndef CONTROLPLANE_CONFIG_TEXT_H
 #define CONTROLPLANE_CONFIG_TEXT_H
 
+#include "config_file.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-#define CONFIG_TEXT_BYTES_MAX (256u << 20) /* 1 Mi backends of 250 bytes */
-#define CONFIG_TEXT_DEPTH_MAX 16           /* nested groups, lists and arrays */
-#define CONFIG_TEXT_INCLUDE_MAX 10         /* nested @include */
+#define CONFIG_TEXT_BYTES_MAX CONFIG_FILE_BYTES_MAX
+#define CONFIG_TEXT_DEPTH_MAX 16   /* nested groups, lists and arrays */
+#define CONFIG_TEXT_INCLUDE_MAX 10 /* nested @include */
 #define CONFIG_TEXT_FILES_MAX 4096
 #define CONFIG_TEXT_SETTINGS_MAX 1024      /* of one group */
 #define CONFIG_TEXT_ITEMS_MAX (128u << 10) /* of one list or array */

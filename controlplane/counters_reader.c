@@ -310,7 +310,12 @@ int counters_reader_names(struct counters_reader *reader, const struct counters_
 		error = source_room(reader->sources[i], names->service_count, names->backend_count);
 	if (error)
 		goto fail;
-	counters_reader_refresh(reader); /* up to here it belongs to the names before */
+	/*
+	 * Up to here it belongs to the names before. Without any, this process has just started: a dataplane has
+	 * counted meanwhile for who has the number, and that is who gets it at the next refresh.
+	 */
+	if (reader->services.count || reader->backends.count)
+		counters_reader_refresh(reader);
 	error = totals_inherit(&reader->services, &services);
 	if (!error)
 		error = totals_inherit(&reader->backends, &backends);

@@ -59,7 +59,9 @@ int counters_reader_sources(struct counters_reader *reader, const int *fds, uint
  * Say who owns which number from now on: service_names[n] and backend_names[n] name number n, NULL for
  * none; backend_services[n] is the number of n's service. Totals follow the names: "SERVICE" and
  * "SERVICE/BACKEND". What was counted before under another name stays with that one;
- * names that no longer occur are forgotten. Strings are copied. -ENOMEM changes nothing.
+ * names that no longer occur are forgotten. The first names get all that was counted since the dataplanes' start, as
+ * the totals by verdict and port do: numbers stay over a restart of the control plane. (One that changed hands before
+ * that start cannot be told from one that did not.) Strings are copied. -ENOMEM changes nothing.
  */
 struct counters_names {
 	const char *const *services;

@@ -53,7 +53,8 @@ struct effective effective_of(const struct effective_inputs *in)
 	if (in->health->state == HEALTH_DOWN)
 		return down("down", in->health->reason, weight);
 	if (drained)
-		return (struct effective){SLUICE_BACKEND_DRAINING, "draining", "drained by an operator", weight};
+		return (struct effective){SLUICE_BACKEND_DRAINING, "draining",
+					  "drained by an operator: keeps the connections it has", weight};
 	if (in->backend->retired)
 		return (struct effective){SLUICE_BACKEND_DRAINING, "draining",
 					  "removed from the configuration: keeps its connections for a window", weight};

@@ -6,7 +6,7 @@
  *   disabled by an operator, or drained past the deadline   down
  *   no adjacency                                            down, with that reason
  *   health down, or not known                               down
- *   drained by an operator                                  draining: keeps its flows, gets no new ones
+ *   drained by an operator                                  draining: lives, but owns no bucket of the table
  *   else                                                    up, with the operator's weight or the configured one
  */
 #ifndef CONTROLPLANE_EFFECTIVE_H

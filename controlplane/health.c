@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "health.h"
 #include "log.h"
+#include "model_match.h"
 #include "probe.h"
 
 #include <assert.h>
@@ -292,9 +293,13 @@ static void target_probe(struct target *t)
 	if (h->running >= h->running_max) {
 		target_enqueue(t);
 		if (health_may_complain(h))
-			log_warning("health: %u probes are under way, the most for this process's limit of open files; "
-				    "others wait and failures are seen late: raise LimitNOFILE, or the intervals",
-				    h->running);
+			log_warning("health: %u probes are under way, the most %s; others wait and failures are seen "
+				    "late: %s",
+				    h->running,
+				    h->running_max < HEALTH_PROBES_MAX ? "for this process's limit of open files"
+								       : "at a time, whatever the limit of open files",
+				    h->running_max < HEALTH_PROBES_MAX ? "raise LimitNOFILE, or the intervals"
+								       : "lower the timeouts, or raise the intervals");
 		return;
 	}
 	model_address_text(&t->service->address, text);
@@ -481,12 +486,23 @@ static bool probe_is_same(const struct target *t, const struct model_service *se
 	       a->fall == b->fall;
 }
 
+/* Whose state this backend's is so far, NULL when it is new. 0 or -ENOMEM. */
+static int target_before(const struct health *h, struct model_match *match, const struct model_service *service,
+			 const struct model_backend *backend, struct target **ret)
+{
+	int error = model_match_find(match, service, backend, &service, &backend);
+	*ret = error ? NULL : index_find(h, service->name, backend->name);
+	return error == -ENOMEM ? error : 0;
+}
+
 int health_configure(struct health *h, struct model *model)
 {
 	struct target **targets = NULL, **index = NULL;
 	uint32_t count = 0, wanted = 0, fresh = 0, size = 16;
+	struct model_match match;
 	int error = -ENOMEM;
 
+	model_match_init(&match, h->model);
 	for (uint32_t s = 0; s < model->service_count; s++)
 		wanted += model->services[s].backend_count;
 	while (size < 2 * wanted)
@@ -500,13 +516,19 @@ int health_configure(struct health *h, struct model *model)
 	for (uint32_t s = 0; s < model->service_count; s++) {
 		const struct model_service *service = &model->services[s];
 		for (uint32_t b = 0; b < service->backend_count; b++) {
-			struct target *t = index_find(h, service->name, service->backends[b].name);
-			if (t && sluice_address_equal(&t->backend->address, &service->backends[b].address)) {
+			struct target *before, *t;
+			error = target_before(h, &match, service, &service->backends[b], &before);
+			if (error == -ENOMEM)
+				goto forget;
+			if (before && !before->kept) {
+				t = before;
 				t->kept = true;
 			} else {
 				error = target_create(h, service, &service->backends[b], &t);
 				if (error)
 					goto forget;
+				if (before)
+					t->report = before->report;
 				fresh++;
 			}
 			targets[count++] = t;
@@ -528,6 +550,7 @@ int health_configure(struct health *h, struct model *model)
 			t->kept = false;
 			t->service = service;
 			t->backend = &service->backends[b];
+			t->hash = names_hash(service->name, t->backend->name);
 			if (!same) {
 				t->report.good = t->report.bad = 0;
 				target_begin(t, fresh);
@@ -544,10 +567,12 @@ int health_configure(struct health *h, struct model *model)
 	model_get(model);
 	model_put(h->model);
 	h->model = model;
+	model_match_fini(&match);
 	health_serve_waiting(h);
 	return 0;
 
 forget:
+	model_match_fini(&match);
 	for (uint32_t i = 0; i < count; i++) {
 		if (targets[i]->kept)
 			targets[i]->kept = false;

@@ -36,9 +36,9 @@ int health_create(uv_loop_t *loop, health_changed_fn changed, void *user, struct
 void health_destroy(struct health *health); /* accepts NULL; completes asynchronously on the loop */
 
 /*
- * Probe what this model says (a reference is taken). Backends that keep service name, name,
- * address and probe keep their state; a new one starts UNKNOWN and its first result decides.
- * Backends of type "none" are UP at once.
+ * Probe what this model says (a reference is taken). Backends that model_match.h finds in the model before keep
+ * their state, whatever they are called now and however they are probed; a new one starts UNKNOWN and its
+ * first result decides. Backends of type "none" are UP at once.
  */
 int health_configure(struct health *health, struct model *model);
 

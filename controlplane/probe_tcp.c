@@ -18,24 +18,6 @@ struct probe {
 	uv_poll_t poll;
 };
 
-const char *probe_error_text(int error)
-{
-	switch (error) {
-	case ECONNREFUSED: return "connection refused";
-	case ECONNRESET: return "connection reset";
-	case EHOSTUNREACH: return "no route to host";
-	case ENETUNREACH: return "network unreachable";
-	case ETIMEDOUT: return "connection timed out";
-	default: return strerror(error);
-	}
-}
-
-bool probe_error_is_ours(int error)
-{
-	return error == EMFILE || error == ENFILE || error == ENOMEM || error == ENOBUFS || error == EADDRNOTAVAIL ||
-	       error == EAGAIN || error == EAFNOSUPPORT;
-}
-
 static void on_closed(uv_handle_t *handle)
 {
 	free(handle->data);

@@ -3,6 +3,7 @@
 
 #include "log.h"
 #include "publish_peer.h"
+#include "runtime.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -13,12 +14,14 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-enum { PUBLISH_ACK_TIMEOUT_MS = 5000, PUBLISH_BACKLOG = 8 };
+enum { PUBLISH_ACK_TIMEOUT_MS = 5000, PUBLISH_BACKLOG = 8, PUBLISH_PAUSE_MS = 100 };
 
 struct publish_member {
 	struct publish_peer *peer;
 	bool votes; /* its answer to the candidate is awaited */
 	bool taken;
+	bool brought_states;
+	struct states_identity states; /* which it brought */
 };
 
 struct publish {
@@ -26,7 +29,8 @@ struct publish {
 	struct sockaddr_un address;
 	int fd;
 	uv_poll_t poll;
-	uv_idle_t idle; /* ends a publication that nobody has to answer, from the loop */
+	uv_timer_t pause; /* while no connection can be accepted */
+	uv_idle_t idle;   /* ends a publication that nobody has to answer, from the loop */
 	uint32_t handles;
 	bool closing;
 	struct publish_member members[PUBLISH_PEERS_MAX];
@@ -174,11 +178,18 @@ static int on_hello(void *user, struct publish_peer *peer, int array_fd)
 {
 	struct publish *publish = user;
 	struct publish_peer_status status;
+	struct publish_member *m = member_find(publish, peer);
+	struct states_identity states;
 
 	publish_peer_status_get(peer, &status);
+	bool brought = array_fd >= 0 && states_identify(array_fd, &states) == 0;
 	int error = publish->options.hello(publish->options.user, status.hello, array_fd);
 	if (error)
 		return error;
+	if (m && brought) {
+		m->brought_states = true;
+		m->states = states;
+	}
 	log_notice("publish: dataplane %u connected: %u workers, generation %llu", status.pid, status.workers,
 		   (unsigned long long)status.hello->generation);
 	if (!status.hello->has_states) {
@@ -205,6 +216,8 @@ static void on_closed(void *user, struct publish_peer *peer)
 	publish_peer_status_get(peer, &status);
 	if (status.pid)
 		log_notice("publish: dataplane %u disconnected", status.pid);
+	if (m && m->brought_states)
+		states_release(publish->options.states, &m->states);
 	if (m)
 		*m = publish->members[--publish->member_count];
 	tell_changed(publish);
@@ -219,6 +232,14 @@ static bool peer_is_allowed(int fd)
 	return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &bytes) == 0 && (who.uid == 0 || who.uid == geteuid());
 }
 
+static void on_connection(uv_poll_t *poll, int status, int events);
+
+static void on_pause_over(uv_timer_t *timer)
+{
+	struct publish *publish = timer->data;
+	uv_poll_start(&publish->poll, UV_READABLE, on_connection);
+}
+
 static void on_connection(uv_poll_t *poll, int status, int events)
 {
 	struct publish *publish = poll->data;
@@ -229,8 +250,14 @@ static void on_connection(uv_poll_t *poll, int status, int events)
 	if (status < 0)
 		return;
 	int fd = accept4(publish->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-	if (fd < 0)
+	if (fd < 0) {
+		/* The connection stays in the queue and the socket readable: without a pause the loop would spin. */
+		if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+			uv_poll_stop(&publish->poll);
+			uv_timer_start(&publish->pause, on_pause_over, PUBLISH_PAUSE_MS, 0);
+		}
 		return;
+	}
 	if (!peer_is_allowed(fd) || publish->member_count == PUBLISH_PEERS_MAX) {
 		log_warning("publish: a connection was turned away: %s",
 			    publish->member_count == PUBLISH_PEERS_MAX ? "too many dataplanes" : "not root's");
@@ -247,33 +274,9 @@ static void on_connection(uv_poll_t *poll, int status, int events)
 
 /* -------------------------------------------------------------- listening ---- */
 
-/* A socket file may be left from a killed process: nobody answers on it, and it may go. */
-static int stale_remove(const struct sockaddr_un *address)
-{
-	struct stat status;
-
-	if (lstat(address->sun_path, &status))
-		return errno == ENOENT ? 0 : -errno;
-	if (!S_ISSOCK(status.st_mode)) {
-		log_error("publish: %s is in the way and no socket: remove it", address->sun_path);
-		return -EEXIST;
-	}
-	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
-		return -errno;
-	int refused = connect(fd, (const struct sockaddr *)address, sizeof(*address)) ? errno : 0;
-	close(fd);
-	if (refused != ECONNREFUSED) {
-		log_error("publish: another control plane answers on %s: stop it, or use another --runtime-dir",
-			  address->sun_path);
-		return -EADDRINUSE;
-	}
-	return unlink(address->sun_path) && errno != ENOENT ? -errno : 0;
-}
-
 static int listen_on(const struct sockaddr_un *address, int *ret_fd)
 {
-	int error = stale_remove(address);
+	int error = runtime_clear_socket(address, SOCK_SEQPACKET, "publish");
 	if (error)
 		return error;
 	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -335,9 +338,11 @@ int publish_create(const struct publish_options *options, struct publish **ret)
 	if (error)
 		goto close_socket;
 	uv_idle_init(options->loop, &publish->idle);
+	uv_timer_init(options->loop, &publish->pause);
 	publish->poll.data = publish;
 	publish->idle.data = publish;
-	publish->handles = 2;
+	publish->pause.data = publish;
+	publish->handles = 3;
 	uv_poll_start(&publish->poll, UV_READABLE, on_connection);
 	*ret = publish;
 	return 0;
@@ -361,6 +366,7 @@ void publish_destroy(struct publish *publish)
 	publish->member_count = 0;
 	uv_close((uv_handle_t *)&publish->poll, handle_closed);
 	uv_close((uv_handle_t *)&publish->idle, handle_closed);
+	uv_close((uv_handle_t *)&publish->pause, handle_closed);
 }
 
 uint32_t publish_peer_count(const struct publish *publish)

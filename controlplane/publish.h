@@ -26,11 +26,12 @@ struct publish_options {
 	uv_loop_t *loop;
 	const char *runtime_dir; /* exists; control.sock is made in it (0600) */
 	struct states *states;   /* outlives the module */
-	uint64_t ack_timeout_ms; /* 0: 5000 */
+	uint64_t ack_timeout_ms; /* 0: 5000; more for each byte that the dataplane has to take in */
 	/*
-	 * A dataplane has introduced itself. states_fd: the array it holds, or -1; now the callee's. 0, or -errno: the
-	 * dataplane is sent away. Called before anything is sent to it. One whose table has the generation of the one
-	 * in force, or a newer, and another digest, gets nothing: the callee publishes a table that is newer still.
+	 * A dataplane has introduced itself. states_fd: the array it holds, or -1; now the callee's, to be adopted
+	 * in `states`; it is released there when the connection ends. 0, or -errno: the dataplane is sent away. Called
+	 * before anything is sent to it. One whose table has the generation of the one in force, or a newer, and
+	 * another digest, gets nothing: the callee publishes a table that is newer still.
 	 */
 	int (*hello)(void *user, const struct sluice_message_hello *hello, int states_fd);
 	/* A dataplane has come, gone, acknowledged or refused. May be NULL. */

@@ -31,7 +31,8 @@ struct publish_peer {
 	uv_poll_t poll;
 	uv_timer_t timer; /* until HELLO; then while a table is under way */
 	uint64_t timeout_ms;
-	uint32_t handles; /* libuv's still open, and the job's claim */
+	uint64_t unacknowledged_bytes; /* of the table under way and its lookup tables */
+	uint32_t handles;              /* libuv's still open, and the job's claim */
 	bool closing, silent, ready;
 
 	struct sluice_message_hello hello;
@@ -120,6 +121,14 @@ void publish_peer_close(struct publish_peer *peer, bool silent)
 	uv_timer_start(&peer->timer, peer_tell_closed, 0, 0);
 }
 
+/* A dataplane copies and checks all it is sent before it answers; far below what memory can do, for a busy core. */
+enum { PEER_BYTES_PER_MS = 32 << 10 };
+
+static uint64_t peer_patience_ms(const struct publish_peer *peer)
+{
+	return peer->timeout_ms + peer->unacknowledged_bytes / PEER_BYTES_PER_MS;
+}
+
 static void peer_timeout(uv_timer_t *timer)
 {
 	struct publish_peer *peer = timer->data;
@@ -132,7 +141,7 @@ static void peer_timeout(uv_timer_t *timer)
 	peer->error = -ETIMEDOUT;
 	snprintf(peer->text, sizeof(peer->text), "no answer to generation %llu within %llu ms",
 		 (unsigned long long)(peer->sending ? peer->sending->generation : 0),
-		 (unsigned long long)peer->timeout_ms);
+		 (unsigned long long)peer_patience_ms(peer));
 	log_error("publish: dataplane %u: %s: connection closed, it forwards with the table it has", peer->hello.pid,
 		  peer->text);
 	publish_peer_close(peer, false);
@@ -140,7 +149,7 @@ static void peer_timeout(uv_timer_t *timer)
 
 static void peer_timer_restart(struct publish_peer *peer)
 {
-	uv_timer_start(&peer->timer, peer_timeout, peer->timeout_ms, 0);
+	uv_timer_start(&peer->timer, peer_timeout, peer_patience_ms(peer), 0);
 }
 
 /* ---------------------------------------------------------------- sending ---- */
@@ -352,18 +361,23 @@ static int peer_queue_lookups(struct publish_peer *peer)
 				wanted[i] = false;
 			}
 		}
-		if (useful)
+		if (useful) {
 			error = peer_queue_blob(peer, table->blobs[b]);
+			peer->unacknowledged_bytes += table->blobs[b]->bytes;
+		}
 	}
 	for (uint32_t i = 0; !error && i < table->lookup_count; i++)
-		if (wanted[i])
+		if (wanted[i]) {
 			peer->missing[peer->missing_count++] = i;
+			peer->unacknowledged_bytes += table->view.lookup_refs[i].size * sizeof(sluice_bucket);
+		}
 	free(wanted);
 	return error;
 }
 
 static void peer_begin(struct publish_peer *peer)
 {
+	peer->unacknowledged_bytes = peer->sending->bytes;
 	int error = peer_queue_lookups(peer);
 
 	peer_timer_restart(peer);
@@ -489,8 +503,11 @@ static ssize_t peer_receive(int socket, void *buffer, int *ret_fds, uint32_t *re
 		struct cmsghdr align;
 	} control;
 	struct iovec data = {buffer, SLUICE_MESSAGE_MAX};
-	struct msghdr message = {
-	    .msg_iov = &data, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof(control.bytes)};
+	/* CMSG_LEN: in the padding of CMSG_SPACE the kernel would put one descriptor more, which nobody closes. */
+	struct msghdr message = {.msg_iov = &data,
+				 .msg_iovlen = 1,
+				 .msg_control = control.bytes,
+				 .msg_controllen = CMSG_LEN(SLUICE_MESSAGE_FDS_MAX * sizeof(int))};
 	ssize_t n;
 
 	*ret_fd_count = 0;

@@ -11,13 +11,8 @@ struct unit {
 	uint64_t factor;
 };
 
-struct quantity {
-	const char *what;
-	const char *example;
-	const char *names;        /* of the units, for messages */
-	const struct unit *units; /* ascending, ended by a NULL name */
-};
-
+/* Ascending. */
+#define UNITS "ns, us, ms, s, min, h"
 static const struct unit duration_units[] = {
     {"ns", 1},
     {"us", 1000},
@@ -27,13 +22,6 @@ static const struct unit duration_units[] = {
     {"h", 3600ull * 1000000000},
     {NULL, 0},
 };
-
-static const struct unit rate_units[] = {
-    {"pps", 1}, {"kpps", 1000}, {"Mpps", 1000000}, {"Gpps", 1000000000}, {NULL, 0},
-};
-
-static const struct quantity duration = {"duration", "250ms", "ns, us, ms, s, min, h", duration_units};
-static const struct quantity rate = {"rate", "1Mpps", "pps, kpps, Mpps, Gpps", rate_units};
 
 /* Decimal digits from *at on, appended to *value. Their number, or -1 when they do not fit 64 bits. */
 static int digits_read(const char **at, uint64_t *value)
@@ -47,8 +35,7 @@ static int digits_read(const char **at, uint64_t *value)
 	return count;
 }
 
-static int quantity_parse(const struct quantity *quantity, const char *text, uint64_t *ret, char *error,
-			  size_t error_bytes)
+int duration_parse(const char *text, uint64_t *ret_ns, char *error, size_t error_bytes)
 {
 	const char *at = text;
 	uint64_t value = 0, divisor = 1;
@@ -57,8 +44,7 @@ static int quantity_parse(const struct quantity *quantity, const char *text, uin
 	if (whole < 0)
 		goto too_large;
 	if (!whole) {
-		snprintf(error, error_bytes, "is not a %s: give a number and a unit (%s), like \"%s\"", quantity->what,
-			 quantity->names, quantity->example);
+		snprintf(error, error_bytes, "is not a duration: give a number and a unit (" UNITS "), like \"250ms\"");
 		return -EINVAL;
 	}
 	if (*at == '.') {
@@ -74,16 +60,14 @@ static int quantity_parse(const struct quantity *quantity, const char *text, uin
 			divisor *= 10;
 	}
 	if (!*at) {
-		snprintf(error, error_bytes, "has no unit: use one of %s, like \"%s\"", quantity->names,
-			 quantity->example);
+		snprintf(error, error_bytes, "has no unit: use one of " UNITS ", like \"250ms\"");
 		return -EINVAL;
 	}
-	const struct unit *unit = quantity->units;
+	const struct unit *unit = duration_units;
 	while (unit->name && strcmp(unit->name, at))
 		unit++;
 	if (!unit->name) {
-		snprintf(error, error_bytes, "has an unknown unit: use one of %s, like \"%s\"", quantity->names,
-			 quantity->example);
+		snprintf(error, error_bytes, "has an unknown unit: use one of " UNITS ", like \"250ms\"");
 		return -EINVAL;
 	}
 	/* value x factor / divisor, both sides at most 64 bits. */
@@ -92,24 +76,14 @@ static int quantity_parse(const struct quantity *quantity, const char *text, uin
 		goto too_fine;
 	if (product / divisor > UINT64_MAX)
 		goto too_large;
-	*ret = (uint64_t)(product / divisor);
+	*ret_ns = (uint64_t)(product / divisor);
 	return 0;
 too_fine:
-	snprintf(error, error_bytes, "is finer than 1%s", quantity->units[0].name);
+	snprintf(error, error_bytes, "is finer than 1ns");
 	return -EINVAL;
 too_large:
-	snprintf(error, error_bytes, "is too large for a %s", quantity->what);
+	snprintf(error, error_bytes, "is too large for a duration");
 	return -ERANGE;
-}
-
-int duration_parse(const char *text, uint64_t *ret_ns, char *error, size_t error_bytes)
-{
-	return quantity_parse(&duration, text, ret_ns, error, error_bytes);
-}
-
-int rate_parse(const char *text, uint64_t *ret_pps, char *error, size_t error_bytes)
-{
-	return quantity_parse(&rate, text, ret_pps, error, error_bytes);
 }
 
 char *duration_text(uint64_t ns, char *ret)

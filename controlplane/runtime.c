@@ -11,7 +11,9 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #define LOCK_FILE "controlplane.lock"
@@ -123,6 +125,29 @@ void runtime_unlock(struct runtime_lock *lock)
 	if (lock->runtime_fd >= 0)
 		close(lock->runtime_fd);
 	*lock = RUNTIME_LOCK_NONE;
+}
+
+int runtime_clear_socket(const struct sockaddr_un *address, int type, const char *who)
+{
+	struct stat status;
+
+	if (lstat(address->sun_path, &status))
+		return errno == ENOENT ? 0 : -errno;
+	if (!S_ISSOCK(status.st_mode)) {
+		log_error("%s: %s is in the way and no socket: remove it", who, address->sun_path);
+		return -EEXIST;
+	}
+	int fd = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return -errno;
+	int refused = connect(fd, (const struct sockaddr *)address, sizeof(*address)) ? errno : 0;
+	close(fd);
+	if (refused != ECONNREFUSED) {
+		log_error("%s: another control plane answers on %s: stop it, or use another --runtime-dir", who,
+			  address->sun_path);
+		return -EADDRINUSE;
+	}
+	return unlink(address->sun_path) && errno != ENOENT ? -errno : 0;
 }
 
 void runtime_raise_files_limit(void)

@@ -3,6 +3,8 @@
 #ifndef CONTROLPLANE_RUNTIME_H
 #define CONTROLPLANE_RUNTIME_H
 
+struct sockaddr_un;
+
 struct runtime_lock {
 	int runtime_fd, state_fd;
 };
@@ -17,6 +19,13 @@ int runtime_make_dirs(const char *runtime_dir, const char *state_dir);
  */
 int runtime_lock(const char *runtime_dir, const char *state_dir, struct runtime_lock *ret);
 void runtime_unlock(struct runtime_lock *lock);
+
+/*
+ * Make room for a socket of `type` at this address: a file that a killed process left is removed. 0; -EADDRINUSE when
+ * somebody answers there, -EEXIST when it is no socket (both logged, with the remedy); else -errno. `who`: begins the
+ * line.
+ */
+int runtime_clear_socket(const struct sockaddr_un *address, int type, const char *who);
 
 /* As many open files as the hard limit allows: each probe under way is one. */
 void runtime_raise_files_limit(void);

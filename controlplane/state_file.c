@@ -13,15 +13,17 @@
 
 enum { STATE_FILE_CORRUPT_MAX = 1000 }; /* set-aside copies that are kept of one file */
 
-static int write_all(int fd, const char *bytes, size_t length)
+int state_file_write_all(int fd, const void *bytes, size_t length)
 {
+	const char *p = bytes;
+
 	while (length) {
-		ssize_t n = write(fd, bytes, length);
+		ssize_t n = write(fd, p, length);
 		if (n < 0 && errno == EINTR)
 			continue;
-		if (n < 0)
-			return -errno;
-		bytes += n;
+		if (n <= 0)
+			return n < 0 ? -errno : -EIO;
+		p += n;
 		length -= (size_t)n;
 	}
 	return 0;
@@ -47,7 +49,7 @@ int state_file_write(const char *dir, const char *name, const void *bytes, size_
 		error = -errno;
 		goto close_dir;
 	}
-	error = write_all(fd, bytes, length);
+	error = state_file_write_all(fd, bytes, length);
 	if (!error && fsync(fd))
 		error = -errno;
 	if (close(fd) && !error)

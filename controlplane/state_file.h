@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Small JSON files in STATE_DIR that must survive a crash at any moment: the old content or
- * the new is there, never half of it. One writing process (main.c's lock); loop thread only; short blocking file I/O.
+ * the new is there, never half of it. One writing process (main.c's lock), one thread at a time for each
+ * file; blocking file I/O.
  */
 #ifndef CONTROLPLANE_STATE_FILE_H
 #define CONTROLPLANE_STATE_FILE_H
@@ -9,6 +10,9 @@
 #include <stddef.h>
 
 struct json_t;
+
+/* All the bytes into an open file, however many write() takes at a time. 0 or -errno. Any thread. */
+int state_file_write_all(int fd, const void *bytes, size_t length);
 
 /*
  * Replace DIR/NAME by these bytes: temporary file (0600), fsync, rename, fsync of DIR. Durable when it returns 0;

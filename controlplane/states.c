@@ -9,14 +9,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* Control planes that were replaced while their dataplanes lived on, each with its array. More is a fault. */
-enum { STATES_ARRAYS_MAX = 8, STATES_SEALS = F_SEAL_SHRINK | F_SEAL_GROW };
+/* Ours, one of each connected dataplane (PUBLISH_PEERS_MAX), and some of those that have gone. */
+enum { STATES_ARRAYS_MAX = 16, STATES_SEALS = F_SEAL_SHRINK | F_SEAL_GROW };
 
 struct states_array {
 	int fd;
 	uint8_t *map;
-	dev_t device; /* which array it is: one may come back by several dataplanes */
-	ino_t inode;
+	struct states_identity which; /* one may come back by several dataplanes */
+	uint32_t users;               /* connected dataplanes that brought it */
 };
 
 struct states {
@@ -46,7 +46,7 @@ static int array_open(int fd, struct states_array *ret)
 	void *map = mmap(NULL, SLUICE_BACKENDS_MAX, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (map == MAP_FAILED)
 		return errno == EPERM || errno == EACCES ? -EBADMSG : -errno;
-	*ret = (struct states_array){fd, map, status.st_dev, status.st_ino};
+	*ret = (struct states_array){fd, map, {status.st_dev, status.st_ino}, 0};
 	return 0;
 }
 
@@ -82,6 +82,28 @@ void states_destroy(struct states *states)
 	free(states);
 }
 
+static struct states_array *array_find(struct states *states, const struct states_identity *which)
+{
+	for (uint32_t i = 0; i < states->count; i++)
+		if (states->arrays[i].which.device == which->device && states->arrays[i].which.inode == which->inode)
+			return &states->arrays[i];
+	return NULL;
+}
+
+/* The one that has been without its dataplane for longest goes; never the first, which is read. */
+static bool array_evict(struct states *states)
+{
+	for (uint32_t i = 1; i < states->count; i++) {
+		if (states->arrays[i].users)
+			continue;
+		array_fini(&states->arrays[i]);
+		states->count--;
+		memmove(&states->arrays[i], &states->arrays[i + 1], (states->count - i) * sizeof(*states->arrays));
+		return true;
+	}
+	return false;
+}
+
 int states_adopt(struct states *states, int fd, bool keep_bytes)
 {
 	struct states_array array;
@@ -91,13 +113,15 @@ int states_adopt(struct states *states, int fd, bool keep_bytes)
 		close(fd);
 		return error;
 	}
-	for (uint32_t i = 0; i < states->count; i++)
-		if (states->arrays[i].device == array.device && states->arrays[i].inode == array.inode) {
-			array_fini(&array);
-			states->shared |= i == 0;
-			return 0;
-		}
-	if (states->shared && states->count == STATES_ARRAYS_MAX) {
+	struct states_array *known = array_find(states, &array.which);
+	if (known) {
+		array_fini(&array);
+		known->users++;
+		states->shared |= known == states->arrays;
+		return 0;
+	}
+	array.users = 1;
+	if (states->shared && states->count == STATES_ARRAYS_MAX && !array_evict(states)) {
 		array_fini(&array);
 		return -EMFILE;
 	}
@@ -112,6 +136,29 @@ int states_adopt(struct states *states, int fd, bool keep_bytes)
 	states->arrays[0] = array;
 	states->shared = true;
 	return 0;
+}
+
+int states_identify(int fd, struct states_identity *ret)
+{
+	struct stat status;
+
+	if (fstat(fd, &status))
+		return -errno;
+	*ret = (struct states_identity){status.st_dev, status.st_ino};
+	return 0;
+}
+
+void states_release(struct states *states, const struct states_identity *which)
+{
+	struct states_array *array = array_find(states, which);
+
+	if (!array || --array->users || array == states->arrays)
+		return;
+	/* To the end: the first one without a user has been so for longest. */
+	const struct states_array gone = *array;
+	const uint32_t after = states->count - 1 - (uint32_t)(array - states->arrays);
+	memmove(array, array + 1, after * sizeof(*array));
+	array[after] = gone;
 }
 
 int states_fd(const struct states *states)

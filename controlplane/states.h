@@ -23,6 +23,18 @@ void states_destroy(struct states *states); /* accepts NULL; the arrays live on 
  */
 int states_adopt(struct states *states, int fd, bool keep_bytes);
 
+/* Which array: for states_release(), asked before states_adopt() takes the descriptor. */
+struct states_identity {
+	uint64_t device, inode;
+};
+int states_identify(int fd, struct states_identity *ret); /* 0 or -errno */
+
+/*
+ * A dataplane that brought this array has disconnected. It may forward on and come back, so its bytes are still
+ * written; but the array makes room for another one's when there is none else.
+ */
+void states_release(struct states *states, const struct states_identity *which);
+
 /* Descriptor of the array that a dataplane without one is to get. Owned by `states`. */
 int states_fd(const struct states *states);
 

@@ -98,6 +98,8 @@ int table_build_create(const struct table_build_options *options, struct table_b
 		return -ENOMEM;
 	pthread_mutex_init(&build->lock, NULL);
 	build->options = *options;
+	if (options->base)
+		identity_get(options->base);
 	for (uint32_t i = 0; i < model->service_count; i++)
 		flat += model->services[i].backend_count;
 	while (buckets < 2 * model->service_count)
@@ -131,6 +133,7 @@ void table_build_destroy(struct table_build *build)
 	for (uint32_t i = 0; i < build->blob_count; i++)
 		lookup_blob_put(build->blobs[i]);
 	identity_put(build->identity);
+	identity_put(build->options.base);
 	pthread_mutex_destroy(&build->lock);
 	free(build->lookups);
 	free(build->blobs);

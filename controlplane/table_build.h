@@ -64,7 +64,7 @@ struct table_build_options {
 	uint64_t generation;
 	const struct table_backend *backends; /* all services' backends, in the model's order; copied */
 	const struct sluice_port *ports;      /* one for each interface of the model; copied */
-	const struct identity *base;          /* numbers so far; NULL: none */
+	struct identity *base;                /* numbers so far, a reference is taken; NULL: none */
 	struct identity *identity;            /* when known to be of this very model: used as it is; else NULL */
 	/* What every path has acknowledged: its lookup tables are used again, or moved on from. NULL: none is known. */
 	const struct built_table *running;

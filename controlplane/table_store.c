@@ -75,6 +75,23 @@ void table_store_copy_fini(struct table_store_copy *copy)
 	*copy = (struct table_store_copy){0};
 }
 
+/* What the header contributes to a table's checksum (sluice_table_checksum()): the rest is mixed in by xor. */
+static uint64_t header_part(const struct sluice_table_header *from, uint64_t generation)
+{
+	struct sluice_table_header header = *from;
+	header.checksum = 0;
+	header.generation = generation;
+	return sluice_checksum(&header, sizeof(header));
+}
+
+bool table_store_is(const struct table_store_copy *copy, uint64_t generation, uint64_t digest)
+{
+	if (!copy->bytes)
+		return false;
+	const struct sluice_table_header *header = copy->view.header;
+	return digest == (header->checksum ^ header_part(header, header->generation) ^ header_part(header, generation));
+}
+
 int table_store_write_next(const char *dir, const void *bytes, uint64_t length)
 {
 	char path[PATH_MAX];
@@ -93,6 +110,8 @@ int table_store_write_next(const char *dir, const void *bytes, uint64_t length)
 	}
 	if (close(fd) && !error)
 		error = -errno;
+	if (error) /* a torn one must never take the place of the last */
+		unlink(path);
 	return error;
 }
 

@@ -24,7 +24,13 @@ struct table_store_copy {
 int table_store_read(const char *dir, const char *name, struct table_store_copy *ret);
 void table_store_copy_fini(struct table_store_copy *copy); /* accepts an empty one */
 
-/* Write table.next; not yet durable. Any thread. 0 or -errno. */
+/*
+ * Whether a table of that generation and digest (header.checksum) is this one, be it under another generation: so it
+ * was sent again after a newer one had been refused.
+ */
+bool table_store_is(const struct table_store_copy *copy, uint64_t generation, uint64_t digest);
+
+/* Write table.next; not yet durable. Any thread. 0, or -errno: there is none. */
 int table_store_write_next(const char *dir, const void *bytes, uint64_t length);
 
 /* table.next is in force: durable, under the name table.last. Any thread. 0 or -errno. */

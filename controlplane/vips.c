@@ -33,16 +33,26 @@ struct vip_outcome {
 /*
  * {"version": 1, "added": {INTERFACE: {ADDRESS: true}}}: addresses that we put there. Written before an
  * address is added, so a crash in between claims one too many that is not there, never one too few.
+ *
+ * The file is synced and the kernel is waited for on libuv's worker pool, one reconciliation at a time.
  */
 struct vips {
+	uv_loop_t *loop;
 	char *state_dir;
+	/* The worker's while `running`, else the loop's. */
 	json_t *document;
 	struct model *model;
 	struct vip_outcome *outcomes; /* of the model's vips */
-	struct nl_sock *requests, *events;
+	struct nl_sock *requests;
+	/* The loop's. */
+	struct model *next; /* wanted since; NULL: nothing new */
+	struct vip_outcome *next_outcomes;
+	bool running, again;
+	struct nl_sock *events;
+	uv_work_t work;
 	uv_poll_t poll;
 	uv_timer_t timer;
-	int open_handles;
+	int open_handles; /* and the work under way */
 };
 
 /* ------------------------------------------------------------ what is ours ---- */
@@ -269,9 +279,8 @@ static int claim_missing(struct vips *vips)
 	return 0;
 }
 
-static int add_missing(struct vips *vips)
+static void add_missing(struct vips *vips)
 {
-	int first_error = 0;
 	char text[46];
 
 	for (uint32_t i = 0; i < vips->model->vip_count; i++) {
@@ -292,14 +301,11 @@ static int add_missing(struct vips *vips)
 		}
 		if (error) {
 			vip_failed(outcome, text, vip->interface, error);
-			if (!first_error)
-				first_error = error;
 		} else {
 			outcome->had = true;
 			outcome->error = 0;
 		}
 	}
-	return first_error;
 }
 
 static bool address_parse(const char *text, union sluice_address *ret)
@@ -331,7 +337,7 @@ static bool remove_one(struct vips *vips, const char *text, const char *interfac
 }
 
 /* Take away what we added and nobody wants any more. */
-static int remove_unwanted(struct vips *vips)
+static void remove_unwanted(struct vips *vips)
 {
 	json_t *added = json_object_get(vips->document, "added"), *wanted = json_object(), *addresses, *value;
 	const char *interface, *text;
@@ -363,21 +369,55 @@ static int remove_unwanted(struct vips *vips)
 		log_warning("vips: %s/%s cannot be written: %s", vips->state_dir, VIPS_FILE, strerror(-error));
 free_wanted:
 	json_decref(wanted);
-	return error;
 }
 
-static int vips_reconcile(struct vips *vips)
+/* Each step logs what it cannot do; it is tried again at the next event and the next change. */
+static void reconcile(uv_work_t *work)
 {
-	int error, more;
+	struct vips *vips = work->data;
 
-	error = find_missing(vips);
-	if (!error)
-		error = claim_missing(vips);
-	if (error)
-		return error;
-	error = add_missing(vips);
-	more = remove_unwanted(vips);
-	return error ? error : more;
+	if (find_missing(vips) || claim_missing(vips))
+		return;
+	add_missing(vips);
+	remove_unwanted(vips);
+}
+
+static void vips_unhold(struct vips *vips);
+static void reconcile_start(struct vips *vips);
+
+static void reconcile_done(uv_work_t *work, int status)
+{
+	struct vips *vips = work->data;
+	bool closing = uv_is_closing((uv_handle_t *)&vips->timer);
+
+	(void)status; /* nobody cancels it */
+	vips->running = false;
+	if (!closing && (vips->again || vips->next))
+		reconcile_start(vips);
+	vips_unhold(vips);
+}
+
+static void reconcile_start(struct vips *vips)
+{
+	if (vips->running) {
+		vips->again = true;
+		return;
+	}
+	vips->again = false;
+	if (vips->next) {
+		model_put(vips->model);
+		free(vips->outcomes);
+		vips->model = vips->next;
+		vips->outcomes = vips->next_outcomes;
+		vips->next = NULL;
+		vips->next_outcomes = NULL;
+	}
+	if (!vips->model)
+		return;
+	vips->running = true;
+	vips->open_handles++;
+	vips->work.data = vips;
+	uv_queue_work(vips->loop, &vips->work, reconcile, reconcile_done); /* fails only without a callback */
 }
 
 int vips_configure(struct vips *vips, struct model *model)
@@ -386,21 +426,19 @@ int vips_configure(struct vips *vips, struct model *model)
 
 	if (!outcomes)
 		return -ENOMEM;
-	free(vips->outcomes);
-	vips->outcomes = outcomes;
-	model_get(model);
-	model_put(vips->model);
-	vips->model = model;
-	return vips_reconcile(vips);
+	free(vips->next_outcomes);
+	model_put(vips->next);
+	vips->next_outcomes = outcomes;
+	vips->next = model_get(model);
+	reconcile_start(vips);
+	return 0;
 }
 
 /* ---------------------------------------------------------------- events ---- */
 
 static void on_settled(uv_timer_t *timer)
 {
-	struct vips *vips = timer->data;
-	if (vips->model)
-		vips_reconcile(vips);
+	reconcile_start(timer->data);
 }
 
 /* Whatever happened to links or addresses: look again when it is over. The messages themselves are not read. */
@@ -439,16 +477,22 @@ static void vips_free(struct vips *vips)
 	nl_socket_free(vips->requests);
 	json_decref(vips->document);
 	model_put(vips->model);
+	model_put(vips->next);
 	free(vips->outcomes);
+	free(vips->next_outcomes);
 	free(vips->state_dir);
 	free(vips);
 }
 
-static void on_handle_closed(uv_handle_t *handle)
+static void vips_unhold(struct vips *vips)
 {
-	struct vips *vips = handle->data;
 	if (--vips->open_handles == 0)
 		vips_free(vips);
+}
+
+static void on_handle_closed(uv_handle_t *handle)
+{
+	vips_unhold(handle->data);
 }
 
 int vips_create(uv_loop_t *loop, const char *state_dir, struct vips **ret)
@@ -458,6 +502,7 @@ int vips_create(uv_loop_t *loop, const char *state_dir, struct vips **ret)
 
 	if (!vips)
 		goto fail;
+	vips->loop = loop;
 	vips->state_dir = strdup(state_dir);
 	vips->requests = nl_socket_alloc();
 	if (!vips->state_dir || !vips->requests)

@@ -4,7 +4,7 @@
  * STATE_DIR/vips.json remembers which of them we added, so that exactly those are removed when they
  * leave the configuration; an address that was there before us stays. On exit all stay: forwarding
  * goes on without us. An address that vanishes (interface re-created, removed by hand) is added again.
- * Loop thread only; talks to the kernel, which answers within the request.
+ * Called on the loop thread; the file and the kernel are waited for on libuv's worker pool.
  */
 #ifndef CONTROLPLANE_VIPS_H
 #define CONTROLPLANE_VIPS_H
@@ -22,9 +22,9 @@ int vips_create(uv_loop_t *loop, const char *state_dir, struct vips **ret);
 void vips_destroy(struct vips *vips);
 
 /*
- * Make the addresses what this model says (a reference is taken): additions first, then removals of ours.
- * 0, or the first -errno when some address could not be had: each failure is logged with its interface and
- * does not stop the others, and is tried again when the interface changes.
+ * Make the addresses what this model says (a reference is taken), soon: additions first, then removals of ours. Each
+ * failure is logged with its interface and does not stop the others, and is tried again when the interface changes.
+ * 0 or -ENOMEM, and nothing changes.
  */
 int vips_configure(struct vips *vips, struct model *model);
 

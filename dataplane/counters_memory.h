@@ -19,12 +19,4 @@ int counters_memory_create(uint32_t workers, uint64_t tsc_hz, struct counters_me
 /* No worker may run any more. Accepts a zeroed one. */
 void counters_memory_destroy(struct counters_memory *memory);
 
-static inline struct sluice_worker_counters *counters_memory_worker(const struct counters_memory *memory,
-								    uint32_t worker)
-{
-	const struct sluice_counters_header *h = memory->header;
-	return (struct sluice_worker_counters *)((uint8_t *)memory->header + h->worker_offset +
-						 worker * h->worker_bytes);
-}
-
 #endif

@@ -216,6 +216,16 @@ static void set_aside(const char *path, const struct sluice_refusal *why)
 		log_warning("%s: %s; cannot be set aside (%m), starting without a table", path, why->text);
 }
 
+static void unreadable(const char *path, int error)
+{
+	log_warning("%s cannot be read: %s; starting without a table, so nothing is forwarded until the control plane "
+		    "publishes one: %s",
+		    path, strerror(-error),
+		    error == -EACCES  ? "run as root, or mend the owner and mode of the file and of --runtime-dir"
+		    : error == -ELOOP ? "remove the symbolic link, which is not followed"
+				      : "mend the file or remove it");
+}
+
 int last_table_load(const char *directory, struct table_store *store)
 {
 	struct sluice_refusal refusal = {""};
@@ -226,11 +236,16 @@ int last_table_load(const char *directory, struct table_store *store)
 	int length = snprintf(path, sizeof(path), "%s/%s", directory, LAST_TABLE_FILE);
 	if (length < 0 || (size_t)length >= sizeof(path))
 		return -ENAMETOOLONG;
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-	if (fd < 0)
-		return -errno;
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK); /* a FIFO must not hold us up */
+	if (fd < 0) {
+		error = -errno;
+		if (error != -ENOENT) /* none: the first start */
+			unreadable(path, error);
+		return error;
+	}
 	if (fstat(fd, &file)) {
 		error = -errno;
+		unreadable(path, error);
 		goto close;
 	}
 	if (!S_ISREG(file.st_mode) || file.st_size < 1) {
@@ -240,6 +255,7 @@ int last_table_load(const char *directory, struct table_store *store)
 	void *map = mmap(NULL, (size_t)file.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
 	if (map == MAP_FAILED) {
 		error = -errno;
+		unreadable(path, error);
 		goto close;
 	}
 	error = load_bytes(map, (uint64_t)file.st_size, store, &refusal);

@@ -21,8 +21,8 @@ int last_table_write(const char *directory, const struct table_snapshot *snapsho
 
 /*
  * Publish what `directory` has in a store that has neither states nor table. 0; -ENOENT when there is no file; else
- * -errno and nothing is published, and a file that is torn or corrupt has been set aside as table.last.bad (logged).
- * Control thread, before workers run.
+ * -errno and nothing is published (logged), and a file that is torn or corrupt has been set aside as table.last.bad
+ * (logged). Control thread, before workers run.
  */
 int last_table_load(const char *directory, struct table_store *store);
 

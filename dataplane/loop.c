@@ -4,6 +4,7 @@
 #include "tap.h"
 #include "worker.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <poll.h>
 #include <stdatomic.h>
@@ -16,6 +17,8 @@
 #include <rte_cycles.h>
 #include <rte_launch.h>
 #include <rte_lcore.h>
+
+static_assert(SLUICE_PORTS_MAX <= 64, "a bit for each port");
 
 enum {
 	QUEUES_MAX = SLUICE_PORTS_MAX * CONFIG_QUEUES_MAX,
@@ -45,6 +48,7 @@ struct loop {
 	struct port *taps[SLUICE_PORTS_MAX];       /* ports whose TAP this worker reads */
 	struct port *ports[SLUICE_PORTS_MAX];      /* all, by index */
 	uint32_t transmit_queue[SLUICE_PORTS_MAX]; /* this worker's on each */
+	uint64_t unpushed; /* bits of ports: sent on a queue that others push too, not all is out */
 	uint32_t empty_turns;
 	uint32_t pause_ns;
 	int wake; /* eventfd */
@@ -62,6 +66,30 @@ struct loops {
 
 /* ------------------------------------------------------------------------------ a turn ---- */
 
+static uint32_t send_on(struct loop *l, struct port *port, struct rte_mbuf **packets, uint32_t count)
+{
+	uint32_t sent = port_transmit(port, l->transmit_queue[port->index], packets, (uint16_t)count);
+	if (unlikely(port->transmit_shared) && port->ops->push)
+		l->unpushed |= UINT64_C(1) << port->index;
+	return sent;
+}
+
+/*
+ * A transmit queue of one's own is pushed whenever its receive queue is polled. A shared one's receive queue may be
+ * another worker's, which may sleep: who sent on it sees to it that all of it leaves.
+ */
+static void push_shared(struct loop *l)
+{
+	for (uint64_t left = l->unpushed; left; left &= left - 1) {
+		struct port *port = l->ports[__builtin_ctzll(left)];
+		uint32_t queue = l->transmit_queue[port->index];
+		rte_spinlock_lock(&port->locks[queue]);
+		if (!port->ops->push(port, queue))
+			l->unpushed &= ~(left & -left);
+		rte_spinlock_unlock(&port->locks[queue]);
+	}
+}
+
 static void send_all(struct loop *l, uint32_t in_port)
 {
 	struct worker *w = l->worker;
@@ -71,7 +99,7 @@ static void send_all(struct loop *l, uint32_t in_port)
 			continue;
 		uint32_t sent = 0;
 		if (likely(l->ports[i] != NULL))
-			sent = port_transmit(l->ports[i], l->transmit_queue[i], q->packets, (uint16_t)q->count);
+			sent = send_on(l, l->ports[i], q->packets, q->count);
 		worker_transmitted(w, i, sent);
 	}
 	if (w->pass.count) {
@@ -92,7 +120,7 @@ static uint32_t carry_from_tap(struct loop *l, struct port *port)
 		return 0;
 	for (uint32_t i = 0; i < count; i++)
 		bytes[i] = packets[i]->pkt_len;
-	uint32_t sent = port_transmit(port, l->transmit_queue[port->index], packets, (uint16_t)count);
+	uint32_t sent = send_on(l, port, packets, count);
 	for (uint32_t i = 0; i < sent; i++)
 		counters->transmitted_bytes += bytes[i];
 	counters->transmitted_packets += sent;
@@ -117,6 +145,8 @@ static uint32_t take_turn(struct loop *l, const struct sluice_table *table)
 	}
 	for (uint32_t i = 0; i < l->tap_count; i++)
 		total += carry_from_tap(l, l->taps[i]);
+	if (unlikely(l->unpushed))
+		push_shared(l);
 	return total;
 }
 
@@ -129,7 +159,7 @@ static uint32_t take_turn(struct loop *l, const struct sluice_table *table)
 static int prepare_wait(struct loop *l, uint32_t *ret_count, uint32_t *ret_armed)
 {
 	uint32_t count = 0;
-	int outcome = 0;
+	int outcome = l->unpushed ? -ENOTSUP : 0;
 
 	l->wait[count++] = (struct pollfd){.fd = l->wake, .events = POLLIN};
 	for (uint32_t i = 0; i < l->tap_count; i++)

@@ -36,6 +36,11 @@ struct port_ops {
 	 * or under its lock. */
 	uint16_t (*transmit)(struct port *port, uint32_t queue, struct rte_mbuf **packets, uint16_t count);
 	/*
+	 * Offer the device again what it has not yet taken off a transmit queue; true: some is still left. For who sent
+	 * on a shared queue, under its lock: its receive side may sleep. NULL: transmit() leaves nothing behind.
+	 */
+	bool (*push)(struct port *port, uint32_t queue);
+	/*
 	 * The queue's worker wants to sleep. A descriptor that becomes readable when frames arrive; -EAGAIN: do not
 	 * sleep, there is work; -ENOTSUP: only polling can tell; -ENODEV: nothing will come until the worker is woken.
 	 */

@@ -71,6 +71,15 @@ static uint16_t af_xdp_transmit(struct port *port, uint32_t queue, struct rte_mb
 	return likely(socket) ? xsk_queue_transmit(socket, packets, count) : 0;
 }
 
+static bool af_xdp_push(struct port *port, uint32_t queue)
+{
+	struct xsk_queue *socket = socket_of(port, queue);
+	if (!socket)
+		return false;
+	xsk_queue_push(socket);
+	return xsk_queue_unsent(socket);
+}
+
 static int af_xdp_wait_begin(struct port *port, uint32_t queue)
 {
 	struct xsk_queue *socket = socket_of(port, queue);
@@ -204,6 +213,7 @@ static const struct port_ops af_xdp_ops = {
     .kind = "AF_XDP",
     .receive = af_xdp_receive,
     .transmit = af_xdp_transmit,
+    .push = af_xdp_push,
     .wait_begin = af_xdp_wait_begin,
     .visit = af_xdp_visit,
     .retire = af_xdp_retire,

@@ -78,8 +78,10 @@ static bool link_is_up(const struct ethdev_port *p)
 
 static void ethdev_visit(struct port *port)
 {
-	if (port->tap)
-		tap_set_carrier(port->tap, link_is_up(ethdev_of(port)));
+	if (!port->tap)
+		return;
+	tap_set_carrier(port->tap, link_is_up(ethdev_of(port)));
+	tap_report(port->tap);
 }
 
 static void ethdev_status(struct port *port, struct port_status *ret)

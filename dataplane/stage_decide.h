@@ -30,12 +30,8 @@ static __rte_always_inline bool decide_bucket(struct worker *w, const struct slu
 	}
 	if (SLUICE_UNLIKELY(service->affinity == SLUICE_AFFINITY_CLIENT))
 		hash_client(lanes, &table->header->hash_key, from);
-	if (to != from) {
-		lane_move(lanes, to, from);
-		lanes->service[to] = service;
-		lanes->hash[to] = lanes->hash[from];
-		lanes->key[to] = lanes->key[from];
-	}
+	lane_move(lanes, to, from);
+	lanes->key[to] = lanes->key[from];
 	lanes->bucket[to] =
 	    &table->lookups[service->lookup][sluice_hash_bucket(lanes->hash[from], service->lookup_size)];
 	rte_prefetch0(lanes->bucket[to]);

@@ -74,10 +74,7 @@ static __rte_always_inline bool judge(struct worker *w, const struct sluice_tabl
 			return false;
 		backend = &table->backends[number];
 	}
-	if (to != from) {
-		lane_move(lanes, to, from);
-		lanes->hash[to] = lanes->hash[from];
-	}
+	lane_move(lanes, to, from);
 	lanes->backend[to] = number;
 	lanes->template[to] = backend;
 	lanes->port[to] = backend->port;

@@ -30,7 +30,7 @@ static __rte_noinline void exit_drop_for_service(struct worker *w, struct rte_mb
 	exit_drop(w, m, verdict);
 }
 
-/* Close the gap that packets which left have made: what "parse" knows of lane `from` becomes lane `to`. */
+/* Close the gap that packets which left have made: lane `from` becomes lane `to`, up to its hash. */
 static __rte_always_inline void lane_move(struct worker_lanes *lanes, uint32_t to, uint32_t from)
 {
 	if (to == from)
@@ -45,6 +45,8 @@ static __rte_always_inline void lane_move(struct worker_lanes *lanes, uint32_t t
 	lanes->destination[1][to] = lanes->destination[1][from];
 	lanes->port_protocol[to] = lanes->port_protocol[from];
 	lanes->entry[to] = lanes->entry[from];
+	lanes->service[to] = lanes->service[from];
+	lanes->hash[to] = lanes->hash[from];
 }
 
 #endif

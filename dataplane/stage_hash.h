@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Stage "hash": SipHash over the lanes side by side, as for affinity "flow". The loops have no branch and
- * their trip count is a multiple of 8, so the compiler makes vectors of the scalar definition in
- * flow_hash.h; lanes beyond `count` are hashed in vain.
+ * a trip count of 8 or a multiple, so the compiler makes vectors of the scalar definition in
+ * flow_hash.h; lanes beyond the last are hashed in vain.
  */
 #ifndef STAGE_HASH_H
 #define STAGE_HASH_H
@@ -10,15 +10,18 @@
 #include "stage_receive.h"
 #include "worker.h"
 
-/* A message for each lane, also where the lane's real one is an IPv6 message. */
-static __rte_always_inline void hash_v4(struct worker_lanes *lanes, const struct sluice_hash_key *key, uint32_t count)
+#define HASH_GROUP 8u
+
+/* HASH_GROUP lanes from `first` on; of meaning in IPv4 lanes. */
+static __rte_always_inline void hash_v4(struct worker_lanes *lanes, const struct sluice_hash_key *key, uint32_t first)
 {
-	for (uint32_t i = 0; i < LANES_PADDED(count); i++) {
+	for (uint32_t i = first; i < first + HASH_GROUP; i++) {
 		uint64_t words[SLUICE_HASH_WORDS_V4] = {lanes->words_v4[0][i], lanes->words_v4[1][i]};
 		lanes->hash[i] = sluice_sip13(key, words, SLUICE_HASH_WORDS_V4);
 	}
 }
 
+/* All IPv6 lanes. */
 static __rte_always_inline void hash_v6(struct worker_lanes *lanes, const struct sluice_hash_key *key, uint32_t count)
 {
 	uint64_t hash[WORKER_BURST];
@@ -31,15 +34,6 @@ static __rte_always_inline void hash_v6(struct worker_lanes *lanes, const struct
 	for (uint32_t i = 0; i < count; i++)
 		if (lanes->facts[i].message_v6)
 			lanes->hash[i] = hash[lanes->facts[i].message_v6 - 1];
-}
-
-static __rte_always_inline void stage_hash(struct worker *w, const struct sluice_table *table, uint32_t count)
-{
-	struct worker_lanes *lanes = &w->lanes;
-	struct sluice_hash_key key = table->header->hash_key;
-	hash_v4(lanes, &key, count);
-	if (lanes->count_v6)
-		hash_v6(lanes, &key, count);
 }
 
 /* Affinity "client" of one lane, whose service is known only now: the message keeps the source address alone. */

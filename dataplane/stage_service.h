@@ -1,9 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Stage "service": whose packet it is. What is nobody's is the kernel's. */
+/*
+ * Stages "service" and "hash", woven. Service: whose packet it is; what is nobody's is the kernel's. It loads and
+ * compares while the hash keeps the vector units busy, and neither needs the other: group by group, the CPU
+ * does both at once (45.5 -> 44.4 cycles a packet, hot, ipip4).
+ */
 #ifndef STAGE_SERVICE_H
 #define STAGE_SERVICE_H
 
 #include "stage_exit.h"
+#include "stage_hash.h"
 #include "worker.h"
 
 #include <rte_prefetch.h>
@@ -40,17 +45,37 @@ static __rte_always_inline bool service_find(struct worker *w, const struct slui
 	return true;
 }
 
-/* Returns how many lanes are left. */
-static __rte_always_inline uint32_t stage_service(struct worker *w, const struct sluice_table *table, uint32_t count)
+/* Lanes from `first` on, the next to keep being `kept`. Returns how many lanes are left. */
+static __rte_noinline uint32_t service_rest(struct worker *w, const struct sluice_table *table, uint32_t kept,
+					    uint32_t first, uint32_t count)
 {
-	/* As long as nobody leaves, every lane stays where it is: then one loop variable does, not two. */
-	uint32_t i = 0;
-	while (i < count && service_find(w, table, i, i))
-		i++;
-	uint32_t kept = i++;
-	for (; i < count; i++)
+	for (uint32_t i = first; i < count; i++)
 		kept += service_find(w, table, kept, i);
 	return kept;
+}
+
+/* Returns how many lanes are left. */
+static __rte_always_inline uint32_t stage_service_and_hash(struct worker *w, const struct sluice_table *table,
+							   uint32_t count)
+{
+	struct worker_lanes *lanes = &w->lanes;
+	struct sluice_hash_key key = table->header->hash_key;
+	uint32_t i = 0;
+	for (uint32_t group = 0; group < count; group += HASH_GROUP) {
+		hash_v4(lanes, &key, group);
+		/* As long as nobody leaves, every lane stays where it is, and one loop variable does. */
+		uint32_t end = RTE_MIN(count, group + HASH_GROUP);
+		while (i < end && service_find(w, table, i, i))
+			i++;
+		if (SLUICE_UNLIKELY(i < end)) {
+			while ((group += HASH_GROUP) < count)
+				hash_v4(lanes, &key, group);
+			i = service_rest(w, table, i, i + 1, count);
+		}
+	}
+	if (lanes->count_v6)
+		hash_v6(lanes, &key, i);
+	return i;
 }
 
 #endif

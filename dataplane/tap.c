@@ -14,9 +14,13 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+enum { LINK_BYTES = 18 }; /* Ethernet with one 802.1Q tag */
+
 struct tap {
 	int fd;
-	int carrier; /* -1: not said yet */
+	int carrier;               /* -1: not said yet */
+	_Atomic uint64_t too_long; /* frames dropped: its reader counts, the control thread tells */
+	uint64_t too_long_told;
 	char name[IFNAMSIZ];
 };
 
@@ -48,6 +52,7 @@ close:
 
 int tap_open(const char *name, const uint8_t mac[6], uint32_t mtu, struct tap **ret)
 {
+	const uint32_t room = RTE_MBUF_DEFAULT_DATAROOM - LINK_BYTES;
 	struct ifreq request = {.ifr_flags = IFF_TAP | IFF_NO_PI};
 	int error;
 	struct tap *tap = calloc(1, sizeof(*tap));
@@ -71,6 +76,11 @@ int tap_open(const char *name, const uint8_t mac[6], uint32_t mtu, struct tap **
 			      ? "run as root (CAP_NET_ADMIN)"
 			      : "an interface of that name that is no TAP must go, or name another with `tap`");
 		goto close;
+	}
+	if (mtu > room) {
+		log_warning("tap \"%s\": gets MTU %u, not its port's %u: a longer frame fits no buffer", name, room,
+			    mtu);
+		mtu = room;
 	}
 	error = configure(tap->name, mac, mtu);
 	if (!error && ioctl(tap->fd, TUNSETPERSIST, 1))
@@ -113,6 +123,19 @@ void tap_set_carrier(struct tap *tap, bool up)
 	tap->carrier = carrier;
 }
 
+void tap_report(struct tap *tap)
+{
+	uint64_t too_long = tap->too_long;
+	/* The first, and then each time that they have doubled. */
+	if (too_long <= 2 * tap->too_long_told)
+		return;
+	tap->too_long_told = too_long;
+	log_warning(
+	    "tap \"%s\": %llu frames of the kernel were longer than %u bytes and were dropped: `ip link set %s mtu "
+	    "1500`",
+	    tap->name, (unsigned long long)too_long, RTE_MBUF_DEFAULT_DATAROOM, tap->name);
+}
+
 uint32_t tap_write(struct tap *tap, struct rte_mbuf **packets, uint32_t count)
 {
 	for (uint32_t i = 0; i < count; i++) {
@@ -131,14 +154,22 @@ uint32_t tap_write(struct tap *tap, struct rte_mbuf **packets, uint32_t count)
 uint32_t tap_read(struct tap *tap, struct rte_mempool *pool, struct rte_mbuf **packets, uint32_t count)
 {
 	uint32_t got = 0;
-	while (got < count) {
+	for (uint32_t tries = 0; tries < count; tries++) {
 		struct rte_mbuf *m = rte_pktmbuf_alloc(pool);
 		if (!m)
 			break;
-		ssize_t n = read(tap->fd, rte_pktmbuf_mtod(m, void *), rte_pktmbuf_tailroom(m));
-		if (n <= 0) {
+		/* The kernel cuts what does not fit and does not say so: one byte more than we can use tells. */
+		uint8_t beyond;
+		struct iovec parts[2] = {{rte_pktmbuf_mtod(m, void *), rte_pktmbuf_tailroom(m)},
+					 {&beyond, sizeof(beyond)}};
+		ssize_t n = readv(tap->fd, parts, 2);
+		if (n <= 0 || (size_t)n > parts[0].iov_len)
 			rte_pktmbuf_free(m);
+		if (n <= 0)
 			break;
+		if ((size_t)n > parts[0].iov_len) {
+			tap->too_long++;
+			continue;
 		}
 		m->data_len = (uint16_t)n;
 		m->pkt_len = (uint32_t)n;

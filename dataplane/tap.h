@@ -24,8 +24,13 @@ int tap_fd(const struct tap *tap);
 /* Give frames to the kernel. The first ones are taken and freed, their number returned. Any worker. */
 uint32_t tap_write(struct tap *tap, struct rte_mbuf **packets, uint32_t count);
 
-/* Up to `count` frames that the kernel sends, in mbufs of `pool`. One worker. */
+/* Up to `count` frames that the kernel sends, in mbufs of `pool`; what no mbuf holds is dropped and counted. One
+ * worker.
+ */
 uint32_t tap_read(struct tap *tap, struct rte_mempool *pool, struct rte_mbuf **packets, uint32_t count);
+
+/* Log what has been dropped, now and then. Control thread. */
+void tap_report(struct tap *tap);
 
 /* Say whether the port's link is up. Control thread. */
 void tap_set_carrier(struct tap *tap, bool up);

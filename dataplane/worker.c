@@ -11,18 +11,6 @@
 #include <errno.h>
 #include <string.h>
 
-/* A packet's journey. Each stage takes the lanes that are left, and returns how many go on. */
-static __rte_always_inline void journey(struct worker *w, const struct sluice_table *table, struct rte_mbuf **packets,
-					uint32_t count, uint32_t in_port)
-{
-	stage_receive(w, packets, count, in_port);
-	count = stage_parse(w, table, count);
-	count = stage_service(w, table, count);
-	stage_hash(w, table, count);
-	count = stage_decide(w, table, count);
-	stage_encapsulate(w, table, count);
-}
-
 /* Before the first table there is no service: all is the kernel's. */
 static __rte_noinline void pass_all(struct worker *w, struct rte_mbuf **packets, uint32_t count, uint32_t in_port)
 {
@@ -33,14 +21,26 @@ static __rte_noinline void pass_all(struct worker *w, struct rte_mbuf **packets,
 	w->counters->ports[in_port].received_packets += count;
 }
 
+/* A packet's journey. Each stage takes the lanes that are left, and returns how many go on. */
+static __rte_always_inline void journey(struct worker *w, const struct sluice_table *table, struct rte_mbuf **packets,
+					uint32_t count, uint32_t in_port)
+{
+	if (SLUICE_UNLIKELY(!table)) {
+		pass_all(w, packets, count, in_port);
+		return;
+	}
+	stage_receive(w, packets, count, in_port);
+	count = stage_parse(w, table, count);
+	count = stage_service_and_hash(w, table, count);
+	count = stage_decide(w, table, count);
+	stage_encapsulate(w, table, count);
+}
+
 /* The same journey for each instruction set; the compiler does the rest. */
 static void burst_base(struct worker *w, const struct sluice_table *table, struct rte_mbuf **packets, uint32_t count,
 		       uint32_t in_port)
 {
-	if (SLUICE_UNLIKELY(!table))
-		pass_all(w, packets, count, in_port);
-	else
-		journey(w, table, packets, count, in_port);
+	journey(w, table, packets, count, in_port);
 }
 
 #ifdef __x86_64__
@@ -48,20 +48,14 @@ __attribute__((target("avx2,bmi,bmi2"))) static void burst_avx2(struct worker *w
 								struct rte_mbuf **packets, uint32_t count,
 								uint32_t in_port)
 {
-	if (SLUICE_UNLIKELY(!table))
-		pass_all(w, packets, count, in_port);
-	else
-		journey(w, table, packets, count, in_port);
+	journey(w, table, packets, count, in_port);
 }
 
 __attribute__((target("avx2,bmi,bmi2,avx512f,avx512bw,avx512dq,avx512vl"))) static void
 burst_avx512(struct worker *w, const struct sluice_table *table, struct rte_mbuf **packets, uint32_t count,
 	     uint32_t in_port)
 {
-	if (SLUICE_UNLIKELY(!table))
-		pass_all(w, packets, count, in_port);
-	else
-		journey(w, table, packets, count, in_port);
+	journey(w, table, packets, count, in_port);
 }
 
 static worker_burst_function *burst_for(enum worker_isa isa)

@@ -197,7 +197,8 @@ uint16_t xsk_queue_transmit(struct xsk_queue *q, struct rte_mbuf **packets, uint
 
 	if (q->outstanding)
 		reap(q);
-	uint32_t room = xsk_prod_nb_free(&q->transmit, count);
+	/* A frame leaves the transmit ring before it is complete: the ring's room alone would let twice as many out. */
+	uint32_t room = RTE_MIN(xsk_prod_nb_free(&q->transmit, count), XSK_QUEUE_RING - q->outstanding);
 	if (count > room)
 		count = (uint16_t)room;
 	if (!count || !xsk_ring_prod__reserve(&q->transmit, count, &at)) {

@@ -7,6 +7,8 @@
 #include <bpf/libbpf.h>
 #include <errno.h>
 #include <net/if.h>
+#include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -44,27 +46,60 @@ static void adopt_counters(const char *path, struct bpf_map *map)
 	close(fd);
 }
 
-static int pin_replace(const struct decap_options *options, const char *leaf, int fd)
-{
-	char path[DECAP_PATH_BYTES];
-	int error = decap_pin_path(options, leaf, path);
+/* bpffs allows no dot. Pins of this name wait for the attachment, so that what fails before it leaves nothing. */
+#define STAGED "-new"
+static const char *const map_leaves[] = {"vips", "sources", "counters"};
+enum { MAP_LEAVES = sizeof(map_leaves) / sizeof(map_leaves[0]) };
 
-	if (error)
-		return error;
-	if (unlink(path) < 0 && errno != ENOENT)
-		return -errno;
-	return bpf_obj_pin(fd, path);
+/* Where a map's pin is and, with `staged`, where it waits. */
+static int map_path(const struct decap_options *options, size_t leaf, bool staged, char *ret)
+{
+	char name[32];
+	snprintf(name, sizeof(name), "%s%s", map_leaves[leaf], staged ? STAGED : "");
+	return decap_pin_path(options, name, ret);
 }
 
-static int pin_maps(const struct decap_options *options, const struct decap_bpf *skeleton)
+static void unpin_maps(const struct decap_options *options, bool staged)
 {
-	int error = pin_replace(options, "vips", bpf_map__fd(skeleton->maps.vips));
-	if (!error)
-		error = pin_replace(options, "sources", bpf_map__fd(skeleton->maps.sources));
-	if (!error)
-		error = pin_replace(options, "counters", bpf_map__fd(skeleton->maps.counters));
+	char path[DECAP_PATH_BYTES];
+
+	for (size_t i = 0; i < MAP_LEAVES; i++)
+		if (map_path(options, i, staged, path) == 0)
+			unlink(path);
+}
+
+static int stage_maps(const struct decap_options *options, const struct decap_bpf *skeleton)
+{
+	const struct bpf_map *const maps[MAP_LEAVES] = {skeleton->maps.vips, skeleton->maps.sources,
+							skeleton->maps.counters};
+	char path[DECAP_PATH_BYTES];
+	int error = 0;
+
+	unpin_maps(options, true); /* left by one that was killed */
+	for (size_t i = 0; !error && i < MAP_LEAVES; i++) {
+		error = map_path(options, i, true, path);
+		if (!error)
+			error = bpf_obj_pin(bpf_map__fd(maps[i]), path);
+	}
 	if (error)
 		decap_complain("cannot pin in %s: %s", options->pin_dir, strerror(-error));
+	return error;
+}
+
+static int publish_maps(const struct decap_options *options)
+{
+	char from[DECAP_PATH_BYTES], to[DECAP_PATH_BYTES];
+	int error = 0;
+
+	for (size_t i = 0; !error && i < MAP_LEAVES; i++) {
+		error = map_path(options, i, true, from);
+		if (!error)
+			error = map_path(options, i, false, to);
+		if (!error && rename(from, to))
+			error = -errno;
+		if (error)
+			decap_complain("%s: %s", to, strerror(-error));
+	}
 	return error;
 }
 
@@ -156,6 +191,17 @@ static int attach_new(const struct decap_options *options, uint32_t ifindex, int
 	return error;
 }
 
+static void detach_new(const char *link_path)
+{
+	int link = bpf_obj_get(link_path);
+
+	if (link >= 0) {
+		bpf_link_detach(link);
+		close(link);
+	}
+	unlink(link_path);
+}
+
 int decap_attach(const struct decap_options *options)
 {
 	char directory[DECAP_PATH_BYTES], link_path[DECAP_PATH_BYTES];
@@ -191,9 +237,20 @@ int decap_attach(const struct decap_options *options)
 		goto remove_directory;
 	int program = bpf_program__fd(skeleton->progs.sluice_decap);
 	link = link_adopt(link_path, ifindex);
+	error = stage_maps(options, skeleton);
+	if (error)
+		goto unstage;
 	error = link >= 0 ? renew(options, ifindex, link, program) : attach_new(options, ifindex, program, link_path);
-	if (!error)
-		error = pin_maps(options, skeleton);
+	if (error)
+		goto unstage;
+	error = publish_maps(options);
+	if (error && link < 0) { /* what failed has not happened */
+		detach_new(link_path);
+		unpin_maps(options, false);
+	}
+unstage:
+	if (error)
+		unpin_maps(options, true);
 	if (link >= 0)
 		close(link);
 	decap_bpf__destroy(skeleton);
@@ -224,6 +281,7 @@ int decap_detach(const struct decap_options *options)
 	for (size_t i = 0; i < sizeof(leaves) / sizeof(leaves[0]); i++)
 		if (decap_pin_path(options, leaves[i], path) == 0)
 			unlink(path);
+	unpin_maps(options, true);
 	if (decap_pin_path(options, NULL, path) == 0)
 		rmdir(path);
 	return error && error != -ENOLINK ? DECAP_EXIT_FAILED : DECAP_EXIT_OK;

@@ -98,14 +98,14 @@ def build(directory, totals, options, environment=None):
     """Configure (when new) and compile. False when it failed; that is then counted."""
     if not (directory / "build.ninja").exists():
         if run(["meson", "setup", *options, directory, REPOSITORY], environment, quiet=True) != 0:
-            totals.fail(f"configure {directory.name}")
+            totals.fail(f"configure {directory}")
             return False
     elif "--werror" in options and not compiles_with_werror(directory):  # made by tools/setup, say
         run(["meson", "configure", directory, "-Dwerror=true"], quiet=True)
     good = run(["meson", "compile", "-C", directory], environment, quiet=True) == 0
     give_to_owner(directory)
     if not good:
-        totals.fail(f"build {directory.name}")
+        totals.fail(f"compile {directory}")
         return False
     totals.passed += 1
     return True

@@ -30,6 +30,7 @@
 #ifndef SLUICE_EXCEPTIONS_H
 #define SLUICE_EXCEPTIONS_H
 
+#include "packet.h"
 #include "types.h"
 
 #define SLUICE_EXCEPTIONS_MAGIC 0x3130504358454c53ull /* "SLEXCP01" */
@@ -92,15 +93,12 @@ struct sluice_exceptions_counters {
 _Static_assert(sizeof(struct sluice_exceptions_counters) == SLUICE_EXCEPTIONS_LINE, "layout");
 
 /*
- * Idle times in seconds, at most SLUICE_EXCEPTION_IDLE_MAX_S; sluice_exception_times_for() makes them. Older than
- * its time, an entry is as good as gone: no packet meets it, any insertion may have its place.
+ * Idle times in seconds by kind, at most SLUICE_EXCEPTION_IDLE_MAX_S; sluice_exception_times_for() makes them. Older
+ * than its time, an entry is as good as gone: no packet meets it, any insertion may have its place.
  */
 struct sluice_exception_times {
-	uint16_t syn;         /* unanswered first packets */
-	uint16_t provisional; /* at least the longest window */
-	uint16_t established; /* at least TCP's longest window, extensions included */
-	uint16_t closing;     /* after FIN or RST; then it may be evicted, and still answers until `established` */
-	uint16_t datagram;    /* at least UDP's longest window, extensions included */
+	uint16_t idle_s[8];
+	uint16_t closing_s; /* after FIN or RST; then it may be evicted, and still answers until its idle time */
 	uint16_t zero[3];
 };
 
@@ -117,16 +115,9 @@ struct sluice_exceptions_header {
 	uint32_t populated[2]; /* not 0: that generation has a bit; set by who inserts, cleared by the sweep */
 	uint32_t now_s;        /* for a path without a clock of its own; written by whoever keeps time on it, else 0 */
 	struct sluice_exception_times times; /* written by the control plane */
-	uint8_t zero[56];
+	uint8_t zero[48];
 };
 _Static_assert(sizeof(struct sluice_exceptions_header) == SLUICE_EXCEPTIONS_LINE, "layout");
-
-/* The kernel's verifier wants the places at constant offsets. */
-#ifdef __BPF__
-#define SLUICE_UNROLL_PLACES _Pragma("unroll")
-#else
-#define SLUICE_UNROLL_PLACES
-#endif
 
 /* ------------------------------------------------------------- memory ---- */
 
@@ -159,6 +150,34 @@ SLUICE_INLINE void sluice_shared_store32(uint32_t *p, uint32_t v)
 #else
 	__atomic_store_n(p, v, __ATOMIC_RELEASE);
 #endif
+}
+
+/*
+ * Comparisons without a branch, 0 or 1; below: numbers that differ by less than 2^31. The kernel's verifier walks
+ * every branch, and takes what differs between them along: 8 places would be 2^8 ways. Results are opaque, lest
+ * the compiler make branches of what depends on them, or a mask by an arithmetic shift, at which the verifier
+ * also goes two ways.
+ */
+SLUICE_INLINE uint32_t sluice_is_below(uint32_t a, uint32_t b)
+{
+	uint32_t is_below = (a - b) >> 31;
+	SLUICE_OPAQUE(is_below);
+	return is_below;
+}
+
+SLUICE_INLINE uint32_t sluice_is_equal(uint64_t a, uint64_t b)
+{
+	uint64_t difference = a ^ b, negated = 0 - difference;
+	SLUICE_OPAQUE(negated);
+	uint32_t is_equal = (uint32_t)((difference | negated) >> 63) ^ 1;
+	SLUICE_OPAQUE(is_equal);
+	return is_equal;
+}
+
+/* condition: 0 or 1. */
+SLUICE_INLINE uint32_t sluice_pick(uint32_t condition, uint32_t if_true, uint32_t if_false)
+{
+	return if_false ^ (if_false ^ if_true) * condition;
 }
 
 /* True when *p was `old` and is `changed`. A full barrier. */
@@ -211,11 +230,13 @@ SLUICE_INLINE struct sluice_exception_times sluice_exception_times_for(uint32_t 
 	uint16_t established = (uint16_t)((tcp_open_s < max ? tcp_open_s : max) + 1);
 	uint16_t datagram = (uint16_t)((udp_open_s < max ? udp_open_s : max) + 1);
 	return (struct sluice_exception_times){
-	    .syn = 5,
-	    .provisional = established > datagram ? established : datagram,
-	    .established = established,
-	    .closing = 120,
-	    .datagram = datagram,
+	    .idle_s = {[SLUICE_EXCEPTION_SYN] = 5,
+		       [SLUICE_EXCEPTION_PROVISIONAL] = established > datagram ? established : datagram,
+		       [SLUICE_EXCEPTION_ESTABLISHED] = established,
+		       [SLUICE_EXCEPTION_CLOSING] = established,
+		       [SLUICE_EXCEPTION_DATAGRAM] = datagram,
+		       [SLUICE_EXCEPTION_CLAIMED] = SLUICE_EXCEPTION_CLAIM_S},
+	    .closing_s = 120,
 	};
 }
 
@@ -325,54 +346,51 @@ SLUICE_INLINE uint32_t sluice_exception_sequence(uint64_t value)
 SLUICE_INLINE uint32_t sluice_exception_age(uint64_t value, uint32_t now_s)
 {
 	uint32_t age = (now_s - (uint32_t)(value >> 18)) & 0x3fff;
-	return age < 0x3c00 ? age : 0;
+	return sluice_pick(sluice_is_below(age, 0x3c00), age, 0);
 }
 
-SLUICE_INLINE uint32_t sluice_exception_idle_max(const struct sluice_exception_times *times, uint64_t value)
+/* Nothing that holds its place any longer: never used, forgotten, or idle too long. 0 or 1. */
+SLUICE_INLINE uint32_t sluice_exception_is_over(const struct sluice_exception_times *times, uint64_t value,
+						uint32_t now_s)
 {
-	switch (sluice_exception_kind(value)) {
-	case SLUICE_EXCEPTION_SYN: return times->syn;
-	case SLUICE_EXCEPTION_PROVISIONAL: return times->provisional;
-	case SLUICE_EXCEPTION_ESTABLISHED:
-	case SLUICE_EXCEPTION_CLOSING: return times->established;
-	case SLUICE_EXCEPTION_DATAGRAM: return times->datagram;
-	default: return SLUICE_EXCEPTION_CLAIM_S;
-	}
-}
-
-/* Nothing that holds its place any longer: never used, forgotten, or idle too long. */
-SLUICE_INLINE bool sluice_exception_is_over(const struct sluice_exception_times *times, uint64_t value, uint32_t now_s)
-{
-	return sluice_exception_kind(value) == SLUICE_EXCEPTION_FREE ||
-	       sluice_exception_age(value, now_s) > sluice_exception_idle_max(times, value);
+	uint32_t kind = sluice_exception_kind(value);
+	return sluice_is_below(kind, 1) | sluice_is_below(times->idle_s[kind], sluice_exception_age(value, now_s));
 }
 
 /* Whether an entry with this value answers for its flow. */
 SLUICE_INLINE bool sluice_exception_answers(const struct sluice_exception_times *times, uint64_t value, uint32_t now_s)
 {
-	return sluice_exception_kind(value) < SLUICE_EXCEPTION_CLAIMED &&
-	       !sluice_exception_is_over(times, value, now_s);
+	return sluice_is_below(sluice_exception_kind(value), SLUICE_EXCEPTION_CLAIMED) &
+	       (sluice_exception_is_over(times, value, now_s) ^ 1);
 }
 
 /* -------------------------------------------------------------- table ---- */
 
-/* The place of the flow's entry that answers, or NULL; *ret_value is what it was. */
+/* The first place with this key, or NULL. Whether what is in it answers is another question. */
+SLUICE_INLINE struct sluice_exception *sluice_exception_place(const struct sluice_exceptions_at *at, uint64_t key)
+{
+	uint32_t place = SLUICE_EXCEPTION_PLACES;
+	SLUICE_UNROLL
+	for (uint32_t i = SLUICE_EXCEPTION_PLACES; i-- > 0;) {
+		uint32_t is_it = sluice_is_equal(sluice_shared_load64(&at->group->place[i].key), key);
+		place = sluice_pick(is_it, i, place);
+	}
+	return place < SLUICE_EXCEPTION_PLACES ? &at->group->place[place] : NULL;
+}
+
+/* The flow's entry, or NULL when it has none that answers; *ret_value is what it was. */
 SLUICE_INLINE struct sluice_exception *sluice_exception_find(const struct sluice_exceptions_at *at, uint64_t key,
 							     uint32_t now_s, uint64_t *ret_value)
 {
-	SLUICE_UNROLL_PLACES
-	for (uint32_t i = 0; i < SLUICE_EXCEPTION_PLACES; i++) {
-		struct sluice_exception *e = &at->group->place[i];
-		if (sluice_shared_load64(&e->key) != key)
-			continue;
-		uint64_t value = sluice_shared_load64(&e->value);
-		/* The same key again: no other flow has taken the place in between. */
-		if (!sluice_exception_answers(&at->header->times, value, now_s) || sluice_shared_load64(&e->key) != key)
-			continue;
-		*ret_value = value;
-		return e;
-	}
-	return NULL;
+	struct sluice_exception *e = sluice_exception_place(at, key);
+	if (!e)
+		return NULL;
+	uint64_t value = sluice_shared_load64(&e->value);
+	/* The same key still: no other flow has taken the place in between. */
+	if (!sluice_exception_answers(&at->header->times, value, now_s) || sluice_shared_load64(&e->key) != key)
+		return NULL;
+	*ret_value = value;
+	return e;
 }
 
 /* Of an entry found to have `value`. False: it is not the same any more, and stays. */
@@ -386,48 +404,55 @@ SLUICE_INLINE bool sluice_exception_forget(struct sluice_exception *e, uint64_t 
 	return sluice_exception_change(e, value, 0);
 }
 
-/*
- * How good a place is for another flow; 0: not to be had. Free ones first, then those that are over, then those
- * that FIN or RST closed, then provisional ones that had time for a second packet, the oldest first.
- */
+/* How good a place is for another flow; 0: not to be had. */
+enum sluice_exception_yields {
+	SLUICE_YIELDS_PROVISIONAL = 1 << 16, /* and its age: the oldest of those that had time for a second packet */
+	SLUICE_YIELDS_CLOSED = 1 << 17,
+	SLUICE_YIELDS_OVER = 1 << 18,
+	SLUICE_YIELDS_OWN = 1 << 19, /* over, and it was this flow's: so no key stands twice in a group */
+};
+
 SLUICE_INLINE uint32_t sluice_exception_yields(const struct sluice_exception_times *times, uint64_t value,
 					       uint32_t now_s)
 {
-	uint32_t age = sluice_exception_age(value, now_s);
-	enum sluice_exception_kind kind = sluice_exception_kind(value);
-	if (kind == SLUICE_EXCEPTION_FREE)
-		return 4u << 16;
-	if (age > sluice_exception_idle_max(times, value))
-		return 3u << 16;
-	if (kind == SLUICE_EXCEPTION_CLOSING && age > times->closing)
-		return 2u << 16;
-	if (kind == SLUICE_EXCEPTION_PROVISIONAL && age >= SLUICE_EXCEPTION_PROVISIONAL_SAFE_S)
-		return 1u << 16 | age;
-	return 0;
+	uint32_t age = sluice_exception_age(value, now_s), kind = sluice_exception_kind(value);
+	uint32_t over = sluice_exception_is_over(times, value, now_s);
+	uint32_t closed = sluice_is_equal(kind, SLUICE_EXCEPTION_CLOSING) & sluice_is_below(times->closing_s, age);
+	uint32_t provisional = sluice_is_equal(kind, SLUICE_EXCEPTION_PROVISIONAL) &
+			       sluice_is_below(SLUICE_EXCEPTION_PROVISIONAL_SAFE_S - 1, age);
+	return sluice_pick(over, SLUICE_YIELDS_OVER, 0) | sluice_pick(closed, SLUICE_YIELDS_CLOSED, 0) |
+	       sluice_pick(provisional, SLUICE_YIELDS_PROVISIONAL | age, 0);
 }
 
-/* The best place for a new entry of a kind, or NULL; *ret_value is what it was. */
-SLUICE_INLINE struct sluice_exception *sluice_exception_room(const struct sluice_exceptions_at *at,
+/*
+ * The best place for a new entry of a kind, or NULL; *ret_value is what it holds. The choice is one number, so
+ * that the kernel's verifier has one way through the 8 places and not 8 to the power of something.
+ */
+SLUICE_INLINE struct sluice_exception *sluice_exception_room(const struct sluice_exceptions_at *at, uint64_t key,
 							     enum sluice_exception_kind kind, uint32_t now_s,
 							     uint64_t *ret_value)
 {
-	uint32_t best = 0, best_yields = 0, unanswered = 0;
-	uint64_t best_value = 0;
-	SLUICE_UNROLL_PLACES
+	const struct sluice_exception_times *times = &at->header->times;
+	uint32_t best = 0, unanswered = 0;
+	SLUICE_UNROLL
 	for (uint32_t i = 0; i < SLUICE_EXCEPTION_PLACES; i++) {
-		uint64_t value = sluice_shared_load64(&at->group->place[i].value);
-		uint32_t yields = sluice_exception_yields(&at->header->times, value, now_s);
-		unanswered += sluice_exception_kind(value) == SLUICE_EXCEPTION_SYN && yields == 0;
-		if (yields > best_yields) {
-			best = i;
-			best_yields = yields;
-			best_value = value;
-		}
+		const struct sluice_exception *e = &at->group->place[i];
+		uint64_t value = sluice_shared_load64(&e->value);
+		uint32_t over = sluice_exception_is_over(times, value, now_s);
+		uint32_t own = over & sluice_is_equal(sluice_shared_load64(&e->key), key);
+		uint32_t yields = sluice_exception_yields(times, value, now_s) | sluice_pick(own, SLUICE_YIELDS_OWN, 0);
+		uint32_t score = yields << 3 | i;
+		best = sluice_pick(sluice_is_below(best, score), score, best);
+		unanswered += sluice_is_equal(sluice_exception_kind(value), SLUICE_EXCEPTION_SYN) & (over ^ 1);
 	}
-	if (best_yields == 0 || (kind == SLUICE_EXCEPTION_SYN && unanswered >= SLUICE_EXCEPTION_UNANSWERED_MAX))
+	if (kind == SLUICE_EXCEPTION_SYN && unanswered >= SLUICE_EXCEPTION_UNANSWERED_MAX)
 		return NULL;
-	*ret_value = best_value;
-	return &at->group->place[best & (SLUICE_EXCEPTION_PLACES - 1)];
+	struct sluice_exception *e = &at->group->place[best & (SLUICE_EXCEPTION_PLACES - 1)];
+	uint64_t value = sluice_shared_load64(&e->value);
+	if (sluice_exception_yields(times, value, now_s) == 0)
+		return NULL;
+	*ret_value = value;
+	return e;
 }
 
 /* Claim, key, value. False: another writer was there first. */
@@ -443,62 +468,40 @@ SLUICE_INLINE bool sluice_exception_write(struct sluice_exception *e, uint64_t o
 }
 
 /*
- * Two workers may have inserted the same flow at once. Both see both, since a swap is a full barrier; the
- * first place wins. The value that answers now.
+ * Two workers may have inserted the same flow at once. A swap is a full barrier, so the one behind sees the one
+ * before it in the group, and takes its own back. The value that answers now.
  */
 SLUICE_INLINE uint64_t sluice_exception_settle(const struct sluice_exceptions_at *at, struct sluice_exception *mine,
 					       uint64_t key, uint64_t value, uint32_t now_s)
 {
-	bool is_after = false;
-	uint64_t answer = value;
-	SLUICE_UNROLL_PLACES
-	for (uint32_t i = 0; i < SLUICE_EXCEPTION_PLACES; i++) {
-		struct sluice_exception *e = &at->group->place[i];
-		if (e == mine) {
-			is_after = true;
-			continue;
-		}
-		if (sluice_shared_load64(&e->key) != key)
-			continue;
-		uint64_t other = sluice_shared_load64(&e->value);
-		if (!sluice_exception_answers(&at->header->times, other, now_s) || sluice_shared_load64(&e->key) != key)
-			continue;
-		if (is_after) {
-			sluice_exception_forget(e, other);
-		} else if (answer == value) {
-			sluice_exception_forget(mine, value);
-			answer = other;
-		}
-	}
-	return answer;
+	struct sluice_exception *first = sluice_exception_place(at, key);
+	if (first == mine || !first)
+		return value;
+	uint64_t other;
+	sluice_exception_forget(mine, value);
+	return sluice_exception_find(at, key, now_s, &other) ? other : value;
 }
 
 /*
  * Remember a flow that has no entry. value: its kind, with `seen` now. True, and *ret_value is what answers for the
- * flow now (another worker's entry, when that was first); false when there is no room, which is counted.
- * Any thread.
+ * flow now (another worker's entry, when that was first). False, and counted, when there is no room, or
+ * another worker took the place at this very moment. Any thread.
  */
 SLUICE_INLINE bool sluice_exception_insert(const struct sluice_exceptions_at *at, uint64_t key, uint64_t value,
 					   uint32_t now_s, uint64_t *ret_value)
 {
-	for (uint32_t attempt = 0; attempt < 2; attempt++) {
-		uint64_t old;
-		struct sluice_exception *e = sluice_exception_room(at, sluice_exception_kind(value), now_s, &old);
-		if (!e)
-			break;
-		bool evicts = !sluice_exception_is_over(&at->header->times, old, now_s) &&
-			      sluice_exception_kind(old) == SLUICE_EXCEPTION_PROVISIONAL;
-		if (!sluice_exception_write(e, old, key, value, now_s))
-			continue;
-		sluice_exceptions_set_bit(at, key);
-		__sync_fetch_and_add(&at->counters->inserted, 1);
-		if (evicts)
-			__sync_fetch_and_add(&at->counters->evicted, 1);
-		*ret_value = sluice_exception_settle(at, e, key, value, now_s);
-		return true;
+	uint64_t old;
+	struct sluice_exception *e = sluice_exception_room(at, key, sluice_exception_kind(value), now_s, &old);
+	if (!e || !sluice_exception_write(e, old, key, value, now_s)) {
+		__sync_fetch_and_add(&at->counters->failed, 1);
+		return false;
 	}
-	__sync_fetch_and_add(&at->counters->failed, 1);
-	return false;
+	sluice_exceptions_set_bit(at, key);
+	__sync_fetch_and_add(&at->counters->inserted, 1);
+	if (sluice_exception_yields(&at->header->times, old, now_s) < SLUICE_YIELDS_CLOSED)
+		__sync_fetch_and_add(&at->counters->evicted, 1);
+	*ret_value = sluice_exception_settle(at, e, key, value, now_s);
+	return true;
 }
 
 #endif

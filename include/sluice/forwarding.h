@@ -167,7 +167,7 @@ struct sluice_backend {
 	uint8_t outer_head[SLUICE_OUTER_HEAD]; /* template bytes 0..31 */
 	union sluice_address address;          /* of the backend */
 	uint32_t service;                      /* its number */
-	uint32_t weight;                       /* in effect; 0: no new flows */
+	uint32_t weight;                       /* in effect; 0: no bucket */
 	uint8_t used;                          /* 0: a free slot, all else 0 */
 	uint8_t member;                        /* 1: takes part in the lookup table with this weight (from ABI 2) */
 	uint8_t zero[6];
@@ -181,7 +181,7 @@ _Static_assert(offsetof(struct sluice_backend, outer_head) == 64, "the second li
 enum sluice_backend_state {
 	SLUICE_BACKEND_UNUSED = 0,
 	SLUICE_BACKEND_UP = 1,
-	SLUICE_BACKEND_DRAINING = 2, /* serves the flows it has */
+	SLUICE_BACKEND_DRAINING = 2, /* serves what still comes to it; owns no bucket of the next table */
 	SLUICE_BACKEND_DOWN = 3,
 };
 

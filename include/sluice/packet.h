@@ -178,6 +178,9 @@ SLUICE_INLINE enum sluice_verdict sluice_packet_parse_ipv6(const uint8_t *data, 
 	ret->l3_bytes = total_bytes;
 	__builtin_memcpy(ret->flow.source.bytes, l3 + 8, 16);
 	__builtin_memcpy(ret->flow.destination.bytes, l3 + 24, 16);
+	/* A v4-mapped address belongs inside hosts (RFC 4291 2.5.5.2); here it would meet the IPv4 services. */
+	if (sluice_address_is_v4(&ret->flow.destination))
+		return SLUICE_PASS_NO_SERVICE;
 
 	uint8_t next = l3[6];
 	uint32_t offset = SLUICE_IPV6_BYTES;
@@ -225,8 +228,8 @@ SLUICE_INLINE enum sluice_verdict sluice_packet_parse_ipv6(const uint8_t *data, 
  * Parse the frame in [data, end).
  *
  * Returns SLUICE_FORWARD when *ret names a TCP or UDP flow whose headers are
- * whole and sane; SLUICE_PASS_NOT_IP or SLUICE_PASS_PROTOCOL for what no service
- * can be for; else the reason why it is bad. A reason for which
+ * whole and sane; a pass verdict for what no service can be
+ * for; else the reason why it is bad. A reason for which
  * sluice_verdict_needs_vip() holds comes with ret->flow.destination set: the
  * packet is dropped only when that is a VIP, and passed otherwise.
  * *ret is written in part on every return; l3_offset is set when the link

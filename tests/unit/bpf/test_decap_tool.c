@@ -218,6 +218,28 @@ static void refuses_what_it_cannot_do(void **state)
 	assert_int_equal(decap("detach dt0"), 0);
 }
 
+/* An attach that fails leaves nothing attached and nothing pinned, wherever a pin is refused. */
+static void fails_as_a_whole(void **state)
+{
+	static const char *const obstacles[] = {"vips", "counters", "sources-new", "link"};
+	char path[128], command[512];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(obstacles) / sizeof(obstacles[0]); i++) {
+		snprintf(path, sizeof(path), "%s/dt0/%s", pins, obstacles[i]);
+		snprintf(command, sizeof(command), "mkdir -p %s", path);
+		must(command); /* a folder where the pin should go */
+		assert_int_equal(decap("attach dt0 --vip 192.0.2.1 --source 10.0.0.0/8"), 1);
+		must("! ip link show dev dt0 | grep -q xdp");
+		assert_int_equal(decap("show dt0"), 1);
+		snprintf(command, sizeof(command), "rmdir %s && rmdir %s/dt0", path, pins);
+		must(command);
+	}
+	assert_int_equal(decap("attach dt0 --vip 192.0.2.1 --source 10.0.0.0/8"), 0);
+	assert_int_equal(counter("dt0", "opened_ipip"), 0);
+	assert_int_equal(decap("detach dt0"), 0);
+}
+
 static void survives_its_interface(void **state)
 {
 	(void)state;
@@ -263,6 +285,7 @@ int main(int argc, char **argv)
 	    cmocka_unit_test(refuses_what_it_cannot_do),
 	    cmocka_unit_test(delivers_natively),
 	    cmocka_unit_test(delivers_by_the_stack),
+	    cmocka_unit_test(fails_as_a_whole),
 	    cmocka_unit_test(survives_its_interface),
 	};
 

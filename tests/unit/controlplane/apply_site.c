@@ -89,7 +89,8 @@ void apply_site_open(struct apply_site *site)
 							      .runtime_dir = site->dir,
 							      .state_dir = site->dir,
 							      .running = on_running,
-							      .user = site},
+							      .user = site,
+							      .hello_wait_ms = site->hello_wait_ms},
 				      &site->apply),
 			 0);
 }
@@ -104,7 +105,9 @@ void apply_site_close(struct apply_site *site)
 void apply_site_start(struct apply_site *site, const char *spec)
 {
 	apply_site_write(site, site->config, spec);
+	site->hello_wait_ms = 1; /* nobody runs yet */
 	apply_site_open(site);
+	site->hello_wait_ms = 0;
 	assert_int_equal(apply_site_reload(site), 0);
 }
 

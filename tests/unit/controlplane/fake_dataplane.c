@@ -385,6 +385,13 @@ void fake_dataplane_refuse_from(struct fake_dataplane *d, uint64_t generation)
 	pthread_mutex_unlock(&d->lock);
 }
 
+void fake_dataplane_be_silent(struct fake_dataplane *d)
+{
+	pthread_mutex_lock(&d->lock);
+	d->silent = true;
+	pthread_mutex_unlock(&d->lock);
+}
+
 void fake_dataplane_stop(struct fake_dataplane *d)
 {
 	d->stop = true;

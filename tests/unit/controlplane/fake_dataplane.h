@@ -19,6 +19,7 @@ struct fake_dataplane_options {
 
 struct fake_dataplane *fake_dataplane_start(const struct fake_dataplane_options *options);
 void fake_dataplane_refuse_from(struct fake_dataplane *dataplane, uint64_t generation);
+void fake_dataplane_be_silent(struct fake_dataplane *dataplane); /* from now on */
 /* Disconnect and end the thread; what it holds stays readable until freed. */
 void fake_dataplane_stop(struct fake_dataplane *dataplane);
 void fake_dataplane_free(struct fake_dataplane *dataplane); /* stopped */

@@ -3,13 +3,16 @@
 #include "apply_site.h"
 
 #include "model_spec.h"
+#include "table_store.h"
 
 #include <errno.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -263,6 +266,35 @@ static void test_bad_apply_leaves_the_file(void **state)
 	finish(d);
 }
 
+/* What a file includes is not kept for rollback, and whoever applies it is told. */
+static void test_included_files_are_warned_of(void **state)
+{
+	struct apply_site *site = *state;
+	char text[8192];
+
+	apply_site_start(site, WEB "10.0.0.1");
+	assert_null(strstr(site->lines, "includes other files"));
+	apply_site_write_text(site->other, "dataplane = { idle = \"sleep\"; };\n");
+	snprintf(text, sizeof(text), "@include \"%s\"\n%s", site->other, read_file(site, "sluice.conf"));
+	apply_site_write_text(site->config, text);
+	assert_int_equal(apply_site_reload(site), 0);
+	assert_non_null(strstr(site->lines, "sluice.conf includes other files, which are not kept"));
+}
+
+/* Nobody ever writes into it: the change fails, and the next one is not behind it. */
+static void test_fifo_is_no_configuration(void **state)
+{
+	struct apply_site *site = *state;
+
+	apply_site_start(site, WEB "10.0.0.1");
+	assert_int_equal(mkfifo(site->other, 0600), 0);
+	uint32_t before = site->ended;
+	apply_file(site->apply, site->other, apply_site_done, site);
+	assert_int_equal(apply_site_wait(site, before), -EINVAL);
+	assert_non_null(strstr(site->lines, "not a regular file"));
+	assert_int_equal(apply_site_reload(site), 0);
+}
+
 /* ----------------------------------------------------------------- states ---- */
 
 static uint32_t number_of(struct apply_site *site, const char *service, const char *backend)
@@ -432,6 +464,75 @@ static void test_removed_backend(void **state)
 	finish(the_dataplane);
 }
 
+/* The configuration file with one text for another. */
+static void rewrite(struct apply_site *site, const char *spec, const char *from, const char *to)
+{
+	char changed[8192];
+
+	apply_site_write(site, site->config, spec);
+	const char *text = read_file(site, "sluice.conf"), *at = strstr(text, from);
+	assert_non_null(at);
+	snprintf(changed, sizeof(changed), "%.*s%s%s", (int)(at - text), text, to, at + strlen(from));
+	apply_site_write_text(site->config, changed);
+}
+
+/* In the candidate no backend can be reached; that is no verdict about those that run. */
+static void test_refusal_leaves_states(void **state)
+{
+	struct apply_site *site = *state;
+
+	start_probed(site);
+	const uint32_t numbers[] = {number_of(site, "hot", "b1"), number_of(site, "hot", "b2")};
+	fake_dataplane_refuse_from(the_dataplane, apply_generation(site->apply) + 1);
+	rewrite(site, PROBED, "\"eth0\"", "\"eth7\"");
+	assert_int_equal(apply_site_reload(site), -ENOSPC);
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(fake_dataplane_state(the_dataplane, numbers[i]), SLUICE_BACKEND_UP);
+	assert_string_equal(apply_site_backend(site, "hot", "b1").state, "up");
+
+	/* In force, it is. */
+	fake_dataplane_refuse_from(the_dataplane, 0);
+	assert_int_equal(apply_site_reload(site), 0);
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(fake_dataplane_state(the_dataplane, numbers[i]), SLUICE_BACKEND_DOWN);
+	finish(the_dataplane);
+}
+
+static void expect_both_live(struct apply_site *site, const char *service, const char *b1, const char *b2)
+{
+	const char *names[] = {b1, b2};
+
+	for (int i = 0; i < 2; i++) {
+		const struct apply_backend_status b = apply_site_backend(site, service, names[i]);
+		assert_int_equal(fake_dataplane_state(the_dataplane, b.number), SLUICE_BACKEND_UP);
+		assert_true(b.share > .4 && b.share < .6);
+	}
+}
+
+/* Another question, another name: no reason to take down who lives. */
+static void test_reload_keeps_who_lives(void **state)
+{
+	struct apply_site *site = *state;
+
+	start_probed(site);
+	rewrite(site, PROBED, "type = \"tcp\";", "type = \"tcp\"; port = 8080;");
+	assert_int_equal(apply_site_reload(site), 0);
+	expect_both_live(site, "hot", "b1", "b2");
+
+	/* Health keeps them under their new names; its stand-in is told so. */
+	fake_health_set("hotter", "b1", HEALTH_UP);
+	fake_health_set("hotter", "b2", HEALTH_UP);
+	apply_site_write(site, site->config, "hotter 192.0.2.20 80 tcp 1021 10.0.0.1 10.0.0.2");
+	assert_int_equal(apply_site_reload(site), 0);
+	expect_both_live(site, "hotter", "b1", "b2");
+
+	fake_health_set("hotter", "other", HEALTH_UP);
+	rewrite(site, "hotter 192.0.2.20 80 tcp 1021 10.0.0.1 10.0.0.2", "\"b1\"", "\"other\"");
+	assert_int_equal(apply_site_reload(site), 0);
+	expect_both_live(site, "hotter", "other", "b2");
+	finish(the_dataplane);
+}
+
 /* ---------------------------------------------------------------- restart ---- */
 
 static void test_restart_disturbs_nothing(void **state)
@@ -469,6 +570,72 @@ static void test_restart_disturbs_nothing(void **state)
 	finish(heir);
 }
 
+/* A refused table was taken back, the one before sent again under a newer generation: the disk has it under the old. */
+static void test_restart_after_a_refusal(void **state)
+{
+	struct apply_site *site = *state;
+
+	start_probed(site);
+	struct fake_dataplane *other = apply_site_dataplane(site, NULL);
+	fake_dataplane_refuse_from(other, apply_generation(site->apply) + 1);
+	apply_site_write(site, site->config, PROBED " 10.0.0.3");
+	assert_int_equal(apply_site_reload(site), -ENOSPC);
+	fake_dataplane_stop(other);
+	fake_dataplane_free(other);
+	apply_site_synced(site, the_dataplane);
+	const uint32_t number = number_of(site, "hot", "b2");
+	fake_dataplane_stop(the_dataplane);
+	apply_site_close(site);
+	fake_modules_reset();
+
+	apply_site_write(site, site->config, PROBED);
+	apply_site_open(site);
+	struct fake_dataplane *heir =
+	    fake_dataplane_start(&(struct fake_dataplane_options){.socket = site->socket, .heir_of = the_dataplane});
+	fake_dataplane_free(the_dataplane);
+	assert_int_equal(apply_site_reload(site), 0);
+	apply_site_synced(site, heir);
+	assert_int_equal(number_of(site, "hot", "b2"), number);
+	assert_int_equal(fake_dataplane_state(heir, number), SLUICE_BACKEND_UP);
+	assert_string_equal(apply_site_backend(site, "hot", "b1").state, "up");
+	finish(heir);
+}
+
+/* Stopped while a publication is under way: one dataplane has taken the table, the other has not answered. */
+static bool the_dataplane_is_ahead(struct apply_site *site)
+{
+	return fake_dataplane_generation(the_dataplane) > apply_generation(site->apply);
+}
+
+static void test_stop_while_publishing(void **state)
+{
+	struct apply_site *site = *state;
+
+	start_probed(site);
+	struct fake_dataplane *other = apply_site_dataplane(site, NULL);
+	fake_dataplane_be_silent(other);
+	apply_site_write(site, site->config, "new 192.0.2.19 80 tcp 1021 10.0.0.7;" PROBED);
+	apply_reload(site->apply, apply_site_done, site);
+	apply_site_until(site, the_dataplane_is_ahead);
+	apply_site_close(site);
+	assert_int_equal(site->error, -ECANCELED);
+	assert_true(file_exists(site, "table.next"));
+	fake_dataplane_stop(the_dataplane);
+	fake_dataplane_stop(other);
+	fake_dataplane_free(other);
+	fake_modules_reset();
+
+	apply_site_open(site);
+	struct fake_dataplane *heir =
+	    fake_dataplane_start(&(struct fake_dataplane_options){.socket = site->socket, .heir_of = the_dataplane});
+	fake_dataplane_free(the_dataplane);
+	assert_int_equal(apply_site_reload(site), 0);
+	apply_site_synced(site, heir);
+	assert_string_equal(apply_site_backend(site, "hot", "b1").state, "up");
+	assert_int_equal(fake_dataplane_state(heir, number_of(site, "hot", "b1")), SLUICE_BACKEND_UP);
+	finish(heir);
+}
+
 static void test_corrupt_table_is_set_aside(void **state)
 {
 	struct apply_site *site = *state;
@@ -487,6 +654,43 @@ static void test_corrupt_table_is_set_aside(void **state)
 	assert_int_equal(apply_site_reload(site), 0);
 	assert_true(file_exists(site, "table.last.corrupt-1"));
 	assert_true(file_exists(site, "table.last"));
+}
+
+/* The disk fills up in the middle of a table: nothing torn is left, and the last good one stays. */
+static void test_full_disk_leaves_the_last_table(void **state)
+{
+	struct apply_site *site = *state;
+	static const uint8_t bytes[65536];
+	struct table_store_copy copy = {0};
+	struct rlimit before;
+
+	apply_site_start(site, WEB "10.0.0.1");
+	signal(SIGXFSZ, SIG_IGN);
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &(struct rlimit){4096, before.rlim_max}), 0);
+	int error = table_store_write_next(site->dir, bytes, sizeof(bytes));
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+	assert_int_equal(error, -EFBIG);
+	assert_false(file_exists(site, "table.next"));
+	assert_int_equal(table_store_commit(site->dir), -ENOENT);
+	assert_int_equal(table_store_read(site->dir, TABLE_STORE_LAST, &copy), 0);
+	table_store_copy_fini(&copy);
+}
+
+/* Something is in the way of table.next: the change is in force all the same, and who asked is told. */
+static void test_table_that_cannot_be_kept(void **state)
+{
+	struct apply_site *site = *state;
+	char path[160];
+
+	apply_site_start(site, WEB "10.0.0.1");
+	snprintf(path, sizeof(path), "%s/table.next", site->dir);
+	assert_int_equal(mkdir(path, 0700), 0);
+	apply_site_write(site, site->config, WEB "10.0.0.1 10.0.0.2");
+	assert_int_equal(apply_site_reload(site), 0);
+	assert_non_null(strstr(site->lines, "warning: in force, but table.last cannot be written: Is a directory"));
+	assert_int_equal(apply_model(site->apply)->services[0].backend_count, 2);
+	rmdir(path);
 }
 
 /* A dataplane from a control plane whose state directory is lost: ahead in generations, its numbers unknown. */
@@ -512,6 +716,35 @@ static void test_lost_state_directory(void **state)
 	finish(heir);
 }
 
+/* The same, found at start: what its table says is not known, so nobody is dead before the first probes say so. */
+static void test_start_over_a_stranger(void **state)
+{
+	struct apply_site *site = *state;
+	char path[160];
+
+	start_probed(site);
+	fake_dataplane_stop(the_dataplane);
+	apply_site_close(site);
+	fake_modules_reset();
+	snprintf(path, sizeof(path), "%s/table.last", site->dir);
+	unlink(path);
+	apply_site_open(site);
+	struct fake_dataplane *heir =
+	    fake_dataplane_start(&(struct fake_dataplane_options){.socket = site->socket, .heir_of = the_dataplane});
+	fake_dataplane_free(the_dataplane);
+	const uint32_t before = site->ended;
+	apply_reload(site->apply, apply_site_done, site);
+	apply_site_turn(site, 100);
+	assert_int_equal(site->ended, before);
+	assert_int_equal(fake_dataplane_tables_received(heir), 0);
+	fake_health_set("hot", "b1", HEALTH_UP);
+	fake_health_set("hot", "b2", HEALTH_DOWN);
+	assert_int_equal(apply_site_wait(site, before), 0);
+	assert_true(b1_has_all(site));
+	apply_site_synced(site, heir);
+	finish(heir);
+}
+
 #define SITE_TEST(name) cmocka_unit_test_setup_teardown(name, apply_site_setup, apply_site_teardown)
 
 int main(void)
@@ -528,15 +761,24 @@ int main(void)
 	    SITE_TEST(test_destroy_while_busy),
 	    SITE_TEST(test_apply_and_rollback),
 	    SITE_TEST(test_bad_apply_leaves_the_file),
+	    SITE_TEST(test_included_files_are_warned_of),
+	    SITE_TEST(test_fifo_is_no_configuration),
 	    SITE_TEST(test_death_is_a_byte_and_life_a_table),
 	    SITE_TEST(test_unresolved_is_down),
 	    SITE_TEST(test_nothing_new_is_not_published),
 	    SITE_TEST(test_orders),
 	    SITE_TEST(test_drain_deadline),
 	    SITE_TEST(test_removed_backend),
+	    SITE_TEST(test_refusal_leaves_states),
+	    SITE_TEST(test_reload_keeps_who_lives),
 	    SITE_TEST(test_restart_disturbs_nothing),
+	    SITE_TEST(test_restart_after_a_refusal),
+	    SITE_TEST(test_stop_while_publishing),
 	    SITE_TEST(test_corrupt_table_is_set_aside),
+	    SITE_TEST(test_full_disk_leaves_the_last_table),
+	    SITE_TEST(test_table_that_cannot_be_kept),
 	    SITE_TEST(test_lost_state_directory),
+	    SITE_TEST(test_start_over_a_stranger),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

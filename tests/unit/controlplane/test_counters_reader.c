@@ -229,6 +229,40 @@ static void test_reconnect(void **state)
 	memory_free(&m);
 }
 
+/* A control plane that starts beside a dataplane that runs shows what that one has counted since its start. */
+static void test_control_plane_restart(void **state)
+{
+	struct memory m = memory_make(true, (uint64_t)getpid());
+
+	(void)state;
+	backend(&m, 0, 0)->packets = 100;
+	backend(&m, 1, 1)->bytes = 5000;
+	service(&m, 0, 0)->new_flows = 9;
+	worker(&m, 0)->verdicts[SLUICE_FORWARD] = 100;
+	for (int names_first = 0; names_first < 2; names_first++) { /* whichever is known first */
+		struct counters_reader *reader = reader_make();
+		if (names_first)
+			name(reader, "w1", "w2");
+		use(reader, &m);
+		counters_reader_refresh(reader);
+		if (!names_first)
+			name(reader, "w1", "w2");
+		counters_reader_refresh(reader);
+		assert_int_equal(counters_reader_backend(reader, 0).packets, 100);
+		assert_int_equal(counters_reader_backend(reader, 1).bytes, 5000);
+		assert_int_equal(counters_reader_service(reader, 0).packets, 100);
+		assert_int_equal(counters_reader_service(reader, 0).bytes, 5000);
+		assert_int_equal(counters_reader_service(reader, 0).new_flows, 9);
+		assert_int_equal(counters_reader_verdict(reader, SLUICE_FORWARD), 100);
+		name(reader, "w1", "w3"); /* from here on, hands can be told */
+		counters_reader_refresh(reader);
+		assert_int_equal(counters_reader_backend(reader, 0).packets, 100);
+		assert_int_equal(counters_reader_backend(reader, 1).bytes, 0);
+		counters_reader_destroy(reader);
+	}
+	memory_free(&m);
+}
+
 /* A number that passes to another backend takes nothing along; a backend that changes its number keeps its figures. */
 static void test_numbers_change_hands(void **state)
 {
@@ -364,6 +398,7 @@ int main(void)
 	    cmocka_unit_test(test_busy_share),
 	    cmocka_unit_test(test_restart),
 	    cmocka_unit_test(test_reconnect),
+	    cmocka_unit_test(test_control_plane_restart),
 	    cmocka_unit_test(test_numbers_change_hands),
 	    cmocka_unit_test(test_bad_headers),
 	    cmocka_unit_test(test_truncation),

@@ -570,6 +570,53 @@ static void test_configure_keeps_states(void **state)
 	health_destroy(health);
 }
 
+/* Names are for people: a renamed service and backend keep what is known of their addresses. */
+static void test_renamed_keeps_states(void **state)
+{
+	struct server server = {0};
+	struct watcher w = {0};
+	struct health *health;
+	struct health_report before, after;
+	char tcp[256];
+
+	server_open(*state, &server, "127.0.0.1", 0);
+	assert_int_equal(health_create(*state, on_change, &w, &health), 0);
+	snprintf(tcp, sizeof(tcp), "type = \"tcp\"; port = %u; " FAST, server.port);
+	configure(health, web(tcp, "{ name = \"w1\"; address = \"10.0.0.1\"; }"));
+	RUN_UNTIL(*state, report_of(health, "w1").state == HEALTH_UP);
+
+	struct model *renamed = web(tcp, "{ name = \"one\"; address = \"10.0.0.1\"; }");
+	strcpy(renamed->services[0].name, "www");
+	before = report_of(health, "w1");
+	configure(health, renamed);
+	assert_int_equal(health_find(health, "web", "w1", &after), -ENOENT);
+	assert_int_equal(health_find(health, "www", "one", &after), 0);
+	assert_memory_equal(&before, &after, sizeof(before));
+
+	/* Names swapped: each keeps the state of its address, not of its name. */
+	configure(health, web("type = \"none\";", "{ name = \"a\"; address = \"10.0.0.1\"; }"));
+	configure(health,
+		  web(tcp, "{ name = \"b\"; address = \"10.0.0.1\"; }, { name = \"a\"; address = \"10.0.0.2\"; }"));
+	assert_int_equal(report_of(health, "b").state, HEALTH_UP);
+	assert_int_equal(report_of(health, "a").state, HEALTH_UNKNOWN);
+
+	/* One service becomes two, the first under its name, the second under its address: both know the backend. */
+	struct model *two = model_of(
+	    NODE INTERFACES
+	    "services = ( { name = \"web\"; address = \"192.0.2.11\"; port = 80; protocol = \"tcp\"; "
+	    "forward = \"ipip\"; health = { %s }; backends = ( { name = \"b\"; address = \"10.0.0.1\"; } ); }, "
+	    "{ name = \"old\"; address = \"192.0.2.10\"; port = 80; protocol = \"tcp\"; "
+	    "forward = \"ipip\"; health = { %s }; backends = ( { name = \"b\"; address = \"10.0.0.1\"; } ); } );\n",
+	    tcp, tcp);
+	two->services[0].backends[0].address.bytes[12] = two->services[1].backends[0].address.bytes[12] = 127;
+	configure(health, two);
+	assert_int_equal(report_of(health, "b").state, HEALTH_UP);
+	assert_int_equal(health_find(health, "old", "b", &after), 0);
+	assert_int_equal(after.state, HEALTH_UP);
+	server_close(&server);
+	health_destroy(health);
+}
+
 static void test_adopt(void **state)
 {
 	struct watcher w = {0};
@@ -679,6 +726,7 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(test_timeout, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_http_host_is_the_vip, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_configure_keeps_states, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_renamed_keeps_states, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_adopt, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_limit, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_no_time_wait, setup, teardown),

@@ -182,7 +182,7 @@ static void test_no_growth(void **state)
 
 /* ---------------------------------------------------------------- restart ---- */
 
-static struct table_build *build_of(struct model *model, const struct identity *base, uint64_t generation)
+static struct table_build *build_of(struct model *model, struct identity *base, uint64_t generation)
 {
 	static const struct sluice_port ports[2];
 	struct table_backend backends[64] = {0};

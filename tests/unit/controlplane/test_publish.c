@@ -6,12 +6,15 @@
 #include "model_spec.h"
 #include "publish_message.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -424,6 +427,25 @@ static void test_silence_is_a_refusal(void **state)
 	finish(mute);
 }
 
+/* What is more to take in may take longer. */
+static void test_patience_grows_with_the_table(void **state)
+{
+	struct site *site = *state;
+	struct fake_dataplane *mute = connected(site, &(struct fake_dataplane_options){.silent = true});
+	struct model *large = model_of("web 192.0.2.10 80 tcp 131071 10.0.0.1 10.0.0.2;dns 192.0.2.10 53 udp 131071 "
+				       "10.0.0.8 10.0.0.9");
+	unsigned patience_ms = 0;
+
+	assert_int_equal(publish_and_wait(site, large, 1), -ETIMEDOUT);
+	const char *within = strstr(site->text, "within ");
+	assert_non_null(within);
+	assert_int_equal(sscanf(within, "within %u ms", &patience_ms), 1);
+	assert_true(patience_ms > 300);
+	run_until(site, no_peer);
+	finish(mute);
+	model_put(large);
+}
+
 static void test_gone_is_no_refusal(void **state)
 {
 	struct site *site = *state;
@@ -490,15 +512,157 @@ static void test_states_must_be_states(void **state)
 	fclose(file);
 }
 
+static int connect_raw(struct site *site)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s", site->socket);
+	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	return fd;
+}
+
+/* A HELLO with as many descriptors as given. */
+static void hello_send(int socket, const int *fds, uint32_t fd_count)
+{
+	struct sluice_message_hello hello = hello_make();
+	union {
+		char bytes[CMSG_SPACE(4 * sizeof(int))];
+		struct cmsghdr align;
+	} control = {{0}};
+	struct iovec data = {&hello, sizeof(hello)};
+	struct msghdr m = {.msg_iov = &data,
+			   .msg_iovlen = 1,
+			   .msg_control = control.bytes,
+			   .msg_controllen = CMSG_SPACE(fd_count * sizeof(int))};
+	struct cmsghdr *c = CMSG_FIRSTHDR(&m);
+
+	hello.held_lookups = 0;
+	hello.has_states = 1;
+	c->cmsg_level = SOL_SOCKET;
+	c->cmsg_type = SCM_RIGHTS;
+	c->cmsg_len = CMSG_LEN(fd_count * sizeof(int));
+	memcpy(CMSG_DATA(c), fds, fd_count * sizeof(int));
+	assert_int_equal(sendmsg(socket, &m, MSG_NOSIGNAL), sizeof(hello));
+}
+
+static uint32_t hellos_before;
+
+static bool one_more_hello(struct site *site)
+{
+	return site->hellos > hellos_before;
+}
+
+/* A dataplane that is restarted again and again comes with an array of its own each time. */
+static void test_restarts_without_end(void **state)
+{
+	struct site *site = *state;
+	struct fake_dataplane *a = connected(site, NULL); /* has the first array */
+	struct states *own[40];
+
+	for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++) {
+		assert_int_equal(states_create(&own[i]), 0);
+		int fds[] = {memfd_create("counters", MFD_CLOEXEC), memfd_create("held", MFD_CLOEXEC),
+			     states_fd(own[i])};
+		int fd = connect_raw(site);
+		hellos_before = site->hellos;
+		hello_send(fd, fds, 3);
+		run_until(site, one_more_hello);
+		assert_int_equal(publish_peer_count(site->publish), 2);
+		states_set(site->states, 3, SLUICE_BACKEND_UP);
+		assert_int_equal(states_get(own[i], 3), SLUICE_BACKEND_UP);
+		close(fd);
+		run_until(site, one_peer);
+		/* It may forward on without us: a death still reaches it. */
+		states_set(site->states, 3, SLUICE_BACKEND_DOWN);
+		assert_int_equal(states_get(own[i], 3), SLUICE_BACKEND_DOWN);
+		close(fds[0]);
+		close(fds[1]);
+	}
+	assert_int_equal(fake_dataplane_state(a, 3), SLUICE_BACKEND_DOWN);
+	for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++)
+		states_destroy(own[i]);
+	finish(a);
+}
+
+static uint32_t descriptors_open(void)
+{
+	uint32_t count = 0;
+	DIR *dir = opendir("/proc/self/fd");
+	assert_non_null(dir);
+	while (readdir(dir))
+		count++;
+	closedir(dir);
+	return count;
+}
+
+static void on_window_over(uv_timer_t *timer)
+{
+	*(bool *)timer->data = true;
+}
+
+/* No descriptor for a connection: the loop does not spin, and the connection is served when there is one again. */
+static void test_no_descriptor_for_a_connection(void **state)
+{
+	struct site *site = *state;
+	struct rlimit before;
+	uv_timer_t window;
+	bool over = false;
+	uint32_t turns = 0;
+	int fds[] = {memfd_create("counters", MFD_CLOEXEC), memfd_create("held", MFD_CLOEXEC), -1};
+	int fd = connect_raw(site);
+
+	fds[2] = dup(states_fd(site->states));
+	hello_send(fd, fds, 3);
+	hellos_before = site->hellos;
+	int lowest = dup(fd);
+	close(lowest);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &(struct rlimit){(rlim_t)lowest, before.rlim_max}), 0);
+	uv_timer_init(&site->loop, &window);
+	window.data = &over;
+	uv_timer_start(&window, on_window_over, 50, 0);
+	while (!over) {
+		uv_run(&site->loop, UV_RUN_ONCE);
+		turns++;
+	}
+	uv_close((uv_handle_t *)&window, NULL);
+	uv_run(&site->loop, UV_RUN_NOWAIT);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+	assert_true(turns < 10);
+	run_until(site, one_more_hello);
+	close(fd);
+	for (int i = 0; i < 3; i++)
+		close(fds[i]);
+}
+
+/* One descriptor too many: sent away, and none of them stays open. */
+static void test_descriptors_do_not_leak(void **state)
+{
+	struct site *site = *state;
+	int pipes[4];
+	char byte;
+
+	assert_int_equal(pipe(pipes), 0);
+	assert_int_equal(pipe(pipes + 2), 0);
+	const uint32_t before = descriptors_open();
+	int fd = connect_raw(site);
+	hello_send(fd, pipes, 4);
+	for (int i = 0; i < 10; i++)
+		uv_run(&site->loop, UV_RUN_NOWAIT);
+	assert_int_equal(recv(fd, &byte, 1, MSG_DONTWAIT), 0);
+	close(fd);
+	assert_int_equal(descriptors_open(), before);
+	for (int i = 0; i < 4; i++)
+		close(pipes[i]);
+}
+
 static void test_garbage_is_sent_away(void **state)
 {
 	struct site *site = *state;
-	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	char byte;
 
-	snprintf(address.sun_path, sizeof(address.sun_path), "%s", site->socket);
-	int fd = socket(AF_UNIX, SOCK_SEQPACKET, 0);
-	assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	int fd = connect_raw(site);
 	assert_int_equal(send(fd, "GET / HTTP/1.0", 14, 0), 14);
 	for (int i = 0; i < 10; i++)
 		uv_run(&site->loop, UV_RUN_NOWAIT);
@@ -552,13 +716,24 @@ static void test_stale_socket_is_replaced(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_good_messages),      cmocka_unit_test(test_bad_messages),
-	    cmocka_unit_test(test_mutated_messages),   cmocka_unit_test(test_held_ids),
-	    SITE_TEST(test_nobody_is_there),           SITE_TEST(test_only_what_is_missing_is_sent),
-	    SITE_TEST(test_refusal_undoes_everywhere), SITE_TEST(test_silence_is_a_refusal),
-	    SITE_TEST(test_gone_is_no_refusal),        SITE_TEST(test_reconnect),
-	    SITE_TEST(test_states_reach_all),          SITE_TEST(test_states_must_be_states),
-	    SITE_TEST(test_garbage_is_sent_away),      SITE_TEST(test_socket_file),
+	    cmocka_unit_test(test_good_messages),
+	    cmocka_unit_test(test_bad_messages),
+	    cmocka_unit_test(test_mutated_messages),
+	    cmocka_unit_test(test_held_ids),
+	    SITE_TEST(test_nobody_is_there),
+	    SITE_TEST(test_only_what_is_missing_is_sent),
+	    SITE_TEST(test_refusal_undoes_everywhere),
+	    SITE_TEST(test_silence_is_a_refusal),
+	    SITE_TEST(test_gone_is_no_refusal),
+	    SITE_TEST(test_reconnect),
+	    SITE_TEST(test_states_reach_all),
+	    SITE_TEST(test_states_must_be_states),
+	    SITE_TEST(test_restarts_without_end),
+	    SITE_TEST(test_descriptors_do_not_leak),
+	    SITE_TEST(test_garbage_is_sent_away),
+	    SITE_TEST(test_patience_grows_with_the_table),
+	    SITE_TEST(test_no_descriptor_for_a_connection),
+	    SITE_TEST(test_socket_file),
 	    SITE_TEST(test_stale_socket_is_replaced),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

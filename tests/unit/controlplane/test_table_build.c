@@ -340,6 +340,35 @@ static void test_index(void **state)
 	}
 }
 
+/* Who gave the base may let go of it at once: a dataplane's HELLO replaces what was recovered while a build runs. */
+static void test_build_holds_its_base(void **state)
+{
+	(void)state;
+	struct model *model = model_of(WEB "10.0.0.1 10.0.0.2");
+	struct table_backend backends[2];
+	struct table_build *build;
+	struct identity *base;
+	const char *text = "";
+
+	backends_up(model, backends);
+	struct built_table *first = built(model, backends, NULL, 1);
+	assert_int_equal(identity_recover(&first->view, &base), 0);
+	assert_int_equal(table_build_create(
+			     &(struct table_build_options){
+				 .model = model, .generation = 2, .backends = backends, .ports = ports, .base = base},
+			     &build),
+			 0);
+	assert_int_equal(base->references, 2);
+	identity_put(base);
+	assert_int_equal(table_build_run(build, &text), 0);
+	struct built_table *second = table_build_take(build);
+	assert_int_equal(number_of(second, 0, 1), number_of(first, 0, 1));
+	table_build_destroy(build);
+	built_table_put(second);
+	built_table_put(first);
+	model_put(model);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -351,6 +380,7 @@ int main(void)
 	    cmocka_unit_test(test_digest),
 	    cmocka_unit_test(test_table_is_sealed_and_sound),
 	    cmocka_unit_test(test_too_many_ranges),
+	    cmocka_unit_test(test_build_holds_its_base),
 	    cmocka_unit_test(test_index),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -73,12 +73,14 @@ static struct model *model_of(const char *const *vips)
 #define CONFIGURE(f, ...) configure(f, (const char *const[]){__VA_ARGS__, NULL})
 #define CONFIGURE_NONE(f) configure(f, (const char *const[]){NULL})
 
-static int configure(struct fixture *f, const char *const *vips)
+/* ... and wait until all has been tried: work on the pool counts as an active request. */
+static void configure(struct fixture *f, const char *const *vips)
 {
 	struct model *model = model_of(vips);
-	int error = vips_configure(f->vips, model);
+	assert_int_equal(vips_configure(f->vips, model), 0);
 	model_put(model);
-	return error;
+	while (f->loop.active_reqs.count)
+		uv_run(&f->loop, UV_RUN_ONCE);
 }
 
 static int setup(void **state)
@@ -149,18 +151,45 @@ static void test_comes_and_goes(void **state)
 {
 	struct fixture *f = *state;
 
-	assert_int_equal(CONFIGURE(f, "192.0.2.10@lo", "192.0.2.11@v0", "2001:db8::10@v0"), 0);
+	CONFIGURE(f, "192.0.2.10@lo", "192.0.2.11@v0", "2001:db8::10@v0");
 	assert_true(has("lo", "192.0.2.10/32"));
 	assert_true(has("v0", "192.0.2.11/32"));
 	assert_true(has("v0", "2001:db8::10/128"));
 	assert_true(says("ip addr show dev v0 | grep 2001:db8::10 | grep -q nodad"));
-	assert_int_equal(CONFIGURE(f, "192.0.2.10@v0", "2001:db8::10@v0"), 0);
+	CONFIGURE(f, "192.0.2.10@v0", "2001:db8::10@v0");
 	assert_false(has("lo", "192.0.2.10/32")); /* moved */
 	assert_true(has("v0", "192.0.2.10/32"));
 	assert_false(has("v0", "192.0.2.11/32"));
 	assert_true(has("v0", "2001:db8::10/128"));
-	assert_int_equal(CONFIGURE_NONE(f), 0);
+	CONFIGURE_NONE(f);
 	assert_false(says("ip addr | grep -qE '192.0.2.1|2001:db8::10'"));
+}
+
+/* Changes in a row: the last one is what stands. One that ends in the middle does so in peace. */
+static void test_in_a_row(void **state)
+{
+	struct fixture *f = *state;
+	char vip[32];
+
+	for (int i = 1; i <= 20; i++) {
+		snprintf(vip, sizeof(vip), "192.0.2.%d@lo", i);
+		struct model *model = model_of((const char *const[]){vip, NULL});
+		assert_int_equal(vips_configure(f->vips, model), 0);
+		model_put(model);
+		if (i % 3 == 0)
+			uv_run(&f->loop, UV_RUN_NOWAIT);
+	}
+	while (f->loop.active_reqs.count)
+		uv_run(&f->loop, UV_RUN_ONCE);
+	assert_true(has("lo", "192.0.2.20/32"));
+	assert_true(says("test $(ip addr show dev lo | grep -c 192.0.2.) = 1"));
+	struct model *model = model_of((const char *const[]){"192.0.2.30@lo", NULL});
+	assert_int_equal(vips_configure(f->vips, model), 0);
+	model_put(model);
+	restart(f); /* while it is under way: it ends first */
+	assert_true(has("lo", "192.0.2.30/32"));
+	CONFIGURE_NONE(f);
+	assert_false(says("ip addr | grep -q 192.0.2."));
 }
 
 /* On exit all stay; what was added is known after a restart, and goes when it leaves the configuration. */
@@ -168,14 +197,14 @@ static void test_restart(void **state)
 {
 	struct fixture *f = *state;
 
-	assert_int_equal(CONFIGURE(f, "192.0.2.10@lo", "192.0.2.11@lo"), 0);
+	CONFIGURE(f, "192.0.2.10@lo", "192.0.2.11@lo");
 	restart(f);
 	assert_true(has("lo", "192.0.2.10/32") && has("lo", "192.0.2.11/32"));
-	assert_int_equal(CONFIGURE(f, "192.0.2.11@lo"), 0);
+	CONFIGURE(f, "192.0.2.11@lo");
 	assert_false(has("lo", "192.0.2.10/32"));
 	assert_true(has("lo", "192.0.2.11/32"));
 	restart(f);
-	assert_int_equal(CONFIGURE_NONE(f), 0);
+	CONFIGURE_NONE(f);
 	assert_false(has("lo", "192.0.2.11/32"));
 }
 
@@ -185,9 +214,9 @@ static void test_not_ours(void **state)
 	struct fixture *f = *state;
 
 	assert_true(says("ip addr add 192.0.2.10/24 dev v0 && ip addr add 192.0.2.12/32 dev lo"));
-	assert_int_equal(CONFIGURE(f, "192.0.2.10@v0"), 0);
+	CONFIGURE(f, "192.0.2.10@v0");
 	assert_false(has("v0", "192.0.2.10/32"));
-	assert_int_equal(CONFIGURE_NONE(f), 0);
+	CONFIGURE_NONE(f);
 	assert_true(has("v0", "192.0.2.10/24"));
 	assert_true(has("lo", "192.0.2.12/32"));
 }
@@ -196,7 +225,7 @@ static void test_taken_away(void **state)
 {
 	struct fixture *f = *state;
 
-	assert_int_equal(CONFIGURE(f, "192.0.2.10@lo", "2001:db8::10@v0"), 0);
+	CONFIGURE(f, "192.0.2.10@lo", "2001:db8::10@v0");
 	assert_true(says("ip addr del 192.0.2.10/32 dev lo"));
 	RUN_UNTIL(f, has("lo", "192.0.2.10/32"));
 	/* The kernel drops IPv6 addresses of a link that goes down. */
@@ -208,7 +237,7 @@ static void test_late_interface(void **state)
 {
 	struct fixture *f = *state;
 
-	assert_int_equal(CONFIGURE(f, "192.0.2.10@late0", "192.0.2.11@lo"), -ENODEV);
+	CONFIGURE(f, "192.0.2.10@late0", "192.0.2.11@lo");
 	assert_true(has("lo", "192.0.2.11/32")); /* one does not stop the others */
 	assert_true(says("ip link add late0 type veth peer name late1"));
 	RUN_UNTIL(f, has("late0", "192.0.2.10/32"));
@@ -229,14 +258,14 @@ static void test_corrupt(void **state)
 	struct fixture *f = *state;
 	char path[128];
 
-	assert_int_equal(CONFIGURE(f, "192.0.2.10@lo"), 0);
+	CONFIGURE(f, "192.0.2.10@lo");
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		snprintf(path, sizeof(path), "%s/vips.json", f->dir);
 		FILE *out = fopen(path, "w");
 		fputs(rows[i], out);
 		fclose(out);
 		restart(f);
-		assert_int_equal(CONFIGURE_NONE(f), 0);
+		CONFIGURE_NONE(f);
 		assert_true(has("lo", "192.0.2.10/32"));
 		snprintf(path, sizeof(path), "%s/vips.json.corrupt-%zu", f->dir, i + 1);
 		assert_int_equal(access(path, F_OK), 0);
@@ -251,10 +280,10 @@ static void test_cannot_remember(void **state)
 
 	snprintf(path, sizeof(path), "%s/vips.json.tmp", f->dir);
 	assert_int_equal(mkdir(path, 0700), 0);
-	assert_true(CONFIGURE(f, "192.0.2.10@lo") < 0);
+	CONFIGURE(f, "192.0.2.10@lo");
 	assert_false(has("lo", "192.0.2.10/32"));
 	assert_int_equal(rmdir(path), 0);
-	assert_int_equal(CONFIGURE(f, "192.0.2.10@lo"), 0);
+	CONFIGURE(f, "192.0.2.10@lo");
 	assert_true(has("lo", "192.0.2.10/32"));
 }
 
@@ -262,6 +291,7 @@ int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 	    cmocka_unit_test_setup_teardown(test_comes_and_goes, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_in_a_row, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_restart, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_not_ours, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_taken_away, setup, teardown),

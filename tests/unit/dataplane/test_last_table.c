@@ -16,6 +16,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -142,6 +143,42 @@ static void test_none(void **state)
 	assert_null(table_store_current(s->store));
 }
 
+/* What last_table_load() logs, and its outcome. */
+static int load_logged(struct scene *s, char *ret_text, size_t room)
+{
+	int saved = dup(STDERR_FILENO), file = memfd_create("log", MFD_CLOEXEC);
+	assert_true(saved >= 0 && file >= 0 && dup2(file, STDERR_FILENO) >= 0);
+	log_set_level(4);
+	int error = last_table_load(s->directory, s->store);
+	log_set_level(0);
+	dup2(saved, STDERR_FILENO);
+	close(saved);
+	ssize_t n = pread(file, ret_text, room - 1, 0);
+	assert_true(n >= 0);
+	ret_text[n] = '\0';
+	close(file);
+	return error;
+}
+
+/* Only "there is none" is a start like any other; of a file that cannot be read somebody must hear. */
+static void test_unreadable(void **state)
+{
+	struct scene *s = *state;
+	char text[1024];
+	assert_int_equal(load_logged(s, text, sizeof(text)), -ENOENT);
+	assert_string_equal(text, "");
+	assert_int_equal(symlink("/dev/null", s->file), 0);
+	assert_int_equal(load_logged(s, text, sizeof(text)), -ELOOP);
+	assert_non_null(strstr(text, s->file));
+	assert_non_null(strstr(text, "remove the symbolic link"));
+	assert_int_equal(unlink(s->file), 0);
+	/* Nor does one that would block. */
+	assert_int_equal(mkfifo(s->file, 0600), 0);
+	assert_int_equal(load_logged(s, text, sizeof(text)), -EINVAL);
+	assert_non_null(strstr(text, s->aside));
+	assert_null(table_store_current(s->store));
+}
+
 static void expect_set_aside(struct scene *s)
 {
 	struct table_store *store = make_store(s);
@@ -248,6 +285,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test_setup_teardown(test_comes_back, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_none, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_unreadable, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_torn, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_corrupt, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_other_ports, setup, teardown),

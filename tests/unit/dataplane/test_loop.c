@@ -40,6 +40,8 @@ struct wire_port {
 	atomic_uint transmitters;
 	atomic_bool inside; /* somebody transmits */
 	atomic_bool collided;
+	uint32_t reluctance; /* pushes that it takes to get a frame out; under the lock */
+	atomic_uint stuck;   /* of which so many are left */
 };
 
 static uint16_t wire_receive(struct port *port, uint32_t queue, struct rte_mbuf **packets, uint16_t count)
@@ -56,9 +58,20 @@ static uint16_t wire_transmit(struct port *port, uint32_t queue, struct rte_mbuf
 	if (atomic_exchange(&w->inside, true))
 		atomic_store(&w->collided, true);
 	atomic_fetch_or(&w->transmitters, 1u << rte_lcore_id());
+	atomic_store(&w->stuck, w->reluctance);
 	uint16_t sent = (uint16_t)rte_ring_enqueue_burst(w->out, (void **)packets, count, NULL);
 	atomic_store(&w->inside, false);
 	return sent;
+}
+
+static bool wire_push(struct port *port, uint32_t queue)
+{
+	struct wire_port *w = (struct wire_port *)port;
+	assert_true(queue < port->tx_queues);
+	uint32_t stuck = atomic_load(&w->stuck);
+	if (stuck)
+		atomic_store(&w->stuck, --stuck);
+	return stuck;
 }
 
 static int wire_wait_begin(struct port *port, uint32_t queue)
@@ -70,7 +83,12 @@ static int wire_wait_begin(struct port *port, uint32_t queue)
 }
 
 static const struct port_ops wire_ops = {
-    .kind = "wire", .receive = wire_receive, .transmit = wire_transmit, .wait_begin = wire_wait_begin};
+    .kind = "wire",
+    .receive = wire_receive,
+    .transmit = wire_transmit,
+    .push = wire_push,
+    .wait_begin = wire_wait_begin,
+};
 
 struct scene {
 	struct config config;
@@ -176,11 +194,18 @@ static void put(struct scene *s, uint32_t port, uint32_t queue, uint8_t n, uint1
 	assert_int_equal(rte_ring_enqueue(s->wires[port].in[queue], m), 0);
 }
 
+static struct sluice_worker_counters *worker_counters(const struct counters_memory *memory, uint32_t worker)
+{
+	const struct sluice_counters_header *h = memory->header;
+	return (struct sluice_worker_counters *)((uint8_t *)memory->header + h->worker_offset +
+						 worker * h->worker_bytes);
+}
+
 static uint64_t verdicts(const struct scene *s, enum sluice_verdict verdict)
 {
 	uint64_t sum = 0;
 	for (uint32_t w = 0; w < WORKERS; w++)
-		sum += counters_memory_worker(&s->counters, w)->verdicts[verdict];
+		sum += worker_counters(&s->counters, w)->verdicts[verdict];
 	return sum;
 }
 
@@ -221,7 +246,7 @@ static void forward_all(bool sleep, int fd, uint32_t tx_queues)
 	if (tx_queues == 1)
 		assert_false(atomic_load(&s->wires[1].collided));
 	for (uint32_t w = 0; w < WORKERS; w++) {
-		const struct sluice_worker_counters *c = counters_memory_worker(&s->counters, w);
+		const struct sluice_worker_counters *c = worker_counters(&s->counters, w);
 		received += c->ports[0].received_packets + c->ports[1].received_packets;
 		assert_int_equal(c->generation, 1);
 		assert_true(c->heartbeat > 0 && c->bursts > 0);
@@ -304,17 +329,37 @@ static void test_sleep_and_wake(void **state)
 	(void)state;
 	publish(s, 0);
 	assert_int_equal(loops_start(s->loops, &s->ports), 0);
-	for (int i = 0; i < 10000 && !(counters_memory_worker(&s->counters, 0)->sleeps &&
-				       counters_memory_worker(&s->counters, 1)->sleeps);
-	     i++)
+	for (int i = 0;
+	     i < 10000 && !(worker_counters(&s->counters, 0)->sleeps && worker_counters(&s->counters, 1)->sleeps); i++)
 		nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
-	assert_true(counters_memory_worker(&s->counters, 0)->sleeps > 0);
+	assert_true(worker_counters(&s->counters, 0)->sleeps > 0);
 	for (int i = 0; i < 100; i++)
 		loops_wait(s->loops);
 	put(s, 0, 0, 0, 7);
 	assert_int_equal(write(fd, &one, sizeof(one)), sizeof(one));
 	wait_verdicts(s, 1);
 	assert_int_equal(verdicts(s, SLUICE_FORWARD), 1);
+	scene_destroy(s);
+	close(fd);
+}
+
+/*
+ * What a shared transmit queue would not let out at once: the worker that sent it goes on pushing, whoever receives on
+ * that port. (Nothing else pushes here: without it all frames would be stuck for ever.)
+ */
+static void test_shared_transmit_is_pushed(void **state)
+{
+	int fd = eventfd(0, EFD_NONBLOCK);
+	struct scene *s = scene_create(true, fd, 1);
+	(void)state;
+	publish(s, 1);
+	s->wires[1].reluctance = 1000; /* more turns than a worker spins before it would sleep */
+	put(s, 0, 0, 0, 7);
+	assert_int_equal(loops_start(s->loops, &s->ports), 0);
+	for (int i = 0; i < 10000 && (!rte_ring_count(s->wires[1].out) || atomic_load(&s->wires[1].stuck)); i++)
+		nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+	assert_int_equal(rte_ring_count(s->wires[1].out), 1);
+	assert_int_equal(atomic_load(&s->wires[1].stuck), 0);
 	scene_destroy(s);
 	close(fd);
 }
@@ -378,6 +423,7 @@ int main(void)
 	    cmocka_unit_test(test_no_way_to_the_kernel),
 	    cmocka_unit_test(test_full_port),
 	    cmocka_unit_test(test_sleep_and_wake),
+	    cmocka_unit_test(test_shared_transmit_is_pushed),
 	    cmocka_unit_test(test_frames),
 	};
 	return cmocka_run_group_tests(tests, start_eal, NULL);

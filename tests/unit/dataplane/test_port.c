@@ -10,10 +10,20 @@
 #include "log.h"
 #include "pools.h"
 #include "port.h"
+#include "tap.h"
+#include "xsk_queue.h"
 
 #include <errno.h>
+#include <net/ethernet.h>
+#include <net/if.h>
+#include <netpacket/packet.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
 
 #include <rte_eal.h>
 #include <rte_ethdev.h>
@@ -141,6 +151,123 @@ static void test_plan_of_missing_interface(void **state)
 	assert_int_equal(pools_plan(&c, &plan), -EMSGSIZE); /* MTU 65536 */
 }
 
+/* A socket's rings without a socket: the test is the kernel. */
+static void test_send_frames_are_bounded(void **state)
+{
+	enum { SURPLUS = 300 };
+	struct frames *frames;
+	struct rte_mbuf *m;
+	uint32_t produced = 0, consumed = 0, flags = 0, completed = 0, reaped = 0, sent = 0;
+	struct xdp_desc *descriptors = calloc(XSK_QUEUE_RING, sizeof(*descriptors));
+	uint64_t *completions = calloc(XSK_QUEUE_RING, sizeof(*completions));
+	struct xsk_queue *q = aligned_alloc(RTE_CACHE_LINE_SIZE, sizeof(*q));
+	(void)state;
+	assert_int_equal(frames_create(XSK_QUEUE_RING + SURPLUS, 11, &frames), 0);
+	*q = (struct xsk_queue){
+	    .fd = -1,
+	    .frames = frames,
+	    .transmit = {.cached_cons = XSK_QUEUE_RING,
+			 .mask = XSK_QUEUE_RING - 1,
+			 .size = XSK_QUEUE_RING,
+			 .producer = &produced,
+			 .consumer = &consumed,
+			 .ring = descriptors,
+			 .flags = &flags},
+	    .completion = {.mask = XSK_QUEUE_RING - 1,
+			   .size = XSK_QUEUE_RING,
+			   .producer = &completed,
+			   .consumer = &reaped,
+			   .ring = completions,
+			   .flags = &flags},
+	};
+	/* The kernel takes each frame out of the ring at once, and completes none. */
+	for (uint32_t i = 0; i < XSK_QUEUE_RING + SURPLUS; i++) {
+		m = rte_pktmbuf_alloc(frames->pool);
+		assert_non_null(m);
+		assert_non_null(rte_pktmbuf_append(m, 60));
+		if (xsk_queue_transmit(q, &m, 1))
+			sent++;
+		else
+			rte_pktmbuf_free(m);
+		consumed = produced;
+	}
+	assert_int_equal(sent, XSK_QUEUE_RING); /* what pools.c plans for */
+	assert_int_equal(rte_mempool_in_use_count(frames->pool), XSK_QUEUE_RING);
+	/* One is complete: there is room for one more. */
+	completions[0] = descriptors[0].addr;
+	completed = 1;
+	for (int i = 1; i >= 0; i--) {
+		m = rte_pktmbuf_alloc(frames->pool);
+		assert_int_equal(xsk_queue_transmit(q, &m, 1), i);
+		consumed = produced;
+	}
+	rte_pktmbuf_free(m);
+	frames_reclaim(frames, 0);
+	assert_int_equal(rte_mempool_in_use_count(frames->pool), 0);
+	frames_destroy(frames);
+	free(q);
+	free(completions);
+	free(descriptors);
+}
+
+/* The kernel sends a frame of so many bytes out of the interface. */
+static void kernel_sends(unsigned int index, size_t bytes)
+{
+	static uint8_t frame[4000] = {2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 0x88, 0xb5}; /* IEEE's, for experiments */
+	struct sockaddr_ll to = {.sll_family = AF_PACKET, .sll_ifindex = (int)index, .sll_halen = 6};
+	int fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
+	assert_true(fd >= 0);
+	assert_int_equal(sendto(fd, frame, bytes, 0, (struct sockaddr *)&to, sizeof(to)), bytes);
+	close(fd);
+}
+
+/* Of what the kernel sends a frame comes whole or not at all. */
+static void test_tap_frames_are_whole(void **state)
+{
+	static const uint8_t mac[6] = {2, 0, 0, 0, 0, 1};
+	struct rte_mempool *pool;
+	struct rte_mbuf *packets[32];
+	struct tap *tap;
+	struct ifreq request = {.ifr_mtu = 3000};
+	uint32_t lengths[8], found = 0;
+	(void)state;
+	if (unshare(CLONE_NEWNET) || access("/dev/net/tun", W_OK))
+		skip(); /* root only */
+	pool = rte_pktmbuf_pool_create("tap", 255, 0, 0, RTE_MBUF_DEFAULT_BUF_SIZE, SOCKET_ID_ANY);
+	assert_non_null(pool);
+	assert_int_equal(tap_open("sltest0", mac, 9000, &tap), 0);
+	tap_set_carrier(tap, true);
+	strcpy(request.ifr_name, "sltest0");
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	assert_int_equal(ioctl(fd, SIOCGIFMTU, &request), 0);
+	assert_int_equal(request.ifr_mtu, 2048 - 18); /* not more than a buffer holds, whatever the port's */
+	request.ifr_mtu = 3000;                       /* but an operator can */
+	assert_int_equal(ioctl(fd, SIOCSIFMTU, &request), 0);
+	unsigned int index = if_nametoindex("sltest0");
+	kernel_sends(index, 2049);
+	kernel_sends(index, 2048);
+	kernel_sends(index, 3000);
+	kernel_sends(index, 60);
+	for (int i = 0; i < 1000 && found < 2; i++) {
+		uint32_t count = tap_read(tap, pool, packets, 32);
+		for (uint32_t k = 0; k < count; k++) {
+			const uint8_t *bytes = rte_pktmbuf_mtod(packets[k], uint8_t *);
+			if (bytes[12] == 0x88 && bytes[13] == 0xb5 && found < RTE_DIM(lengths))
+				lengths[found++] = packets[k]->pkt_len;
+			rte_pktmbuf_free(packets[k]);
+		}
+		nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+	}
+	assert_int_equal(found, 2);
+	assert_int_equal(lengths[0], 2048);
+	assert_int_equal(lengths[1], 60);
+	assert_int_equal(rte_mempool_in_use_count(pool), 0);
+	tap_report(tap);
+	close(fd);
+	tap_close(tap);
+	rte_mempool_free(pool);
+}
+
 static int start_eal(void **state)
 {
 	static char *args[] = {"test", "--no-huge", "--no-shconf",          "--no-pci", "--no-telemetry",
@@ -157,6 +284,8 @@ int main(void)
 	    cmocka_unit_test(test_refused),
 	    cmocka_unit_test(test_queues_and_workers),
 	    cmocka_unit_test(test_plan_of_missing_interface),
+	    cmocka_unit_test(test_send_frames_are_bounded),
+	    cmocka_unit_test(test_tap_frames_are_whole),
 	};
 	return cmocka_run_group_tests(tests, start_eal, NULL);
 }

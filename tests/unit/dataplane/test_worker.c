@@ -138,7 +138,9 @@ static uint32_t random_frame(uint8_t *ret)
 static void bursts_of_all_kinds_agree_with_the_model(struct fixture *f)
 {
 	static struct expectation expected[WORKER_BURST];
+	struct sluice_backend_counters counted[RTE_DIM(f->backends)];
 	struct worker *w = f->worker;
+	memcpy(counted, w->backends, sizeof(counted));
 	uint64_t given = fixture_verdicts(f);
 	for (int burst = 0; burst < 600; burst++) {
 		struct rte_mbuf *packets[WORKER_BURST];
@@ -165,6 +167,8 @@ static void bursts_of_all_kinds_agree_with_the_model(struct fixture *f)
 				assert_ptr_equal(w->transmit[port].packets[at[port]], in_order[i]);
 				frame_is(in_order[i], &expected[i]);
 				at[port]++;
+				counted[expected[i].backend].packets++;
+				counted[expected[i].backend].bytes += expected[i].inner_bytes;
 			}
 			passed += sluice_verdict_is_pass(expected[i].verdict);
 		}
@@ -179,6 +183,7 @@ static void bursts_of_all_kinds_agree_with_the_model(struct fixture *f)
 		given += count;
 	}
 	assert_int_equal(fixture_verdicts(f), given);
+	assert_memory_equal(w->backends, counted, sizeof(counted));
 }
 
 static void every_instruction_set_agrees_with_the_model(void **state)
@@ -284,16 +289,17 @@ static void headroom_is_enough_to_the_byte(void **state)
 			struct rte_mbuf *m = fixture_mbuf(f, bytes, length);
 			memmove((uint8_t *)m->buf_addr + room, rte_pktmbuf_mtod(m, void *), length);
 			m->data_off = (uint16_t)room;
-			uint8_t before[sizeof(struct rte_mbuf)];
-			memcpy(before, m, sizeof(before));
+			memset(m->dynfield1, 0x77, sizeof(m->dynfield1));
+			struct rte_mbuf before = *m;
 			worker_burst(f->worker, &f->table, &m, 1, 0);
 			struct worker_transmit_queue *queue = &f->worker->transmit[f->backends[e.backend].port];
 			assert_int_equal(queue->count, room == grows);
 			if (queue->count) {
 				frame_is(queue->packets[0], &e);
 				assert_int_equal(queue->packets[0]->data_off, 0);
-				assert_ptr_equal(queue->packets[0]->buf_addr, ((struct rte_mbuf *)before)->buf_addr);
-				assert_ptr_equal(queue->packets[0]->pool, ((struct rte_mbuf *)before)->pool);
+				/* The mbuf's own second line lies just before the buffer. */
+				assert_memory_equal((uint8_t *)queue->packets[0] + RTE_CACHE_LINE_SIZE,
+						    (uint8_t *)&before + RTE_CACHE_LINE_SIZE, RTE_CACHE_LINE_SIZE);
 			}
 			flush_all(f);
 			if (room == 0)
@@ -304,6 +310,30 @@ static void headroom_is_enough_to_the_byte(void **state)
 		assert_int_equal(f->worker->services[FIXTURE_WEB6].drops, 1);
 		fixture_destroy(f);
 	}
+}
+
+/* Behind a frame that leaves, the later ones keep their own room. */
+static void headroom_is_each_frames_own(void **state)
+{
+	struct fixture *f = fixture_create(SLUICE_ENCAP_IPIP4, 0);
+	(void)state;
+	for (uint32_t roomy = 0; roomy < 2; roomy++) {
+		struct rte_mbuf *m[2];
+		for (uint32_t i = 0; i < 2; i++) {
+			m[i] =
+			    fixture_frame_mbuf(f, &(struct fixture_frame){.service = FIXTURE_WEB, .to_nobody = i == 0});
+			if (i == roomy)
+				continue;
+			memmove((uint8_t *)m[i]->buf_addr + 19, rte_pktmbuf_mtod(m[i], void *), m[i]->data_len);
+			m[i]->data_off = 19;
+		}
+		worker_burst(f->worker, &f->table, m, 2, 0);
+		flush_all(f);
+		assert_int_equal(fixture_verdict(f, SLUICE_PASS_NO_SERVICE), roomy + 1);
+		assert_int_equal(fixture_verdict(f, SLUICE_DROP_HEADROOM), 1);
+		assert_int_equal(fixture_verdict(f, SLUICE_FORWARD), roomy);
+	}
+	fixture_destroy(f);
 }
 
 /* A frame of 60 bytes around an IP packet of 40: a tunnel carries 40, l2 the frame as it was. */
@@ -336,21 +366,39 @@ static void a_frame_in_pieces_is_dropped_only_when_for_a_service(void **state)
 {
 	struct fixture *f = fixture_create(SLUICE_ENCAP_IPIP4, 0);
 	(void)state;
-	for (uint32_t first = 0; first < 74; first++) {
-		struct rte_mbuf *m[2] = {
-		    segmented(f, &(struct fixture_frame){.service = FIXTURE_WEB}, first),
-		    segmented(f, &(struct fixture_frame){.service = FIXTURE_WEB, .to_nobody = true}, first)};
-		struct rte_mbuf *to_nobody = m[1];
+	/* Cut in the headers, in the payload, and behind the whole IP packet, in the padding. */
+	for (uint32_t first = 0; first < 84; first++) {
+		struct fixture_frame spec = {.service = FIXTURE_WEB, .padding = 10};
+		struct rte_mbuf *m[2] = {segmented(f, &spec, first)};
+		spec.to_nobody = true;
+		struct rte_mbuf *to_nobody = m[1] = segmented(f, &spec, first);
 		worker_burst(f->worker, &f->table, m, 2, 0);
 		assert_int_equal(fixture_verdict(f, SLUICE_DROP_SEGMENTED), first + 1);
 		assert_int_equal(f->worker->services[FIXTURE_WEB].drops, first + 1);
 		assert_int_equal(f->worker->pass.count, 1);
 		assert_ptr_equal(f->worker->pass.packets[0], to_nobody);
 		assert_int_equal(to_nobody->nb_segs, 2);
-		assert_int_equal(to_nobody->pkt_len, 74);
+		assert_int_equal(to_nobody->pkt_len, 84);
 		flush_all(f);
 		assert_int_equal(fixture_verdict(f, SLUICE_PASS_NO_SERVICE), first + 1);
+		assert_int_equal(f->worker->counters->ports[0].received_bytes, (first + 1) * 2 * 84);
 	}
+	fixture_destroy(f);
+}
+
+/* In an IPv6 header ::ffff:192.0.2.10 is nobody's: the IPv4 service must not answer for it. */
+static void an_ipv4_mapped_destination_finds_no_ipv4_service(void **state)
+{
+	struct fixture *f = fixture_create(SLUICE_ENCAP_IPIP4, 0);
+	uint8_t bytes[2048];
+	uint32_t length = fixture_frame_write(&(struct fixture_frame){.service = FIXTURE_WEB6}, bytes);
+	(void)state;
+	memcpy(bytes + 14 + 24, f->services[FIXTURE_WEB].address.bytes, 16);
+	struct rte_mbuf *m = fixture_mbuf(f, bytes, length);
+	worker_burst(f->worker, &f->table, &m, 1, 0);
+	assert_int_equal(f->worker->pass.count, 1);
+	flush_all(f);
+	assert_int_equal(fixture_verdict(f, SLUICE_PASS_NO_SERVICE), 1);
 	fixture_destroy(f);
 }
 
@@ -456,8 +504,10 @@ int main(void)
 	    cmocka_unit_test(without_a_living_backend_the_service_drops),
 	    cmocka_unit_test(what_does_not_fit_the_mtu_is_dropped),
 	    cmocka_unit_test(headroom_is_enough_to_the_byte),
+	    cmocka_unit_test(headroom_is_each_frames_own),
 	    cmocka_unit_test(padding_is_left_out_of_tunnels_only),
 	    cmocka_unit_test(a_frame_in_pieces_is_dropped_only_when_for_a_service),
+	    cmocka_unit_test(an_ipv4_mapped_destination_finds_no_ipv4_service),
 	    cmocka_unit_test(without_a_table_all_is_passed_untouched),
 	    cmocka_unit_test(what_the_caller_cannot_send_is_counted_once_and_freed),
 	    cmocka_unit_test(only_first_packets_count_as_new_flows),
