@@ -74,6 +74,8 @@ struct model *apply_model(const struct apply *apply); /* borrowed */
 uint64_t apply_generation(const struct apply *apply);
 /* The live table with lookups and states, by the same structures as the dataplane's. NULL before the first. */
 const struct sluice_table *apply_table(const struct apply *apply);
+/* The host's exceptions (sluice/exceptions.h), for reading. NULL: this host has none. */
+struct sluice_exceptions_header *apply_exceptions(const struct apply *apply);
 
 struct apply_backend_status {
 	const char *service, *name;

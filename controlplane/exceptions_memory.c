@@ -281,6 +281,11 @@ void exceptions_memory_status(const struct exceptions_memory *memory, struct exc
 	}
 }
 
+struct sluice_exceptions_header *exceptions_memory_header(const struct exceptions_memory *memory)
+{
+	return memory->header;
+}
+
 const char *exceptions_kind_word(enum sluice_exception_kind kind)
 {
 	switch (kind) {

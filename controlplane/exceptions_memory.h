@@ -32,6 +32,9 @@ void exceptions_memory_windows(struct exceptions_memory *memory, uint32_t tcp_op
 /* For how long an entry may live on after its last packet, seconds. */
 uint32_t exceptions_memory_idle_s(const struct exceptions_memory *memory);
 
+/* The table itself, for reading: valid until the memory is destroyed. */
+struct sluice_exceptions_header *exceptions_memory_header(const struct exceptions_memory *memory);
+
 struct exceptions_status {
 	uint64_t entries, bytes;                 /* size */
 	uint64_t by_kind[SLUICE_EXCEPTION_KINDS]; /* living ones, as the last whole sweep found them */

@@ -218,6 +218,11 @@ uint64_t apply_generation(const struct apply *apply)
 	return apply->generation;
 }
 
+struct sluice_exceptions_header *apply_exceptions(const struct apply *apply)
+{
+	return apply->exceptions;
+}
+
 const struct sluice_table *apply_table(const struct apply *apply)
 {
 	return apply->table ? &apply->table->view : NULL;
