@@ -42,8 +42,9 @@ struct scene {
 };
 
 /*
- * Build the shape with all backends up and reached by `encap`. Frames come from `pool`; with `seed` go the
- * flows, the tables' content and the order of mbufs in memory. 0, -ENOMEM, or -EINVAL when the table is refused
+ * Build the shape with all backends up and reached by `encap`, and an exception table for the worker. Frames come from
+ * `pool`; with `seed` go the flows, the tables' content and the order of mbufs in memory. 0, -ENOMEM, or -EINVAL when
+ * the table is refused
  * (*ret is then empty). Close with scene_close().
  */
 int scene_open(const struct scene_shape *shape, enum sluice_encap encap, struct rte_mempool *pool, uint64_t seed,
