@@ -188,6 +188,7 @@ int apply_create(const struct apply_options *options, struct apply **ret)
 	apply->running = options->running;
 	apply->user = options->user;
 	apply->hello_wait_ms = options->hello_wait_ms ? options->hello_wait_ms : APPLY_START_HELLO_MS;
+	apply->close_every_ms = options->close_every_ms ? options->close_every_ms : APPLY_CLOSE_EVERY_MS;
 	apply->queue_last = &apply->queue;
 	/* Absolute: replaced and reread whatever the working directory is by then. It may not exist yet. */
 	apply->config_file = strdup(realpath(options->config_file, path) ? path : options->config_file);
@@ -204,7 +205,7 @@ int apply_create(const struct apply_options *options, struct apply **ret)
 		return error;
 	}
 	recover(apply);
-	uv_timer_start(&apply->windows, apply_on_windows, APPLY_WINDOWS_MS, APPLY_WINDOWS_MS);
+	uv_timer_start(&apply->windows, apply_on_windows, apply->close_every_ms / 3, apply->close_every_ms / 3);
 	if (apply->steering)
 		uv_timer_start(&apply->links, on_links, APPLY_LINKS_MS, APPLY_LINKS_MS);
 	*ret = apply;

@@ -22,8 +22,7 @@ enum {
 	APPLY_FOLD_MS = 10,           /* changes of backends that come this close together make one table */
 	APPLY_RETRY_MS = 1000,        /* after a table that no dataplane would take */
 	APPLY_LINKS_MS = 1000,        /* how often re-created interfaces are looked for */
-	APPLY_WINDOWS_MS = 1000,      /* how often windows are looked at */
-	APPLY_CLOSE_EVERY_MS = 3000,  /* their ends make one table in this time at most */
+	APPLY_CLOSE_EVERY_MS = 3000,  /* ends of windows make one table in this time at most */
 	APPLY_FAILING_S = 10,         /* after an insertion that failed, windows are extended for so long */
 	APPLY_START_POLL_MS = 10,     /* at start over a running dataplane: */
 	APPLY_START_HELLO_MS = 500,   /* how long to wait for it to connect */
@@ -132,6 +131,7 @@ struct apply {
 	/* Time in a change. */
 	struct exceptions_memory *exceptions; /* NULL: this host has none */
 	bool windows_due;
+	uint64_t close_every_ms;
 	uint64_t windows_stepped_ms;  /* uv_now() */
 	uint64_t failed_before;       /* insertions, when last looked at */
 	uint32_t failed_s;            /* when one failed last; 0: never */

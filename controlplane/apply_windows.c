@@ -212,7 +212,7 @@ void apply_on_windows(uv_timer_t *timer)
 	const uint64_t now_ms = uv_now(apply->loop);
 
 	watch_failures(apply);
-	if (!apply->table || apply->active || now_ms - apply->windows_stepped_ms < APPLY_CLOSE_EVERY_MS)
+	if (!apply->table || apply->active || now_ms - apply->windows_stepped_ms < apply->close_every_ms)
 		return;
 	if (apply->table->closing == 0 && windows_now_s() < apply->table->due_s && !retired_is_over(apply))
 		return;
