@@ -258,3 +258,22 @@ int apply_recover_identity(struct apply *apply, const struct table_store_copy *c
 	apply->recovered_table = &copy->view;
 	return 0;
 }
+
+/* ------------------------------------------------------------------ status ---- */
+
+void apply_windows_status(const struct apply *apply, struct apply_windows_status *ret)
+{
+	const struct built_table *table = apply->table;
+	const uint32_t now_s = windows_now_s();
+
+	*ret = (struct apply_windows_status){.extended = apply->windows_extended,
+					     .has_exceptions = apply->exceptions != NULL};
+	exceptions_memory_status(apply->exceptions, &ret->exceptions);
+	if (!table)
+		return;
+	ret->open = table->open;
+	ret->closing = table->closing;
+	if (table->open && table->due_s > now_s)
+		ret->closes_in_s = table->due_s - now_s;
+	ret->retired = retire_count(apply->model);
+}
