@@ -105,6 +105,11 @@ void api_names_fini(struct api_names *names);
 const char *api_protocol_word(uint8_t protocol);
 json_t *api_time_json(uint64_t time_ns); /* RFC 3339, or null for 0 */
 
+/* Windows and exceptions (api_windows.c). New references. */
+json_t *api_windows_json(const struct api *api);
+json_t *api_exceptions_json(const struct api *api);
+void api_windows_metrics(FILE *out, const struct api *api);
+
 /* How many backends are in which state. */
 struct api_backend_states {
 	uint32_t total, up, draining, down, disabled;

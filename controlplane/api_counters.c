@@ -78,8 +78,9 @@ void api_get_counters(struct api_exchange *exchange)
 	for (int v = 0; v < SLUICE_VERDICTS; v++)
 		received += counters_reader_verdict(api->counters, (enum sluice_verdict)v);
 	api_reply_json(exchange, 200,
-		       json_pack("{s:I, s:o, s:o, s:o}", "received", (json_int_t)received, "verdicts",
-				 verdicts_json(api, false), "workers", workers_json(api), "ports", ports_json(api)));
+		       json_pack("{s:I, s:o, s:o, s:o, s:o}", "received", (json_int_t)received, "verdicts",
+				 verdicts_json(api, false), "workers", workers_json(api), "ports", ports_json(api),
+				 "exceptions", api_exceptions_json(api)));
 }
 
 void api_get_drops(struct api_exchange *exchange)

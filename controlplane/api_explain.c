@@ -2,6 +2,8 @@
 /* GET /v1/explain and POST /v1/explain: from text to a question, from the answer to JSON. */
 #include "api_context.h"
 #include "api_flow.h"
+#include "exceptions_memory.h"
+#include "windows.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -81,20 +83,83 @@ static void no_service_reason(const struct api *api, const struct explain_query 
 	}
 }
 
+static const char *bucket_word(sluice_bucket word)
+{
+	if (sluice_bucket_is_closing(word))
+		return "closing";
+	return sluice_bucket_is_steady(word) ? "steady" : "open";
+}
+
+static const char *decided_word(enum sluice_decided decided)
+{
+	switch (decided) {
+	case SLUICE_DECIDED_EXCEPTION: return "exception";
+	case SLUICE_DECIDED_FIRST: return "first";
+	case SLUICE_DECIDED_NO_ROOM: return "no_room";
+	case SLUICE_DECIDED_PREVIOUS: return "previous";
+	default: return "bucket";
+	}
+}
+
+/* How the rule came to its backend, for a packet that is forwarded. */
+static void decided_write(const struct explain_result *r, const char *owner, const char *previous, const char *asked,
+			  const char *backend, char *ret, size_t bytes)
+{
+	int length;
+
+	switch (r->decided) {
+	case SLUICE_DECIDED_EXCEPTION:
+		snprintf(ret, bytes, "the flow is remembered at %s (%s, seen %u s ago); bucket %u of %u belongs to %s",
+			 backend, exceptions_kind_word((enum sluice_exception_kind)r->exception_kind),
+			 r->exception_age_s, r->bucket, r->table_size, owner);
+		return;
+	case SLUICE_DECIDED_FIRST:
+		length = snprintf(ret, bytes, "bucket %u of %u %s %s: a first packet goes there and is remembered",
+				  r->bucket, r->table_size,
+				  sluice_bucket_is_steady(r->word) || sluice_bucket_is_closing(r->word) ? "belongs to"
+													: "moves to",
+				  owner);
+		break;
+	case SLUICE_DECIDED_NO_ROOM:
+		length =
+		    snprintf(ret, bytes,
+			     "bucket %u of %u moves from %s to %s: there is no room to remember this first packet, "
+			     "so it goes to the old owner",
+			     r->bucket, r->table_size, previous, owner);
+		break;
+	case SLUICE_DECIDED_PREVIOUS:
+		if (r->previous == r->owner)
+			length = snprintf(ret, bytes, "bucket %u of %u belongs to %s", r->bucket, r->table_size, owner);
+		else
+			length = snprintf(ret, bytes,
+					  "bucket %u of %u moves from %s to %s: a flow that is not new stays with the "
+					  "old owner",
+					  r->bucket, r->table_size, previous, owner);
+		break;
+	default: length = snprintf(ret, bytes, "bucket %u of %u belongs to %s", r->bucket, r->table_size, owner);
+	}
+	if (r->walked && length > 0 && (size_t)length < bytes) {
+		if (r->asked == r->owner)
+			snprintf(ret + length, bytes - (size_t)length, ", which is %s: step %u of its walk finds %s",
+				 state_word(r->asked_state), r->walk_step, backend);
+		else
+			snprintf(ret + length, bytes - (size_t)length, "; %s is %s: step %u of the walk finds %s",
+				 asked, state_word(r->asked_state), r->walk_step, backend);
+	}
+}
+
 static void reason_write(const struct api *api, const struct sluice_table *table, const struct explain_query *query,
 			 const struct explain_result *r, char *ret, size_t bytes)
 {
 	char owner_room[INET6_ADDRSTRLEN_MAX], backend_room[INET6_ADDRSTRLEN_MAX];
+	char previous_room[INET6_ADDRSTRLEN_MAX], asked_room[INET6_ADDRSTRLEN_MAX];
 	const char *owner = backend_name(api, table, r->owner, owner_room);
 	const char *backend = backend_name(api, table, r->backend, backend_room);
 
 	switch (r->verdict) {
 	case SLUICE_FORWARD:
-		if (r->walked)
-			snprintf(ret, bytes, "bucket %u of %u belongs to %s, which is %s: step %u of its walk finds %s",
-				 r->bucket, r->table_size, owner, state_word(r->owner_state), r->walk_step, backend);
-		else
-			snprintf(ret, bytes, "bucket %u of %u belongs to %s", r->bucket, r->table_size, backend);
+		decided_write(r, owner, backend_name(api, table, r->previous, previous_room),
+			      backend_name(api, table, r->asked, asked_room), backend, ret, bytes);
 		break;
 	case SLUICE_PASS_NO_SERVICE: no_service_reason(api, query, r->vip, ret, bytes); break;
 	case SLUICE_DROP_NO_BACKEND:
@@ -105,7 +170,8 @@ static void reason_write(const struct api *api, const struct sluice_table *table
 			snprintf(
 			    ret, bytes,
 			    "dropped: bucket %u of %u belongs to %s, which is %s, and its walk finds no living one",
-			    r->bucket, r->table_size, owner, state_word(r->owner_state));
+			    r->bucket, r->table_size, backend_name(api, table, r->asked, asked_room),
+			    state_word(r->asked_state));
 		else
 			snprintf(ret, bytes, "dropped: how to reach %s is not known", backend);
 		break;
@@ -148,26 +214,41 @@ static json_t *next_hop_json(const struct sluice_table *table, const struct expl
 			 table->ports[backend->port].name, "port", backend->port, "mtu", backend->mtu);
 }
 
+/* What is remembered of the flow; null: nothing. */
+static json_t *exception_json(const struct api *api, const struct sluice_table *table, const struct explain_result *r)
+{
+	char room[INET6_ADDRSTRLEN_MAX];
+
+	if (!r->has_exception)
+		return json_null();
+	return json_pack("{s:s?, s:s?, s:i}", "backend", backend_name(api, table, r->exception_backend, room), "kind",
+			 exceptions_kind_word((enum sluice_exception_kind)r->exception_kind), "age_seconds",
+			 (int)r->exception_age_s);
+}
+
 json_t *api_explain_json(const struct api *api, const struct sluice_table *table, const struct explain_query *query)
 {
 	struct explain_result r;
 	char reason[384], hash[17], room[INET6_ADDRSTRLEN_MAX], owner_room[INET6_ADDRSTRLEN_MAX];
-	char address[INET6_ADDRSTRLEN_MAX];
+	char address[INET6_ADDRSTRLEN_MAX], previous_room[INET6_ADDRSTRLEN_MAX], asked_room[INET6_ADDRSTRLEN_MAX];
 
-	explain_packet(table, query, &r);
+	explain_packet(table, apply_exceptions(api->apply), windows_now_s(), query, &r);
 	reason_write(api, table, query, &r, reason, sizeof(reason));
 	snprintf(hash, sizeof(hash), "%016llx", (unsigned long long)r.hash);
 	bool hashed = r.bucket != SLUICE_NONE, chosen = r.backend != SLUICE_NONE;
 	json_t *json = json_pack(
-	    "{s:s, s:s?, s:s?, s:s?, s:o, s:o, s:s, s:s, s:s?, s:o, s:b, s:b, s:s?, s:s?, s:s?, s:i, s:o, s:I}",
+	    "{s:s, s:s?, s:s?, s:s?, s:o, s:o, s:s, s:s, s:s?, s:o, s:b, s:b, s:s?, s:s?, s:o, s:s?, s:s?, s:s?, s:s?, "
+	    "s:i, s:o, s:I}",
 	    "verdict", sluice_verdict_text(r.verdict).label, "service", service_name(api, r.service), "backend",
 	    backend_name(api, table, r.backend, room), "backend_address",
 	    chosen ? model_address_text(&table->backends[r.backend].address, address) : NULL, "bucket",
 	    number_or_null(r.bucket), "table_size", hashed ? json_integer(r.table_size) : json_null(), "reason", reason,
 	    "path", "dpdk", "hash", hashed ? hash : NULL, "backend_number", number_or_null(r.backend), "first", r.first,
 	    "walked", r.walked, "owner", backend_name(api, table, r.owner, owner_room), "owner_state",
-	    hashed ? state_word(r.owner_state) : NULL, "exception", NULL, "bytes", (int)r.bytes, "sent_bytes",
-	    r.sent_bytes ? json_integer(r.sent_bytes) : json_null(), "generation",
+	    hashed ? state_word(r.owner_state) : NULL, "exception", exception_json(api, table, &r), "bucket_state",
+	    hashed ? bucket_word(r.word) : NULL, "previous", backend_name(api, table, r.previous, previous_room),
+	    "asked", backend_name(api, table, r.asked, asked_room), "decided", hashed ? decided_word(r.decided) : NULL,
+	    "bytes", (int)r.bytes, "sent_bytes", r.sent_bytes ? json_integer(r.sent_bytes) : json_null(), "generation",
 	    (json_int_t)table->header->generation);
 	if (!json)
 		return NULL;

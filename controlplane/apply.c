@@ -18,14 +18,11 @@ static void hello_before_start(struct apply *apply, const struct sluice_message_
 	const struct table_store_copy *copies[] = {&apply->last, &apply->next};
 
 	for (uint32_t i = 0; i < 2 && hello->has_states && !apply->adopt; i++) {
-		struct identity *recovered;
 		if (!table_store_is(copies[i], hello->generation, hello->table_digest) ||
-		    identity_recover(&copies[i]->view, &recovered))
+		    apply_recover_identity(apply, copies[i]))
 			continue;
-		identity_put(apply->recovered);
-		apply->recovered = recovered;
-		apply->recovered_table = &copies[i]->view;
 		apply->adopt = true;
+		apply->recovered_runs = true;
 	}
 	if (hello->table_digest && !apply->adopt)
 		apply->stranger = true;
@@ -79,6 +76,8 @@ static void recover(struct apply *apply)
 
 	table_store_read(apply->state_dir, TABLE_STORE_NEXT, &apply->next);
 	table_store_read(apply->state_dir, TABLE_STORE_LAST, &apply->last);
+	windows_read(apply->state_dir, WINDOWS_NEXT, windows_now_s(), &apply->windows_next);
+	windows_read(apply->state_dir, WINDOWS_LAST, windows_now_s(), &apply->windows_last);
 	for (uint32_t i = 0; i < 2; i++) {
 		if (!copies[i]->bytes)
 			continue;
@@ -87,9 +86,7 @@ static void recover(struct apply *apply)
 		/* table.last is what was in force; table.next only when a dataplane says so, or there is no other. */
 		if (i == 0 && apply->last.bytes)
 			continue;
-		if (!identity_recover(&copies[i]->view, &apply->recovered))
-			apply->recovered_table = &copies[i]->view;
-		else
+		if (apply_recover_identity(apply, copies[i]))
 			log_error("apply: %s/%s holds numbers that contradict each other: starting without it",
 				  apply->state_dir, i ? TABLE_STORE_LAST : TABLE_STORE_NEXT);
 	}
@@ -107,12 +104,15 @@ void apply_release(struct apply *apply)
 	identity_put(apply->recovered);
 	table_store_copy_fini(&apply->last);
 	table_store_copy_fini(&apply->next);
+	windows_copy_fini(&apply->windows_last);
+	windows_copy_fini(&apply->windows_next);
 	operator_state_close(apply->operators);
 	states_destroy(apply->states);
 	free(apply->backends);
 	free(apply->ports);
 	free(apply->config_file);
 	free(apply->state_dir);
+	free(apply->runtime_dir);
 	free(apply);
 }
 
@@ -123,8 +123,8 @@ static void on_timer_closed(uv_handle_t *handle)
 
 static void timers_init(struct apply *apply)
 {
-	uv_timer_t *timers[] = {&apply->fold, &apply->drain, &apply->step, &apply->links};
-	for (uint32_t i = 0; i < 4; i++) {
+	uv_timer_t *timers[] = {&apply->fold, &apply->drain, &apply->step, &apply->links, &apply->windows};
+	for (uint32_t i = 0; i < sizeof(timers) / sizeof(timers[0]); i++) {
 		uv_timer_init(apply->loop, timers[i]);
 		timers[i]->data = apply;
 		apply->handles++;
@@ -137,6 +137,7 @@ static void timers_close(struct apply *apply)
 	uv_close((uv_handle_t *)&apply->drain, on_timer_closed);
 	uv_close((uv_handle_t *)&apply->step, on_timer_closed);
 	uv_close((uv_handle_t *)&apply->links, on_timer_closed);
+	uv_close((uv_handle_t *)&apply->windows, on_timer_closed);
 }
 
 static int modules_create(struct apply *apply, const struct apply_options *options)
@@ -172,6 +173,8 @@ static void modules_destroy(struct apply *apply)
 	adjacency_destroy(apply->adjacency);
 	vips_destroy(apply->vips);
 	steering_destroy(apply->steering);
+	exceptions_memory_destroy(apply->exceptions);
+	apply->exceptions = NULL;
 }
 
 int apply_create(const struct apply_options *options, struct apply **ret)
@@ -185,11 +188,13 @@ int apply_create(const struct apply_options *options, struct apply **ret)
 	apply->running = options->running;
 	apply->user = options->user;
 	apply->hello_wait_ms = options->hello_wait_ms ? options->hello_wait_ms : APPLY_START_HELLO_MS;
+	apply->close_every_ms = options->close_every_ms ? options->close_every_ms : APPLY_CLOSE_EVERY_MS;
 	apply->queue_last = &apply->queue;
 	/* Absolute: replaced and reread whatever the working directory is by then. It may not exist yet. */
 	apply->config_file = strdup(realpath(options->config_file, path) ? path : options->config_file);
 	apply->state_dir = strdup(options->state_dir);
-	int error = apply->config_file && apply->state_dir ? modules_create(apply, options) : -ENOMEM;
+	apply->runtime_dir = strdup(options->runtime_dir);
+	int error = apply->config_file && apply->state_dir && apply->runtime_dir ? modules_create(apply, options) : -ENOMEM;
 	if (error)
 		log_error("apply: cannot start: %s", strerror(-error));
 	timers_init(apply);
@@ -200,6 +205,7 @@ int apply_create(const struct apply_options *options, struct apply **ret)
 		return error;
 	}
 	recover(apply);
+	uv_timer_start(&apply->windows, apply_on_windows, apply->close_every_ms / 3, apply->close_every_ms / 3);
 	if (apply->steering)
 		uv_timer_start(&apply->links, on_links, APPLY_LINKS_MS, APPLY_LINKS_MS);
 	*ret = apply;

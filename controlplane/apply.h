@@ -9,6 +9,7 @@
 
 #include "adjacency.h"
 #include "config.h"
+#include "exceptions_memory.h"
 #include "health.h"
 #include "model.h"
 #include "operator_state.h"
@@ -35,6 +36,7 @@ struct apply_options {
 	 * control plane; 0: 500.
 	 */
 	uint64_t hello_wait_ms;
+	uint64_t close_every_ms; /* windows that end make one table in this time at most; 0: 3 s */
 };
 
 /* Why a transaction ended. Strings are valid during the call. */
@@ -74,6 +76,19 @@ struct model *apply_model(const struct apply *apply); /* borrowed */
 uint64_t apply_generation(const struct apply *apply);
 /* The live table with lookups and states, by the same structures as the dataplane's. NULL before the first. */
 const struct sluice_table *apply_table(const struct apply *apply);
+/* Connections that changes move. */
+struct apply_windows_status {
+	uint64_t open, closing; /* buckets, now */
+	uint64_t extended;      /* windows, since this process began */
+	uint32_t closes_in_s;   /* until the first open one's window is over; 0: none is open, or it is over */
+	uint32_t retired;       /* backends in no file any more */
+	bool has_exceptions;
+	struct exceptions_status exceptions;
+};
+void apply_windows_status(const struct apply *apply, struct apply_windows_status *ret);
+
+/* The host's exceptions (sluice/exceptions.h), for reading. NULL: this host has none. */
+struct sluice_exceptions_header *apply_exceptions(const struct apply *apply);
 
 struct apply_backend_status {
 	const char *service, *name;

@@ -219,6 +219,18 @@ void apply_flip_dead(struct apply *apply, const struct table_backend *now)
 		}
 }
 
+bool apply_states_are(const struct apply *apply, const struct table_backend *now)
+{
+	uint32_t flat = 0;
+	bool same = table_is_of_model(apply);
+
+	for (uint32_t i = 0; same && i < apply->model->service_count; i++)
+		for (uint32_t k = 0; k < apply->model->services[i].backend_count; k++, flat++)
+			same &= states_get(apply->states, number_of(apply->table->identity, i, k)) ==
+				(enum sluice_backend_state)now[flat].state;
+	return same;
+}
+
 /* The table under way must not bring back who has died since it was gathered. */
 static void transaction_bury(struct transaction *t, const struct model_service *service,
 			     const struct model_backend *backend)
@@ -274,7 +286,7 @@ static bool runs_bucket(const struct apply *apply, uint32_t number)
 	const struct sluice_table *view = &apply->table->view;
 	const struct lookup *lookup = apply->table->lookups[view->backends[number].service];
 	/* By slot: with this table another backend may get the number. */
-	return lookup && lookup_slot_owned(lookup, view->backends[number].slot) > 0;
+	return lookup && lookup_names(lookup, view->backends[number].slot) != 0;
 }
 
 void apply_states_before(struct apply *apply, const struct transaction *t)

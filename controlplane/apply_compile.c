@@ -38,6 +38,8 @@ static void job_assemble(uv_work_t *work)
 	table = table_build_peek(t->build);
 	if (table)
 		t->store_error = table_store_write_next(t->apply->state_dir, table->view.header, table->bytes);
+	if (table && !t->store_error)
+		t->store_error = windows_write_next(t->apply->state_dir, table, windows_now_s());
 }
 
 static void compile_end(struct compile *c)

@@ -78,17 +78,30 @@ out:
 
 /* ----------------------------------------------------------------- commit ---- */
 
+static void model_swap(struct apply *apply, struct model *model)
+{
+	struct model *old = apply->model;
+
+	apply->model = model_get(model);
+	model_put(old);
+	apply_follow(apply, apply->model);
+}
+
+void apply_commit_retired(struct apply *apply, struct model *model)
+{
+	model_swap(apply, model);
+	apply_drain_timer(apply);
+	apply_set_dirty(apply);
+}
+
 int apply_commit_model(struct apply *apply, struct model *model, bool start)
 {
 	int error = 0;
 
 	if (!start) {
-		struct model *old = apply->model;
-		apply->model = model_get(model);
-		model_put(old);
 		if (apply->steering)
-			steering_configure_interfaces(apply->steering, apply->model);
-		apply_follow(apply, apply->model);
+			steering_configure_interfaces(apply->steering, model);
+		model_swap(apply, model);
 	}
 	if (apply->steering)
 		error = steering_publish_services(apply->steering, apply->model);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The insides of apply, shared by its files: apply.c (life and requests), apply_transaction.c (the
- * change's journey), apply_backends.c (health, adjacency and operators as they come in),
+ * change's journey), apply_backends.c (health, adjacency and operators as they come in), apply_windows.c (time),
  * apply_status.c (what runs). Loop thread only, but for what a transaction's jobs read and write.
  */
 #ifndef CONTROLPLANE_APPLY_INTERNAL_H
@@ -10,15 +10,20 @@
 #include "apply.h"
 #include "config_store.h"
 #include "effective.h"
+#include "exceptions_memory.h"
 #include "publish.h"
+#include "retire.h"
 #include "states.h"
 #include "table_store.h"
 #include "vips.h"
+#include "windows.h"
 
 enum {
 	APPLY_FOLD_MS = 10,           /* changes of backends that come this close together make one table */
 	APPLY_RETRY_MS = 1000,        /* after a table that no dataplane would take */
 	APPLY_LINKS_MS = 1000,        /* how often re-created interfaces are looked for */
+	APPLY_CLOSE_EVERY_MS = 3000,  /* ends of windows make one table in this time at most */
+	APPLY_FAILING_S = 10,         /* after an insertion that failed, windows are extended for so long */
 	APPLY_START_POLL_MS = 10,     /* at start over a running dataplane: */
 	APPLY_START_HELLO_MS = 500,   /* how long to wait for it to connect */
 	APPLY_START_SETTLE_MS = 3000, /* and for adjacencies, and perhaps health, to be known */
@@ -66,6 +71,7 @@ struct transaction {
 	struct table_build *build;
 	struct built_table *table;
 	struct json_t *plan;
+	bool windows_due;    /* of a refresh: a window ends, or one that closes has been acknowledged */
 	int store_error;     /* of writing table.next */
 	bool publishing;     /* waits for dataplanes */
 	bool committed;      /* the table, and perhaps a model, has come into force */
@@ -81,7 +87,7 @@ struct transaction {
 
 struct apply {
 	uv_loop_t *loop;
-	char *config_file, *state_dir;
+	char *config_file, *state_dir, *runtime_dir;
 	void (*running)(void *user, struct model *model);
 	void *user;
 	bool closing;
@@ -111,13 +117,25 @@ struct apply {
 	bool stranger;              /* a dataplane runs a table that is not known here */
 	uint64_t hello_wait_ms;
 	const struct sluice_table *recovered_table;
+	struct windows_copy windows_last, windows_next;
+	struct windows_copy recovered_windows; /* one of the two; borrowed */
+	bool recovered_runs;                   /* a dataplane forwards by it, and its states are known */
 
 	struct transaction *queue, **queue_last;
 	struct transaction *active;
 	struct waiter *order_waiters; /* orders to be told when the next refresh has ended */
 	bool dirty;                   /* a refresh is due */
 	uint64_t retry_ms;            /* 0: the last refresh went well */
-	uv_timer_t fold, drain, step, links;
+	uv_timer_t fold, drain, step, links, windows;
+
+	/* Time in a change. */
+	struct exceptions_memory *exceptions; /* NULL: this host has none */
+	bool windows_due;
+	uint64_t close_every_ms;
+	uint64_t windows_stepped_ms;  /* uv_now() */
+	uint64_t failed_before;       /* insertions, when last looked at */
+	uint32_t failed_s;            /* when one failed last; 0: never */
+	uint64_t windows_extended;    /* buckets, since this process began */
 };
 
 /* ---- apply.c ---- */
@@ -152,6 +170,9 @@ int apply_narrow_steering(struct apply *apply, const struct model *next);
 /* `model` is the running one. 0, or -errno of steering, which stops nothing. */
 int apply_commit_model(struct apply *apply, struct model *model, bool start);
 
+/* The same model as read, with fewer of the retired. */
+void apply_commit_retired(struct apply *apply, struct model *model);
+
 /* ---- apply_backends.c ---- */
 
 /* Something about backends has changed: a refresh is due within APPLY_FOLD_MS. */
@@ -181,6 +202,9 @@ void apply_flip_dead(struct apply *apply, const struct table_backend *now);
 /* The same for one that may have. */
 void apply_flip_one(struct apply *apply, const char *service, const char *backend);
 
+/* Whether each backend of the running model has the state that these (as gathered from it) say. */
+bool apply_states_are(const struct apply *apply, const struct table_backend *now);
+
 /* The states of a table that is about to be published, and those that may only change when it is in force. */
 void apply_states_before(struct apply *apply, const struct transaction *t);
 void apply_states_after(struct apply *apply, const struct transaction *t, const struct built_table *old);
@@ -190,5 +214,22 @@ void apply_adopt_health(struct apply *apply, struct model *model);
 
 /* Wake at the earliest drain deadline. */
 void apply_drain_timer(struct apply *apply);
+
+/* ---- apply_windows.c ---- */
+
+/* `desired` with the backends that keep connections though it has them no more. One reference in *ret. 0 or -ENOMEM. */
+int apply_retire(struct apply *apply, struct model *desired, struct model **ret);
+/* One line for each service whose connections a change of M, affinity or algorithm moves. */
+void apply_warn_plain(const struct apply *apply, const struct model *next, void (*say)(void *user, const char *line),
+		      void *user);
+/* The exception table, when there is none yet. */
+void apply_exceptions_make(struct apply *apply, const struct model *model);
+/* Its idle times serve these models; either may be NULL. */
+void apply_exceptions_follow(struct apply *apply, const struct model *model, const struct model *next);
+/* What a build must know of time, of states and of the table before. */
+void apply_build_options(const struct apply *apply, const struct model *model, struct table_build_options *options);
+void apply_on_windows(uv_timer_t *timer);
+/* apply->recovered and all that goes with it, from one of the tables on disk. 0, -EBADMSG, -ENOMEM. */
+int apply_recover_identity(struct apply *apply, const struct table_store_copy *copy);
 
 #endif

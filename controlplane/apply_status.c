@@ -15,6 +15,11 @@ uint64_t apply_generation(const struct apply *apply)
 	return apply->table ? apply->table->generation : 0;
 }
 
+struct sluice_exceptions_header *apply_exceptions(const struct apply *apply)
+{
+	return apply->exceptions ? exceptions_memory_header(apply->exceptions) : NULL;
+}
+
 const struct sluice_table *apply_table(const struct apply *apply)
 {
 	return apply->table ? &apply->table->view : NULL;

@@ -203,6 +203,26 @@ static void step_read(struct transaction *t)
 
 /* ------------------------------------------------------------------- wait ---- */
 
+/* A dataplane is forwarding: who lives there lives, and who is in no file any more keeps its connections. */
+static void wait_adopt(struct transaction *t)
+{
+	struct apply *apply = t->apply;
+	struct model *model;
+
+	if (apply_retire(apply, t->model, &model)) {
+		log_error("apply: out of memory: backends that are in no file any more lose their connections");
+		model = model_get(t->model);
+	}
+	if (model != t->model) {
+		model_put(apply->model);
+		apply->model = model_get(model);
+		apply_follow(apply, model);
+	}
+	model_put(t->model);
+	t->model = model;
+	apply_adopt_health(apply, t->model); /* before a first probe says otherwise */
+}
+
 /* Whether every backend has answered a probe, or failed to. */
 static bool health_is_known(const struct apply *apply, const struct model *model)
 {
@@ -231,7 +251,8 @@ static void wait_poll(uv_timer_t *timer)
 	const bool alone = met && publish_peer_count(apply->publish) == 0;
 	const bool late = waited_ms >= APPLY_START_SETTLE_MS || alone;
 
-	apply_adopt_health(apply, t->model); /* before a first probe says otherwise */
+	if (apply->adopt)
+		wait_adopt(t);
 	if (!met || !(late || adjacency_settled(apply->adjacency)) ||
 	    !(late || !apply->stranger || health_is_known(apply, t->model)))
 		return;
@@ -288,8 +309,32 @@ static bool nothing_changed(const struct transaction *t)
 {
 	const struct apply *apply = t->apply;
 	return t->kind == TRANSACTION_REFRESH && apply->table && apply->backends && !apply->retry_ms &&
+	       t->model == apply->model && !t->windows_due && apply_states_are(apply, t->backends) &&
 	       memcmp(t->backends, apply->backends, t->backend_count * sizeof(*t->backends)) == 0 &&
 	       memcmp(t->ports, apply->ports, t->model->interface_count * sizeof(*t->ports)) == 0;
+}
+
+static void say_line(void *user, const char *line)
+{
+	transaction_say(user, "%s", line);
+}
+
+/* The model as it is compiled: as read, and whom it has no more but who keeps connections. */
+static int gather_model(struct transaction *t)
+{
+	struct apply *apply = t->apply;
+	struct model *desired = t->kind == TRANSACTION_REFRESH ? retire_origin(apply->model) : t->model, *model;
+
+	if (t->start) /* done in "wait" */
+		return 0;
+	if (t->kind != TRANSACTION_REFRESH)
+		apply_warn_plain(apply, desired, say_line, t);
+	int error = apply_retire(apply, desired, &model);
+	if (error)
+		return error;
+	model_put(t->model);
+	t->model = model;
+	return 0;
 }
 
 static void step_gather(struct transaction *t)
@@ -297,8 +342,13 @@ static void step_gather(struct transaction *t)
 	struct apply *apply = t->apply;
 
 	transaction_mark(t, "wait");
-	if (t->kind == TRANSACTION_REFRESH)
-		t->model = model_get(apply->model);
+	if (t->kind != TRANSACTION_PLAN)
+		apply_exceptions_make(apply, t->model ? t->model : apply->model);
+	t->error = gather_model(t);
+	if (t->error) {
+		step_end(t);
+		return;
+	}
 	t->error = apply_gather(apply, t->model, t->kind == TRANSACTION_PLAN, &t->backends, &t->backend_count);
 	if (!t->error)
 		t->error = apply_gather_ports(apply, t->model, &t->ports);
@@ -312,7 +362,7 @@ static void step_gather(struct transaction *t)
 	for (uint32_t i = 0; t->states && i < t->backend_count; i++)
 		t->states[i] = t->backends[i].state;
 	const bool same_model = apply->table && t->model == apply->model;
-	const struct table_build_options options = {
+	struct table_build_options options = {
 	    .model = t->model,
 	    .generation = t->kind == TRANSACTION_PLAN ? apply->generation + 1 : ++apply->generation,
 	    .backends = t->backends,
@@ -321,6 +371,7 @@ static void step_gather(struct transaction *t)
 	    .identity = same_model ? apply->table->identity : NULL,
 	    .running = apply->table,
 	};
+	apply_build_options(apply, t->model, &options);
 	t->error = t->states ? table_build_create(&options, &t->build) : -ENOMEM;
 	transaction_mark(t, "gather");
 	if (t->error)
@@ -377,6 +428,7 @@ static void step_publish(struct transaction *t)
 			transaction_say(t, "the XDP program's services cannot be changed: %s", strerror(-t->error));
 	}
 	if (!t->error) {
+		apply_exceptions_follow(apply, apply->model, t->model);
 		apply_states_before(apply, t);
 		t->error = publish_table(apply->publish, t->table, published, t);
 		t->publishing = !t->error;
@@ -405,7 +457,11 @@ static void step_commit(struct transaction *t)
 		apply->ports = t->ports;
 		t->ports = NULL;
 		apply->retry_ms = 0;
+		apply->windows_extended += t->table->extended;
 	}
+	apply_exceptions_follow(apply, t->model, NULL);
+	if (t->kind == TRANSACTION_REFRESH && t->model != apply->model)
+		apply_commit_retired(apply, t->model);
 	if (t->kind != TRANSACTION_REFRESH && apply_commit_model(apply, t->model, t->start))
 		transaction_say(t, "warning: the XDP program does not know every service: see the log");
 	step_persist(t);
@@ -428,6 +484,8 @@ static void job_persist(uv_work_t *work)
 	if (t->table)
 		persist_warn(t, TABLE_STORE_LAST,
 			     t->store_error ? t->store_error : table_store_commit(apply->state_dir));
+	if (t->table && !t->store_error)
+		persist_warn(t, WINDOWS_LAST, windows_commit(apply->state_dir));
 	if (t->kind == TRANSACTION_REFRESH)
 		return;
 	persist_warn(t, CONFIG_STORE_CURRENT, config_store_accept(apply->state_dir, &t->text));
@@ -508,8 +566,10 @@ static void step_end(struct transaction *t)
 		steering_publish_services(apply->steering, apply->model);
 	apply->steering_narrowed = false;
 	/* Ended in the middle of a publication: a dataplane may run it, and tells the next control plane. */
-	if (!t->committed && t->table && !(apply->closing && t->publishing))
+	if (!t->committed && t->table && !(apply->closing && t->publishing)) {
 		table_store_abandon(apply->state_dir);
+		windows_abandon(apply->state_dir);
+	}
 	if (t->start && !t->committed && apply->model) {
 		model_put(apply->model);
 		apply->model = NULL;
@@ -520,6 +580,9 @@ static void step_end(struct transaction *t)
 		apply->recovered_table = NULL;
 		table_store_copy_fini(&apply->last);
 		table_store_copy_fini(&apply->next);
+		windows_copy_fini(&apply->windows_last);
+		windows_copy_fini(&apply->windows_next);
+		apply->recovered_windows = (struct windows_copy){0};
 	}
 	if (!apply->closing &&
 	    ((t->error && t->kind == TRANSACTION_REFRESH) || (t->start && t->committed && !t->table))) {
@@ -569,6 +632,8 @@ void transaction_next(struct apply *apply)
 		return;
 	}
 	apply->dirty = false;
+	t->windows_due = apply->windows_due;
+	apply->windows_due = false;
 	t->apply = apply;
 	t->kind = TRANSACTION_REFRESH;
 	t->waiters = apply->order_waiters;

@@ -2,6 +2,8 @@
 /* The journey of a configuration: text, settings, model, rules; or messages. And the small sections. */
 #include "config_reader.h"
 
+#include "sluice/exceptions.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,6 +12,7 @@
 
 #define HASH_KEY_FILE_DEFAULT "/etc/sluice/hash.key"
 
+enum { EXCEPTIONS_LOG2_DEFAULT = 20 };
 enum { CORES_MAX = 64, CORE_MAX = 1023 }; /* as the dataplane has them */
 
 /* -------------------------------------------------------------------- node ---- */
@@ -87,8 +90,22 @@ static void read_hugepages(struct config_reader *reader, const config_setting_t 
 	config_bool(reader, setting, &((struct model *)object)->dataplane.hugepages);
 }
 
+static void read_exceptions(struct config_reader *reader, const config_setting_t *setting, void *object)
+{
+	const int64_t least = 1ll << SLUICE_EXCEPTIONS_SIZE_LOG2_MIN, most = 1ll << SLUICE_EXCEPTIONS_SIZE_LOG2_MAX;
+	int64_t entries;
+
+	if (!config_integer(reader, setting, least, most, &entries))
+		return;
+	if (entries & (entries - 1))
+		config_setting_error(reader, setting, "must be a power of two, %lld to %lld; %lld is not",
+				     (long long)least, (long long)most, (long long)entries);
+	else
+		((struct model *)object)->dataplane.exceptions_log2 = (uint32_t)__builtin_ctzll((uint64_t)entries);
+}
+
 static const struct config_key dataplane_keys[] = {
-    {"cores", read_cores}, {"idle", read_idle}, {"hugepages", read_hugepages}, {NULL}};
+    {"cores", read_cores}, {"idle", read_idle}, {"hugepages", read_hugepages}, {"exceptions", read_exceptions}, {NULL}};
 
 static void read_dataplane(struct config_reader *reader, const config_setting_t *setting, void *object)
 {
@@ -190,6 +207,7 @@ static bool model_prepare(struct config_reader *reader, const char *name)
 	model->references = 1;
 	model->dataplane.idle_sleep = true;
 	model->dataplane.hugepages = true;
+	model->dataplane.exceptions_log2 = EXCEPTIONS_LOG2_DEFAULT;
 	gethostname(host, sizeof(host) - 1);
 	model->file = strdup(name);
 	model->node_name = strdup(host[0] ? host : "node");

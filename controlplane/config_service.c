@@ -8,6 +8,13 @@
 
 #define NOT_YET "is not supported by this version"
 
+#define SECOND 1000000000ull
+/* The longest one with its extensions must stay below an exception's longest idle time. */
+#define WINDOW_MIN_NS SECOND
+#define WINDOW_MAX_NS (3600 * SECOND)
+#define WINDOW_TCP_NS (15 * 60 * SECOND)
+#define WINDOW_UDP_NS (120 * SECOND)
+
 enum { TABLE_SIZE_DEFAULT = 16381, WEIGHT_DEFAULT = 100, WEIGHT_MAX = 65535 };
 
 const uint32_t config_table_sizes[CONFIG_TABLE_SIZES] = {251, 1021, 4093, 16381, 65537, 131071, 655373};
@@ -206,12 +213,31 @@ static void read_tracking(struct config_reader *reader, const config_setting_t *
 {
 	static const struct config_word words[] = {{"changes", SLUICE_TRACKING_CHANGES, false},
 						   {"none", SLUICE_TRACKING_NONE, false},
-						   {"all", 0, true},
+						   {"all", SLUICE_TRACKING_ALL, false},
 						   {NULL}};
 	int tracking;
 
 	if (config_word(reader, setting, words, &tracking))
 		((struct model_service *)object)->tracking = (enum sluice_tracking)tracking;
+}
+
+static void read_window(struct config_reader *reader, const config_setting_t *setting, void *object)
+{
+	config_duration(reader, setting, WINDOW_MIN_NS, WINDOW_MAX_NS, &((struct model_service *)object)->window_ns);
+}
+
+static void read_udp_new(struct config_reader *reader, const config_setting_t *setting, void *object)
+{
+	static const struct config_word words[] = {{"previous", 0, false}, {"cur", 1, false}, {NULL}};
+	struct model_service *service = object;
+	int cur;
+
+	if (!config_word(reader, setting, words, &cur))
+		return;
+	if (service->protocol == SLUICE_IP_TCP)
+		config_setting_error(reader, setting, "is of use with protocol \"udp\" only");
+	else
+		service->udp_new_cur = cur == 1;
 }
 
 static void read_priority(struct config_reader *reader, const config_setting_t *setting, void *object)
@@ -257,12 +283,13 @@ static const struct config_key service_keys[] = {
     {"algorithm", read_algorithm},
     {"affinity", read_affinity},
     {"tracking", read_tracking},
+    {"window", read_window},
+    {"udp_new", read_udp_new},
     {"priority", read_priority},
     {"table_size", read_table_size},
     {"health", config_read_health},
     {"backends", read_backends, .required = true},
     {"quic", NULL, .refusal = NOT_YET},
-    {"udp_new", NULL, .refusal = NOT_YET},
     {NULL},
 };
 
@@ -282,6 +309,8 @@ static void read_service(struct config_reader *reader, const config_setting_t *s
 	if (!config_group(reader, setting, service_keys, service, &present))
 		return;
 
+	if (!service->window_ns)
+		service->window_ns = service->protocol == SLUICE_IP_UDP ? WINDOW_UDP_NS : WINDOW_TCP_NS;
 	const struct model_health *health = &service->health;
 	if (health->type != MODEL_HEALTH_NONE && !health->port && service->port_first == 1 &&
 	    service->port_last == 65535)

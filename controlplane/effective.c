@@ -54,9 +54,12 @@ struct effective effective_of(const struct effective_inputs *in)
 		return down("down", in->health->reason, weight);
 	if (drained)
 		return (struct effective){SLUICE_BACKEND_DRAINING, "draining",
-					  "drained by an operator: its flows go to others", weight};
-	return (struct effective){SLUICE_BACKEND_UP, "up",
-				  weight ? in->health->reason : "weight 0: its flows go to others", weight};
+					  "drained by an operator: keeps the connections it has", weight};
+	if (in->backend->retired)
+		return (struct effective){SLUICE_BACKEND_DRAINING, "draining",
+					  "removed from the configuration: keeps its connections for a window", weight};
+	return (struct effective){SLUICE_BACKEND_UP, "up", weight ? in->health->reason : "weight 0: no new flows",
+				  weight};
 }
 
 struct table_backend effective_table_backend(const struct effective_inputs *in)

@@ -55,9 +55,50 @@ static uint32_t walk_step_find(const struct sluice_service *service, const sluic
 	return 0;
 }
 
-static enum sluice_verdict decide(const struct sluice_table *table, const struct sluice_flow *flow,
-				  struct explain_result *ret)
+/* The flow's exception as it stands; the question has no sequence number, so it takes that of the first packet. */
+static void exception_find(const struct sluice_exceptions_at *at, const struct sluice_service *service,
+			   struct sluice_decide_input *in, struct explain_result *ret)
 {
+	uint64_t value;
+
+	if (!sluice_exceptions_maybe(at->header, at->bits, in->flow_key) ||
+	    !sluice_exception_find(at, in->flow_key, in->now_s, &value))
+		return;
+	if (sluice_exception_kind(value) == SLUICE_EXCEPTION_SYN)
+		in->sequence = sluice_exception_sequence(value);
+	ret->exception_kind = (uint8_t)sluice_exception_kind(value);
+	ret->exception_backend = service->first_backend + sluice_exception_slot(value);
+	ret->exception_age_s = sluice_exception_age(value, in->now_s);
+}
+
+/* By the rule where there is a memory; without one as if it had no room. */
+static struct sluice_decision rule(const struct sluice_table *table, struct sluice_exceptions_header *exceptions,
+				   const struct sluice_service *service, struct sluice_decide_input *in,
+				   struct explain_result *ret)
+{
+	const sluice_bucket *lookup = table->lookups[service->lookup];
+	uint32_t slot = sluice_bucket_cur(in->word);
+	struct sluice_decision decision = {SLUICE_NONE, SLUICE_DECIDED_BUCKET};
+
+	if (exceptions) {
+		const struct sluice_exceptions_at at = sluice_exceptions_at(exceptions, in->flow_key);
+		exception_find(&at, service, in, ret);
+		return sluice_decide_flow(service, lookup, table->states, &at, in, false);
+	}
+	if (!sluice_decide_is_stateless(in->word, in->tracking, 0)) {
+		slot = sluice_bucket_prev(in->word);
+		decision.decided = in->role == SLUICE_ROLE_FIRST ? SLUICE_DECIDED_NO_ROOM : SLUICE_DECIDED_PREVIOUS;
+	}
+	decision.backend = sluice_owner(service, lookup, table->states, in->bucket, slot);
+	return decision;
+}
+
+static enum sluice_verdict decide(const struct sluice_table *table, struct sluice_exceptions_header *exceptions,
+				  uint32_t now_s, const struct sluice_packet *packet, struct explain_result *ret)
+{
+	const struct sluice_flow *flow = &packet->flow;
+	const struct sluice_hash_key *key = &table->header->hash_key;
+
 	ret->vip = sluice_vip_find(table, &flow->destination);
 	ret->service = sluice_service_find(table, flow);
 	if (ret->service == SLUICE_NONE)
@@ -68,18 +109,35 @@ static enum sluice_verdict decide(const struct sluice_table *table, const struct
 		return SLUICE_DROP_NO_BACKEND;
 	const sluice_bucket *lookup = table->lookups[service->lookup];
 	ret->table_size = service->lookup_size;
-	ret->hash = sluice_flow_hash(&table->header->hash_key, flow, (enum sluice_affinity)service->affinity);
+	ret->hash = sluice_flow_hash(key, flow, (enum sluice_affinity)service->affinity);
 	ret->bucket = sluice_hash_bucket(ret->hash, service->lookup_size);
-	ret->owner = service->first_backend + sluice_bucket_cur(lookup[ret->bucket]);
-	ret->owner_state = table->states[ret->owner];
+	ret->word = lookup[ret->bucket];
+	ret->owner = service->first_backend + sluice_bucket_cur(ret->word);
+	ret->previous = service->first_backend + sluice_bucket_prev(ret->word);
 
-	uint32_t backend = sluice_decide(service, lookup, table->states, ret->bucket);
-	ret->walked = backend != ret->owner;
+	bool is_datagram = flow->protocol == SLUICE_IP_UDP;
+	struct sluice_decide_input in = {
+	    .flow_key = sluice_flow_hash(key, flow, SLUICE_AFFINITY_FLOW),
+	    .bucket = ret->bucket,
+	    .word = ret->word,
+	    .now_s = now_s,
+	    .role = (uint8_t)(is_datagram ? SLUICE_ROLE_OTHER : sluice_role_of_tcp(packet->tcp_flags)),
+	    .tracking = service->tracking,
+	    .is_datagram = is_datagram,
+	};
+	const struct sluice_decision decision = rule(table, exceptions, service, &in, ret);
+	ret->decided = (enum sluice_decided)decision.decided;
+	ret->has_exception = ret->decided == SLUICE_DECIDED_EXCEPTION;
+	bool by_previous = ret->decided == SLUICE_DECIDED_PREVIOUS || ret->decided == SLUICE_DECIDED_NO_ROOM;
+	ret->asked = ret->has_exception ? decision.backend : by_previous ? ret->previous : ret->owner;
+	ret->owner_state = table->states[ret->owner];
+	ret->asked_state = table->states[ret->asked];
+	ret->walked = decision.backend != ret->asked;
 	if (ret->walked)
 		ret->walk_step = walk_step_find(service, lookup, table->states, ret->bucket);
-	if (backend == SLUICE_NONE)
+	if (decision.backend == SLUICE_NONE)
 		return SLUICE_DROP_NO_BACKEND;
-	ret->backend = backend;
+	ret->backend = decision.backend;
 	return SLUICE_FORWARD;
 }
 
@@ -101,21 +159,23 @@ static enum sluice_verdict encapsulate(const struct sluice_table *table, const s
 	return ret->sent_bytes > backend->mtu ? SLUICE_DROP_TOO_BIG : SLUICE_FORWARD;
 }
 
-void explain_packet(const struct sluice_table *table, const struct explain_query *query, struct explain_result *ret)
+void explain_packet(const struct sluice_table *table, struct sluice_exceptions_header *exceptions, uint32_t now_s,
+		    const struct explain_query *query, struct explain_result *ret)
 {
 	uint8_t frame[FRAME_BYTES];
 	uint32_t frame_bytes = frame_make(query, frame);
 	struct sluice_packet packet;
 
 	memset(ret, 0, sizeof(*ret));
-	ret->service = ret->bucket = ret->owner = ret->backend = SLUICE_NONE;
+	ret->service = ret->bucket = ret->owner = ret->previous = ret->asked = ret->backend = SLUICE_NONE;
+	ret->exception_backend = SLUICE_NONE;
 	ret->verdict = sluice_packet_parse(frame, frame + frame_bytes, &packet);
 	ret->vip = sluice_vip_find(table, &query->flow.destination);
 	if (ret->verdict != SLUICE_FORWARD)
 		return;
 	ret->first = sluice_packet_is_first(&packet);
 	ret->bytes = query->bytes > packet.l3_bytes ? query->bytes : packet.l3_bytes;
-	ret->verdict = decide(table, &packet.flow, ret);
+	ret->verdict = decide(table, exceptions, now_s, &packet, ret);
 	if (ret->verdict == SLUICE_FORWARD)
 		ret->verdict = encapsulate(table, &packet, ret);
 }

@@ -7,6 +7,7 @@
 #ifndef CONTROLPLANE_EXPLAIN_H
 #define CONTROLPLANE_EXPLAIN_H
 
+#include "sluice/decide.h"
 #include "sluice/encap.h"
 #include "sluice/forwarding.h"
 
@@ -27,9 +28,18 @@ struct explain_result {
 	uint64_t hash;
 	uint32_t bucket; /* SLUICE_NONE when not reached */
 
+	sluice_bucket word;          /* of the bucket */
+	enum sluice_decided decided; /* how the backend was found */
+	bool has_exception;          /* the flow has one that answers for this packet */
+	uint8_t exception_kind;      /* enum sluice_exception_kind */
+	uint32_t exception_backend;  /* number */
+	uint32_t exception_age_s;    /* since the packet that last touched it */
+	uint32_t previous;   /* number of the one that owned the bucket before; the owner's, unless it is open */
 	uint32_t owner;      /* number of the bucket's own backend */
 	uint8_t owner_state; /* enum sluice_backend_state */
-	bool walked;         /* the owner is dead and the walk answered (or failed) */
+	uint32_t asked;      /* number of who was to have the packet: the exception's, the owner or the previous one */
+	uint8_t asked_state; /* enum sluice_backend_state */
+	bool walked;         /* who was asked is dead and the walk answered (or failed) */
 	uint32_t walk_step;  /* which step of the walk found a living one, from 1 */
 	uint32_t backend;    /* number of who gets the packet */
 
@@ -40,10 +50,13 @@ struct explain_result {
 };
 
 /*
- * Explain one packet. Any thread that may read the table; no allocation. The states are
- * read as they are now, so two calls may differ when a backend dies between them.
+ * Explain one packet, without changing what is remembered of its flow. exceptions: the host's, or NULL, as if there
+ * were no room; now_s: coarse seconds of CLOCK_MONOTONIC. The sequence number of TCP is taken for one that belongs to
+ * the connection. Any thread that may read the table; no allocation. The states are read as they are now, so two calls
+ * may differ when a backend dies between them.
  */
-void explain_packet(const struct sluice_table *table, const struct explain_query *query, struct explain_result *ret);
+void explain_packet(const struct sluice_table *table, struct sluice_exceptions_header *exceptions, uint32_t now_s,
+		    const struct explain_query *query, struct explain_result *ret);
 
 /* What the outer header says. Addresses as in the packet; ports 0 unless GUE. */
 struct explain_outer {

@@ -22,6 +22,9 @@ void identity_put(struct identity *identity)
 		return;
 	for (uint32_t i = 0; identity->services && i < identity->service_count; i++)
 		free(identity->services[i].slot);
+	for (uint32_t i = 0; i < identity->past_count; i++)
+		free(identity->past[i].slot);
+	free(identity->past);
 	free(identity->services);
 	free(identity->resting);
 	free(identity->service_numbers);
@@ -117,6 +120,11 @@ static uint32_t slots_with_slack(uint32_t backends)
 	return slots < SLUICE_SLOTS_MAX ? slots : SLUICE_SLOTS_MAX;
 }
 
+static bool slot_rests(const struct identity_slot *slot, struct identity_moment moment)
+{
+	return slot->freed && (slot->freed == moment.generation || slot->rests_until_s > moment.now_s);
+}
+
 /* Copy `base`'s slots into room for `slots`, with everything marked free that the service no longer has. */
 static struct identity_slot *slots_copy(const struct identity_service *base, uint32_t slots)
 {
@@ -128,9 +136,9 @@ static struct identity_slot *slots_copy(const struct identity_service *base, uin
 
 /*
  * Give each backend of `model` its slot: the one it has, else a free one. With grow_allowed, -ENOBUFS instead of
- * using one again that this very generation gives up.
+ * using one again that rests.
  */
-static int slots_assign(struct identity_service *s, const struct model_service *model, uint64_t generation,
+static int slots_assign(struct identity_service *s, const struct model_service *model, struct identity_moment moment,
 			bool grow_allowed, uint32_t *ret_slots)
 {
 	struct slot_key *wanted = malloc((model->backend_count + 1) * sizeof(*wanted));
@@ -154,7 +162,8 @@ static int slots_assign(struct identity_service *s, const struct model_service *
 			ret_slots[k] = n;
 		} else {
 			slot->used = false;
-			slot->freed = generation;
+			slot->freed = moment.generation;
+			slot->rests_until_s = moment.now_s + moment.rest_s;
 		}
 	}
 	/* Who comes back gets the slot it had: nothing that remembers it is wrong, and the old lookup table fits again.
@@ -175,7 +184,7 @@ static int slots_assign(struct identity_service *s, const struct model_service *
 	for (uint32_t k = 0; k < model->backend_count; k++) {
 		if (ret_slots[k] != SLUICE_NONE)
 			continue;
-		if (next == vacant_count || (grow_allowed && vacant[next]->freed == generation)) {
+		if (next == vacant_count || (grow_allowed && slot_rests(vacant[next], moment))) {
 			error = -ENOBUFS;
 			goto out;
 		}
@@ -191,7 +200,7 @@ out:
 
 /* The service's slots in the new identity; s->slots says afterwards whether the block has grown. */
 static int service_slots(struct identity_service *s, const struct identity_service *base,
-			 const struct model_service *model, uint64_t generation, uint32_t *ret_slots)
+			 const struct model_service *model, struct identity_moment moment, uint32_t *ret_slots)
 {
 	uint32_t slots = base ? base->slots : slots_with_slack(model->backend_count);
 
@@ -199,7 +208,7 @@ static int service_slots(struct identity_service *s, const struct identity_servi
 		bool grow_allowed = slots < SLUICE_SLOTS_MAX;
 		s->slots = slots;
 		s->slot = slots_copy(base, slots);
-		int error = s->slot ? slots_assign(s, model, generation, grow_allowed, ret_slots) : -ENOMEM;
+		int error = s->slot ? slots_assign(s, model, moment, grow_allowed, ret_slots) : -ENOMEM;
 		if (error != -ENOBUFS || !grow_allowed)
 			return error;
 		free(s->slot);
@@ -363,7 +372,7 @@ static struct identity *identity_make(const struct identity *base, const struct 
 
 /* The services that `base` knows keep number, block and slots. */
 static int services_keep(struct identity *identity, const struct identity *base, const struct model *model,
-			 const struct identity_key *keys, uint32_t key_count)
+			 struct identity_moment moment, const struct identity_key *keys, uint32_t key_count)
 {
 	for (uint32_t i = 0; i < model->service_count; i++) {
 		const struct model_service *m = &model->services[i];
@@ -377,7 +386,7 @@ static int services_keep(struct identity *identity, const struct identity *base,
 		struct identity_service *s = &identity->services[found->number];
 		*s = *old;
 		s->slot = NULL;
-		int error = service_slots(s, old, m, identity->generation, &identity->backend_slots[identity->flat[i]]);
+		int error = service_slots(s, old, m, moment, &identity->backend_slots[identity->flat[i]]);
 		if (error)
 			return error;
 		if (s->slots != old->slots)
@@ -391,7 +400,98 @@ static int services_keep(struct identity *identity, const struct identity *base,
 	return 0;
 }
 
-static int services_add(struct identity *identity, const struct model *model, struct identity_refusal *ret_refusal)
+/* ----------------------------------------------------- services of the past ---- */
+
+static struct identity_key key_of_service(const struct identity_service *s)
+{
+	return (struct identity_key){s->address, s->port_first | (uint32_t)s->port_last << 16, s->protocol,
+				     SLUICE_NONE};
+}
+
+static int past_compare(const void *a, const void *b)
+{
+	const struct identity_key x = key_of_service(a), y = key_of_service(b);
+	return key_compare(&x, &y);
+}
+
+/* Of base->past, which is sorted by key. */
+static const struct identity_service *past_find(const struct identity *base, const struct model_service *m)
+{
+	const struct identity_service key = {
+	    .address = m->address, .port_first = m->port_first, .port_last = m->port_last, .protocol = m->protocol};
+	if (!base || !base->past_count)
+		return NULL;
+	return bsearch(&key, base->past, base->past_count, sizeof(key), past_compare);
+}
+
+/* A copy among the past. What it has in use is given up now. */
+static int past_add(struct identity *identity, const struct identity_service *from, struct identity_moment moment)
+{
+	struct identity_service *to = &identity->past[identity->past_count];
+
+	*to = *from;
+	to->used = false;
+	to->first_backend = SLUICE_NONE;
+	to->slot = slots_copy(from, from->slots ? from->slots : 1);
+	if (!to->slot)
+		return -ENOMEM;
+	identity->past_count++;
+	for (uint32_t k = 0; k < to->slots; k++) {
+		if (!to->slot[k].used)
+			continue;
+		to->slot[k].used = false;
+		to->slot[k].freed = moment.generation;
+		to->slot[k].rests_until_s = moment.now_s + moment.rest_s;
+	}
+	return 0;
+}
+
+static bool past_rests(const struct identity_service *s, struct identity_moment moment)
+{
+	bool rests = false;
+	for (uint32_t k = 0; k < s->slots && !rests; k++)
+		rests = slot_rests(&s->slot[k], moment);
+	return rests;
+}
+
+/* The services of `model`, sorted by key. NULL: no memory. */
+static struct identity_key *model_keys(const struct model *model)
+{
+	struct identity_key *keys = malloc((model->service_count + 1) * sizeof(*keys));
+	for (uint32_t i = 0; keys && i < model->service_count; i++)
+		keys[i] = key_of_model(&model->services[i]);
+	if (keys)
+		qsort(keys, model->service_count, sizeof(*keys), key_compare);
+	return keys;
+}
+
+/* Who goes now, and who went, still rests and does not come back. After services_keep(). */
+static int past_keep(struct identity *identity, const struct identity *base, const struct model *model,
+		     struct identity_moment moment)
+{
+	struct identity_key *keys = model_keys(model);
+	int error = 0;
+
+	identity->past = calloc(base->past_count + base->service_count + 1, sizeof(*identity->past));
+	if (!keys || !identity->past)
+		error = -ENOMEM;
+	for (uint32_t n = 0; n < base->service_count && !error; n++)
+		if (base->services[n].used && !identity->services[n].used)
+			error = past_add(identity, &base->services[n], moment);
+	for (uint32_t i = 0; i < base->past_count && !error; i++) {
+		const struct identity_key key = key_of_service(&base->past[i]);
+		if (!bsearch(&key, keys, model->service_count, sizeof(key), key_compare) &&
+		    past_rests(&base->past[i], moment))
+			error = past_add(identity, &base->past[i], moment);
+	}
+	free(keys);
+	if (!error)
+		qsort(identity->past, identity->past_count, sizeof(*identity->past), past_compare);
+	return error;
+}
+
+static int services_add(struct identity *identity, const struct identity *base, const struct model *model,
+			struct identity_moment moment, struct identity_refusal *ret_refusal)
 {
 	uint32_t front = 0;
 
@@ -413,8 +513,8 @@ static int services_add(struct identity *identity, const struct model *model, st
 					       .used = true,
 					       .first_backend = SLUICE_NONE};
 		identity->service_numbers[i] = number;
-		int error =
-		    service_slots(s, NULL, m, identity->generation, &identity->backend_slots[identity->flat[i]]);
+		int error = service_slots(s, past_find(base, m), m, moment,
+					  &identity->backend_slots[identity->flat[i]]);
 		if (error)
 			return error;
 	}
@@ -434,19 +534,21 @@ static void identity_trim(struct identity *identity)
 	}
 }
 
-int identity_assign(const struct identity *base, const struct model *model, uint64_t generation, struct identity **ret,
-		    struct identity_refusal *ret_refusal)
+int identity_assign(const struct identity *base, const struct model *model, struct identity_moment moment,
+		    struct identity **ret, struct identity_refusal *ret_refusal)
 {
 	struct identity_key *keys = NULL;
 	uint32_t key_count = 0;
-	struct identity *identity = identity_make(base, model, generation);
+	struct identity *identity = identity_make(base, model, moment.generation);
 	int error = identity ? keys_make(base, &keys, &key_count) : -ENOMEM;
 
 	snprintf(ret_refusal->text, sizeof(ret_refusal->text), "out of memory");
 	if (!error)
-		error = services_keep(identity, base, model, keys, key_count);
+		error = services_keep(identity, base, model, moment, keys, key_count);
+	if (!error && base)
+		error = past_keep(identity, base, model, moment);
 	if (!error)
-		error = services_add(identity, model, ret_refusal);
+		error = services_add(identity, base, model, moment, ret_refusal);
 	if (!error)
 		error = blocks_place(identity, ret_refusal);
 	free(keys);
@@ -539,4 +641,71 @@ int identity_recover(const struct sluice_table *table, struct identity **ret)
 fail:
 	identity_put(identity);
 	return error;
+}
+
+int identity_recover_rest(struct identity *identity, const struct identity_service *service, uint32_t slot,
+			  const union sluice_address *backend, uint32_t rests_until_s)
+{
+	const struct identity_key key = key_of_service(service);
+	struct identity_service *s = NULL;
+
+	for (uint32_t n = 0; n < identity->service_count && !s; n++) {
+		const struct identity_key other = key_of_service(&identity->services[n]);
+		if (identity->services[n].used && key_compare(&key, &other) == 0)
+			s = &identity->services[n];
+	}
+	for (uint32_t i = 0; i < identity->past_count && !s; i++) {
+		const struct identity_key other = key_of_service(&identity->past[i]);
+		if (key_compare(&key, &other) == 0)
+			s = &identity->past[i];
+	}
+	if (!s) {
+		struct identity_service *grown =
+		    realloc(identity->past, (identity->past_count + 1) * sizeof(*identity->past));
+		if (!grown)
+			return -ENOMEM;
+		identity->past = grown;
+		s = &grown[identity->past_count];
+		*s = *service;
+		s->used = false;
+		s->first_backend = SLUICE_NONE;
+		s->slot = calloc(s->slots + 1, sizeof(*s->slot));
+		if (!s->slot)
+			return -ENOMEM;
+		identity->past_count++;
+	}
+	if (slot < s->slots && !s->slot[slot].used)
+		s->slot[slot] = (struct identity_slot){.address = *backend,
+						       .freed = identity->generation ? identity->generation : 1,
+						       .rests_until_s = rests_until_s};
+	qsort(identity->past, identity->past_count, sizeof(*identity->past), past_compare);
+	return 0;
+}
+
+uint32_t identity_find(const struct identity *identity, const struct model_service *service)
+{
+	const struct identity_key key = key_of_model(service);
+	for (uint32_t n = 0; n < identity->service_count; n++) {
+		const struct identity_key other = key_of_service(&identity->services[n]);
+		if (identity->services[n].used && key_compare(&key, &other) == 0)
+			return n;
+	}
+	return SLUICE_NONE;
+}
+
+bool identity_is_same_service(const struct identity *a, const struct identity *b, uint32_t number)
+{
+	if (number >= a->service_count || number >= b->service_count || !a->services[number].used ||
+	    !b->services[number].used)
+		return false;
+	const struct identity_key x = key_of_service(&a->services[number]), y = key_of_service(&b->services[number]);
+	return key_compare(&x, &y) == 0;
+}
+
+uint32_t identity_vacant_slot(const struct identity_service *service)
+{
+	for (uint32_t k = 0; k < service->slots; k++)
+		if (!service->slot[k].used)
+			return k;
+	return SLUICE_NONE;
 }

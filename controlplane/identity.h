@@ -7,10 +7,10 @@
  * An identity is a value: made from the one before and a model, then immutable and
  * reference-counted (any thread). A transaction that fails throws its new one away, and nothing has happened.
  *
- * What is given up rests before it is used again. A slot: the longest free goes first, one
- * that was never used before any other; a backend that comes back gets the one it had, if it can. A block or a service
- * number: not in the generation after the one that gave it up, so that no table that still names it is in use when
- * another takes it.
+ * What is given up rests before it is used again. A slot: for as long as an exception may hold it, in seconds; then the
+ * longest free goes first, one that was never used before any other; a backend that comes back gets the one it had. A
+ * service's slots rest even while the service itself is gone. A block or a service number: not in the
+ * generation after the one that gave it up, so that no table that still names it is in use when another takes it.
  */
 #ifndef CONTROLPLANE_IDENTITY_H
 #define CONTROLPLANE_IDENTITY_H
@@ -20,6 +20,7 @@
 struct identity_slot {
 	union sluice_address address; /* of the backend; of the last one when not used */
 	uint64_t freed;               /* generation that gave it up; 0: never used, or unknown */
+	uint32_t rests_until_s;       /* CLOCK_MONOTONIC; when not used */
 	bool used;
 };
 
@@ -49,6 +50,8 @@ struct identity {
 	uint32_t backend_count;            /* end of the last block in use */
 	struct identity_block *resting;    /* blocks not to be used again yet */
 	uint32_t resting_count;
+	struct identity_service *past; /* services that are gone, whose slots rest; without number and block */
+	uint32_t past_count;
 	/* For the model that it was made for: flat[i] + k is the place of service i's k-th backend in backend_slots. */
 	uint32_t model_services;
 	uint32_t *service_numbers; /* by index in the model's services */
@@ -61,19 +64,41 @@ struct identity_refusal {
 	char text[192];
 };
 
+/* When numbers are given: the generation, and for slots the clock (CLOCK_MONOTONIC) and how long they rest. */
+struct identity_moment {
+	uint64_t generation;
+	uint32_t now_s, rest_s;
+};
+
 /*
  * Numbers for `model`, keeping all that `base` (NULL: nothing before) has given to what stays. Any
  * thread; base and model must not change meanwhile. *ret is one reference.
  * 0, -ENOMEM, or -ENOSPC when the limits of services or backends are passed (*ret_refusal says which).
  */
-int identity_assign(const struct identity *base, const struct model *model, uint64_t generation, struct identity **ret,
-		    struct identity_refusal *ret_refusal);
+int identity_assign(const struct identity *base, const struct model *model, struct identity_moment moment,
+		    struct identity **ret, struct identity_refusal *ret_refusal);
 
 /*
  * Recover the numbers that a sound table uses, as the base for the next assignment. 0, -ENOMEM, or -EBADMSG when the
  * table's services overlap or name a thing twice (a table that this program did not make).
  */
 int identity_recover(const struct sluice_table *table, struct identity **ret);
+
+/*
+ * After identity_recover(), before anyone else has the identity: a slot of `service` (address, ports, protocol, slots; it
+ * may be gone) rests until then. One that is in use, or out of bounds, is passed over. 0 or -ENOMEM.
+ */
+int identity_recover_rest(struct identity *identity, const struct identity_service *service, uint32_t slot,
+			  const union sluice_address *backend, uint32_t rests_until_s);
+
+/* Number of the service with this address, protocol and ports, or SLUICE_NONE. Linear. */
+uint32_t identity_find(const struct identity *identity, const struct model_service *service);
+
+/* Whether a number is the same service's in two identities. */
+bool identity_is_same_service(const struct identity *a, const struct identity *b, uint32_t number);
+
+/* A slot of the service that nobody has, or SLUICE_NONE. */
+uint32_t identity_vacant_slot(const struct identity_service *service);
 
 struct identity *identity_get(struct identity *identity);
 void identity_put(struct identity *identity); /* accepts NULL and half-built */

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "lookup.h"
 
+#include "transition.h"
+#include "windows.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdatomic.h>
@@ -49,21 +52,53 @@ static uint64_t lookup_digest(const struct lookup *lookup, const uint16_t *owner
 	return digest ? digest : 1; /* 0 says that there is none */
 }
 
-/* Each bucket's slot, and how many each member has. */
-static void lookup_fill(struct lookup *lookup, const uint16_t *owners, const struct lookup *previous,
-			sluice_bucket *buckets)
+/* Each bucket steady at its owner, and how many each member has. */
+static int lookup_populate(struct lookup *lookup, uint32_t nobody, struct lookup_scratch *scratch)
 {
-	/* Where a transition is under way `prev` comes from `previous`. None is: every bucket is steady. */
-	(void)previous;
-	for (uint32_t i = 0; i < lookup->size; i++) {
-		uint32_t slot = lookup->members[owners[i]].slot;
-		buckets[i] = sluice_bucket_make(slot, slot);
-		lookup->owned[owners[i]]++;
+	sluice_bucket *buckets = scratch->buckets;
+
+	if (lookup->nobody) {
+		for (uint32_t i = 0; i < lookup->size; i++)
+			buckets[i] = sluice_bucket_make(nobody, nobody);
+		return 0;
 	}
+	int error = maglev_populate(lookup->members, lookup->member_count, lookup->size, scratch->owners);
+	for (uint32_t i = 0; i < lookup->size && !error; i++) {
+		uint32_t slot = lookup->members[scratch->owners[i]].slot;
+		buckets[i] = sluice_bucket_make(slot, slot);
+		lookup->owned[scratch->owners[i]]++;
+	}
+	return error;
 }
 
-int lookup_build(const struct maglev_member *members, uint32_t count, uint32_t size, const struct lookup *previous,
-		 struct lookup_scratch *scratch, struct lookup **ret)
+/* What follows from the buckets: who is named, and the table's own name. */
+static int lookup_finish(struct lookup *lookup, const sluice_bucket *buckets)
+{
+	uint32_t bound = 0;
+
+	for (uint32_t i = 0; i < lookup->size; i++) {
+		const uint32_t cur = sluice_bucket_cur(buckets[i]), prev = sluice_bucket_prev(buckets[i]);
+		bound = cur >= bound ? cur + 1 : bound;
+		bound = prev >= bound ? prev + 1 : bound;
+	}
+	/* A member may own no bucket at all; at rest the bound is a function of the members. */
+	for (uint32_t i = 0; i < lookup->member_count; i++)
+		if (lookup->members[i].slot >= bound)
+			bound = lookup->members[i].slot + 1;
+	lookup->slots_bound = bound;
+	lookup->named = calloc(bound, sizeof(*lookup->named));
+	if (!lookup->named)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < lookup->size; i++) {
+		lookup->named[sluice_bucket_cur(buckets[i])] |= LOOKUP_NAMED_CUR;
+		lookup->named[sluice_bucket_prev(buckets[i])] |= LOOKUP_NAMED_PREV;
+	}
+	lookup->id = sluice_checksum(buckets, lookup->size * sizeof(sluice_bucket));
+	return 0;
+}
+
+static int lookup_make(const struct maglev_member *members, uint32_t count, uint32_t size, uint32_t nobody,
+		       struct lookup_scratch *scratch, struct lookup **ret)
 {
 	struct lookup *lookup = calloc(1, sizeof(*lookup));
 	int error = lookup ? scratch_reserve(scratch, size) : -ENOMEM;
@@ -73,21 +108,19 @@ int lookup_build(const struct maglev_member *members, uint32_t count, uint32_t s
 	lookup->references = 1;
 	lookup->size = size;
 	lookup->member_count = count;
+	lookup->nobody = count == 0 && nobody != SLUICE_NONE;
+	lookup->due_s = LOOKUP_NEVER;
 	lookup->members = malloc((count + 1) * sizeof(*members));
 	lookup->owned = calloc(count + 1, sizeof(*lookup->owned));
 	error = lookup->members && lookup->owned ? 0 : -ENOMEM;
 	if (error)
 		goto fail;
 	memcpy(lookup->members, members, count * sizeof(*members));
-	for (uint32_t i = 0; i < count; i++)
-		if (members[i].slot >= lookup->slots_bound)
-			lookup->slots_bound = members[i].slot + 1;
-	error = maglev_populate(members, count, size, scratch->owners);
+	error = lookup_populate(lookup, nobody, scratch);
 	if (error)
 		goto fail;
-	lookup_fill(lookup, scratch->owners, previous, scratch->buckets);
-	lookup->id = sluice_checksum(scratch->buckets, size * sizeof(sluice_bucket));
-	lookup->digest = lookup_digest(lookup, scratch->owners);
+	if (!lookup->nobody)
+		lookup->digest = lookup_digest(lookup, scratch->owners);
 	*ret = lookup;
 	return 0;
 fail:
@@ -95,10 +128,96 @@ fail:
 	return error;
 }
 
-bool lookup_is_of(const struct lookup *lookup, const struct maglev_member *members, uint32_t count, uint32_t size)
+int lookup_build(const struct maglev_member *members, uint32_t count, uint32_t size,
+		 const struct transition *transition, struct lookup_scratch *scratch, struct lookup **ret)
 {
-	return lookup && lookup->size == size && lookup->member_count == count &&
-	       memcmp(lookup->members, members, count * sizeof(*members)) == 0;
+	struct lookup *lookup = NULL;
+	uint32_t *windows = NULL;
+	int error =
+	    lookup_make(members, count, size, transition ? transition->nobody : SLUICE_NONE, scratch, &lookup);
+
+	if (!error && transition && transition->previous) {
+		windows = malloc(size * sizeof(*windows));
+		error = windows ? 0 : -ENOMEM;
+	}
+	if (error)
+		goto out;
+	transition_fill(transition, lookup, scratch->buckets, windows);
+	if (lookup->open) {
+		lookup->windows = windows;
+		windows = NULL;
+	}
+	error = lookup_finish(lookup, scratch->buckets);
+	if (error)
+		goto out;
+	*ret = lookup;
+	lookup = NULL;
+out:
+	free(windows);
+	lookup_put(lookup);
+	return error;
+}
+
+bool lookup_is_of(const struct lookup *lookup, const struct maglev_member *members, uint32_t count, uint32_t size,
+		  const struct transition *transition)
+{
+	return lookup && lookup->blob && lookup->size == size && lookup->member_count == count &&
+	       memcmp(lookup->members, members, count * sizeof(*members)) == 0 &&
+	       transition_is_at_rest(transition, lookup);
+}
+
+/* The open and closing buckets of `past` put into the steady table. */
+static int restore_words(const struct lookup_past *past, struct lookup *lookup)
+{
+	if (past->word_count == 0)
+		return 0;
+	lookup->windows = calloc(lookup->size, sizeof(*lookup->windows));
+	if (!lookup->windows)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < past->word_count; i++) {
+		struct windows_bucket bucket = windows_bucket_of(past->words[i]);
+		if (bucket.number >= lookup->size)
+			return -EBADMSG;
+		sluice_bucket *word = &lookup->own[bucket.number];
+		if (bucket.closing) {
+			*word |= SLUICE_BUCKET_CLOSING;
+			lookup->closing++;
+			continue;
+		}
+		*word = sluice_bucket_make(sluice_bucket_cur(*word), bucket.prev);
+		lookup->open += sluice_bucket_cur(*word) != bucket.prev;
+		/* The clock counts from the boot: what is older than that opened with it. */
+		uint32_t age_s = past->ages_are_known ? bucket.age_s : 0;
+		uint32_t opened_s = past->now_s > age_s ? past->now_s - age_s : 0;
+		lookup->windows[bucket.number] = transition_window_make(opened_s, bucket.extensions);
+	}
+	return 0;
+}
+
+int lookup_restore(const struct lookup_past *past, struct lookup_scratch *scratch, struct lookup **ret)
+{
+	struct lookup *lookup = NULL;
+	int error = past->count || past->nobody != SLUICE_NONE ? 0 : -EBADMSG;
+
+	if (!error)
+		error = lookup_make(past->members, past->count, past->size, past->nobody, scratch, &lookup);
+	if (error)
+		return error;
+	lookup->own = malloc(past->size * sizeof(*lookup->own));
+	error = lookup->own ? 0 : -ENOMEM;
+	if (!error) {
+		memcpy(lookup->own, scratch->buckets, past->size * sizeof(*lookup->own));
+		error = restore_words(past, lookup);
+	}
+	if (!error)
+		error = lookup_finish(lookup, lookup->own);
+	if (!error && lookup->id != past->id)
+		error = -EBADMSG;
+	if (error)
+		lookup_put(lookup);
+	else
+		*ret = lookup;
+	return error;
 }
 _Static_assert(sizeof(struct maglev_member) == 24, "compared as bytes: no padding");
 
@@ -115,23 +234,33 @@ void lookup_put(struct lookup *lookup)
 	lookup_blob_put(lookup->blob);
 	free(lookup->members);
 	free(lookup->owned);
+	free(lookup->windows);
+	free(lookup->named);
+	free(lookup->own);
 	free(lookup);
 }
 
-double lookup_share(const struct lookup *lookup, const union sluice_address *address)
+static uint32_t member_find(const struct lookup *lookup, const union sluice_address *address)
 {
 	uint32_t low = 0, high = lookup->member_count;
 	while (low < high) {
 		uint32_t middle = low + (high - low) / 2;
-		int order = memcmp(lookup->members[middle].address.bytes, address->bytes, sizeof(address->bytes));
+		const struct maglev_member *member = &lookup->members[middle];
+		int order = memcmp(member->address.bytes, address->bytes, sizeof(address->bytes));
 		if (order == 0)
-			return (double)lookup->owned[middle] / lookup->size;
+			return middle;
 		if (order < 0)
 			low = middle + 1;
 		else
 			high = middle;
 	}
-	return 0;
+	return SLUICE_NONE;
+}
+
+double lookup_share(const struct lookup *lookup, const union sluice_address *address)
+{
+	const uint32_t i = member_find(lookup, address);
+	return i == SLUICE_NONE ? 0 : (double)lookup->owned[i] / lookup->size;
 }
 
 uint32_t lookup_slot_owned(const struct lookup *lookup, uint32_t slot)
@@ -140,6 +269,11 @@ uint32_t lookup_slot_owned(const struct lookup *lookup, uint32_t slot)
 		if (lookup->members[i].slot == slot)
 			return lookup->owned[i];
 	return 0;
+}
+
+bool lookup_has_member(const struct lookup *lookup, const union sluice_address *address)
+{
+	return member_find(lookup, address) != SLUICE_NONE;
 }
 
 /* ------------------------------------------------------------------ blobs ---- */

@@ -85,6 +85,24 @@ static void service_fini(struct model_service *service)
 	free(service->name);
 }
 
+/* What a model with retired backends has of its own. */
+static void derived_free(struct model *model)
+{
+	for (uint32_t i = 0; i < model->service_count; i++) {
+		struct model_service *service = &model->services[i];
+		for (uint32_t k = 0; k < service->backend_count; k++)
+			if (service->backends[k].retired)
+				free(service->backends[k].name);
+		free(service->backends);
+		free(service->backends_by_name);
+	}
+	free(model->services);
+	free(model->services_by_name);
+	model_put(model->origin);
+	explicit_bzero(&model->hash_key, sizeof(model->hash_key));
+	free(model);
+}
+
 void model_put(struct model *model)
 {
 	if (!model)
@@ -92,6 +110,10 @@ void model_put(struct model *model)
 	/* A half-built model may be put before anyone has counted a reference. */
 	if (model->references > 1) {
 		model->references--;
+		return;
+	}
+	if (model->origin) {
+		derived_free(model);
 		return;
 	}
 	for (uint32_t i = 0; i < model->interface_count; i++) {

@@ -58,6 +58,8 @@ struct model_backend {
 	uint32_t weight; /* 0..65535 */
 	char *zone;      /* NULL when not given */
 	bool backup;
+	bool retired; /* in no file any more: keeps the connections it has until their windows end (retire.h) */
+	uint32_t retired_until_s; /* CLOCK_MONOTONIC: not before this, though no bucket may name it any more */
 	bool has_mac; /* static adjacency: mac and interface */
 	uint8_t mac[6];
 	uint16_t vlan; /* 0: untagged */
@@ -74,6 +76,8 @@ struct model_service {
 	enum model_algorithm algorithm;
 	enum sluice_affinity affinity;
 	enum sluice_tracking tracking;
+	bool udp_new_cur; /* udp_new = "cur": datagrams go to the new owner at once, with no memory */
+	uint64_t window_ns; /* for how long a change keeps a bucket's flows where they are */
 	uint32_t table_size;
 	enum { MODEL_PRIORITY_LOW, MODEL_PRIORITY_NORMAL, MODEL_PRIORITY_HIGH } priority;
 	struct model_health health;
@@ -110,11 +114,17 @@ struct model {
 		uint32_t core_count;
 		bool idle_sleep;
 		bool hugepages;
+		uint32_t exceptions_log2; /* entries of the host's exception table, as a power of two */
 	} dataplane;
 	struct {
 		char *listen; /* "ADDRESS:PORT" for read-only HTTP on loopback, or NULL */
 		char *group;  /* of the API socket, or NULL: root only */
 	} api;
+	/*
+	 * With backends that are in no file any more: the model as read, to which all else here belongs but
+	 * services, their backends, and the names of the retired. NULL: this is a model as read.
+	 */
+	struct model *origin;
 	uint32_t references;
 };
 
@@ -130,6 +140,18 @@ int model_index(struct model *model);
 /* Find by name. NULL when there is none. By the index O(log n), without one O(n). */
 const struct model_service *model_service_find(const struct model *model, const char *service);
 const struct model_backend *model_backend_find(const struct model_service *service, const char *backend);
+
+/* How flows of a service are remembered: a service has one protocol, so udp_new = "cur" is to remember none. */
+static inline enum sluice_tracking model_tracking(const struct model_service *service)
+{
+	return service->udp_new_cur ? SLUICE_TRACKING_NONE : service->tracking;
+}
+
+/* Its window in seconds, rounded up. */
+static inline uint32_t model_window_s(const struct model_service *service)
+{
+	return (uint32_t)((service->window_ns + 999999999u) / 1000000000u);
+}
 
 /* Textual form of an address: IPv4 dotted, IPv6 RFC 5952. ret: at least 46 bytes. Returns ret. */
 char *model_address_text(const union sluice_address *address, char *ret);

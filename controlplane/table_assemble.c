@@ -222,6 +222,7 @@ static void write_backend(const struct table_assembly *a, uint32_t i, uint32_t k
 	to->address = backend->address;
 	to->service = identity_service_number(a->identity, i);
 	to->weight = from->state == SLUICE_BACKEND_UP ? from->weight : 0;
+	to->member = a->lookups[i] && lookup_has_member(a->lookups[i], &backend->address);
 	to->used = 1;
 }
 
@@ -237,7 +238,7 @@ static void write_service(const struct table_assembly *a, const struct parts *pa
 	    .first_backend = a->identity->services[number].first_backend,
 	    .slots = a->identity->services[number].slots,
 	    .affinity = (uint8_t)from->affinity,
-	    .tracking = (uint8_t)from->tracking,
+	    .tracking = (uint8_t)model_tracking(from),
 	    .used = 1,
 	    .protocol = from->protocol,
 	    .port_first = from->port_first,
@@ -343,6 +344,16 @@ static int built_lookups(struct built_table *table, struct lookup *const *unique
 	return 0;
 }
 
+static void built_add_lookup(struct built_table *table, uint32_t number, struct lookup *lookup)
+{
+	table->lookups[number] = lookup_get(lookup);
+	table->open += lookup->open;
+	table->closing += lookup->closing;
+	table->extended += lookup->extended;
+	if (lookup->due_s < table->due_s)
+		table->due_s = lookup->due_s;
+}
+
 static struct built_table *built_create(struct identity *identity)
 {
 	struct built_table *table = calloc(1, sizeof(*table));
@@ -350,6 +361,7 @@ static struct built_table *built_create(struct identity *identity)
 		return NULL;
 	table->references = 1;
 	table->fd = -1;
+	table->due_s = LOOKUP_NEVER;
 	table->identity = identity_get(identity);
 	table->service_count = identity->service_count;
 	table->lookups = calloc(table->service_count + 1, sizeof(*table->lookups));
@@ -398,7 +410,7 @@ int table_assemble(const struct table_assembly *a, struct built_table **ret, cha
 		goto out;
 	for (uint32_t i = 0; i < a->options->model->service_count; i++)
 		if (a->lookups[i])
-			table->lookups[identity_service_number(a->identity, i)] = lookup_get(a->lookups[i]);
+			built_add_lookup(table, identity_service_number(a->identity, i), a->lookups[i]);
 	*ret = table;
 	table = NULL;
 out:
@@ -468,7 +480,7 @@ int built_table_renumber(const struct built_table *from, uint64_t generation, st
 	table->view.states = from->view.states;
 	for (uint32_t n = 0; n < from->service_count; n++)
 		if (from->lookups[n])
-			table->lookups[n] = lookup_get(from->lookups[n]);
+			built_add_lookup(table, n, from->lookups[n]);
 	*ret = table;
 	table = NULL;
 out:

@@ -29,6 +29,8 @@ struct table_backend {
 };
 _Static_assert(sizeof(struct table_backend) == 48, "no padding");
 
+struct windows_copy;
+
 /* A table with all that belongs to it: immutable, reference-counted (loop thread only). */
 struct built_table {
 	uint32_t references;
@@ -43,6 +45,9 @@ struct built_table {
 	uint32_t lookup_count;
 	struct lookup_blob **blobs; /* of the lookup tables that were built for this table */
 	uint32_t blob_count;
+	/* Sums over the lookup tables. */
+	uint64_t open, closing, extended; /* buckets; extended: by this build */
+	uint32_t due_s;                   /* when the first window is over, CLOCK_MONOTONIC; UINT32_MAX: none is open */
 };
 
 struct built_table *built_table_get(struct built_table *table);
@@ -61,7 +66,15 @@ struct table_build_options {
 	const struct sluice_port *ports;      /* one for each interface of the model; copied */
 	struct identity *base;                /* numbers so far, a reference is taken; NULL: none */
 	struct identity *identity;            /* when known to be of this very model: used as it is; else NULL */
-	const struct built_table *running;    /* its lookup tables are used again; NULL: none */
+	/* What every path has acknowledged: its lookup tables are used again, or moved on from. NULL: none is known. */
+	const struct built_table *running;
+	const struct model *running_model;   /* of `running`; NULL: services mean what they mean in `model` */
+	const uint8_t *running_states;       /* by running's backend numbers; copied. NULL: as `backends` says */
+	const struct sluice_table *restored; /* instead of `running`, of `base`: the table from before a restart ... */
+	const struct windows_copy *windows;  /* ... with its windows; NULL: there are none */
+	uint32_t now_s;                      /* CLOCK_MONOTONIC */
+	uint32_t rest_s;                     /* for how long a slot that is given up rests */
+	bool insertions_fail;                /* exceptions could not be inserted lately */
 };
 
 struct table_build;

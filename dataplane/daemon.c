@@ -87,6 +87,8 @@ int daemon_run(const struct daemon *d)
 		int64_t now = now_ms();
 		if (now >= next_visit) {
 			ports_visit(d->ports);
+			if (d->exceptions)
+				exceptions_map_visit(d->exceptions);
 			control_visit(d->control);
 			tell_status(d, &told);
 			if (!next_visit) {

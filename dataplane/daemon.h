@@ -7,6 +7,7 @@
 #define DATAPLANE_DAEMON_H
 
 #include "control.h"
+#include "exceptions_map.h"
 #include "loop.h"
 
 /*
@@ -21,6 +22,7 @@ struct daemon {
 	struct loops *loops;
 	struct control *control;
 	struct table_store *store;
+	struct exceptions_map *exceptions; /* NULL: none is looked for */
 };
 
 /* Serve until SIGTERM or SIGINT. The workers run. 0, or -errno when there is nothing to wait with. */

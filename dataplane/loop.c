@@ -26,6 +26,8 @@ enum {
 	SPIN_TURNS = 64,
 	/* A worker that nothing wakes still turns its heartbeat this often. */
 	SLEEP_MS = 500,
+	/* A worker looks at the clock this often, by its TSC. */
+	CLOCK_HZ = 10,
 	/* Queues that only polling can tell of: the pause between polls doubles up to this. */
 	PAUSE_FIRST_NS = 10000,
 	PAUSE_LAST_NS = 500000,
@@ -217,19 +219,28 @@ static void sleep_until_work(struct loop *l, struct rte_rcu_qsbr *rcu)
 	finish_wait(l, armed);
 }
 
+static uint32_t now_s(void)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint32_t)now.tv_sec;
+}
+
 static int run(void *argument)
 {
 	struct loop *l = argument;
 	struct rte_rcu_qsbr *rcu = table_store_rcu(l->loops->context.store);
 	struct sluice_worker_counters *counters = l->worker->counters;
 	bool may_sleep = l->loops->context.config->idle_sleep;
-	uint64_t then = rte_rdtsc();
+	uint64_t then = rte_rdtsc(), tick_tsc = rte_get_tsc_hz() / CLOCK_HZ, next_tick = then + tick_tsc;
 
 	prctl(PR_SET_TIMERSLACK, 1000); /* else each pause is 50 us longer */
 	rte_rcu_qsbr_thread_register(rcu, l->index);
 	rte_rcu_qsbr_thread_online(rcu, l->index);
+	l->worker->now_s = now_s();
 	while (!atomic_load_explicit(&l->stop, memory_order_relaxed)) {
 		const struct sluice_table *table = table_store_current(l->loops->context.store);
+		l->worker->exceptions = exceptions_map_current(l->loops->context.exceptions);
 		uint32_t got = take_turn(l, table);
 		counters->generation = table ? table->header->generation : 0;
 		counters->heartbeat++;
@@ -245,6 +256,10 @@ static int run(void *argument)
 		uint64_t now = rte_rdtsc();
 		*(got ? &counters->busy_tsc : &counters->idle_tsc) += now - then;
 		then = now;
+		if (unlikely(now >= next_tick)) {
+			l->worker->now_s = now_s();
+			next_tick = now + tick_tsc;
+		}
 	}
 	rte_rcu_qsbr_thread_offline(rcu, l->index);
 	rte_rcu_qsbr_thread_unregister(rcu, l->index);

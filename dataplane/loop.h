@@ -7,6 +7,7 @@
 #define DATAPLANE_LOOP_H
 
 #include "counters_memory.h"
+#include "exceptions_map.h"
 #include "port.h"
 #include "table_store.h"
 
@@ -17,7 +18,8 @@ struct loops_context {
 	const struct config *config;
 	struct table_store *store;
 	const struct counters_memory *counters;
-	struct rte_mempool *mbufs; /* for what comes from TAPs; NULL when there are none */
+	const struct exceptions_map *exceptions; /* NULL: none */
+	struct rte_mempool *mbufs;               /* for what comes from TAPs; NULL when there are none */
 	uint32_t workers;
 };
 

@@ -7,6 +7,7 @@
 #include "counters_memory.h"
 #include "daemon.h"
 #include "eal.h"
+#include "exceptions_map.h"
 #include "last_table.h"
 #include "log.h"
 #include "loop.h"
@@ -52,6 +53,7 @@ static int serve(const struct config *config, const char *runtime_dir, const str
 	struct pools pools;
 	struct ports ports;
 	struct loops *loops = NULL;
+	struct exceptions_map *exceptions;
 	struct last_table_writer *writer;
 	struct control *control;
 
@@ -81,12 +83,20 @@ static int serve(const struct config *config, const char *runtime_dir, const str
 	error = ports_open(config, &port_context, &ports);
 	if (error)
 		goto destroy_pools;
-	const struct loops_context loops_context = {
-	    .config = config, .store = store, .counters = &counters, .mbufs = pools.mbufs, .workers = workers};
+	error = exceptions_map_create(runtime_dir, wait_for_workers, &loops, &exceptions);
+	if (error)
+		goto close_ports;
+	exceptions_map_visit(exceptions);
+	const struct loops_context loops_context = {.config = config,
+						    .store = store,
+						    .counters = &counters,
+						    .exceptions = exceptions,
+						    .mbufs = pools.mbufs,
+						    .workers = workers};
 	error = loops_create(&loops_context, &loops);
 	if (error) {
 		log_error("no memory for workers: %s", strerror(-error));
-		goto close_ports;
+		goto destroy_exceptions;
 	}
 	error = last_table_writer_create(runtime_dir, &writer);
 	if (error) {
@@ -105,8 +115,12 @@ static int serve(const struct config *config, const char *runtime_dir, const str
 		goto destroy_writer;
 	error = loops_start(loops, &ports);
 	if (!error) {
-		const struct daemon daemon = {
-		    .signals = signals, .ports = &ports, .loops = loops, .control = control, .store = store};
+		const struct daemon daemon = {.signals = signals,
+					      .ports = &ports,
+					      .loops = loops,
+					      .control = control,
+					      .store = store,
+					      .exceptions = exceptions};
 		error = daemon_run(&daemon);
 	}
 	loops_stop(loops);
@@ -118,6 +132,8 @@ destroy_writer:
 destroy_loops:
 	loops_destroy(loops);
 	loops = NULL;
+destroy_exceptions:
+	exceptions_map_destroy(exceptions);
 close_ports:
 	ports_close(&ports);
 destroy_pools:

@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Stage "decide": the backend. The rule itself is forwarding.h's; here its steps are taken for the whole
+ * Stage "decide": the backend. The rule itself is decide.h's; here its steps are taken for the whole
  * burst one after the other, each asking for the lines that the next one reads: service, bucket, then
- * the owner's state, template and counters.
+ * the owner's state, template and counters. First all lanes are taken for stateless ones, then those that are not
+ * are decided anew (stage_track.h).
  */
 #ifndef STAGE_DECIDE_H
 #define STAGE_DECIDE_H
 
 #include "stage_exit.h"
 #include "stage_hash.h"
+#include "stage_track.h"
 #include "worker.h"
 
 #include <rte_prefetch.h>
@@ -29,6 +31,7 @@ static __rte_always_inline bool decide_bucket(struct worker *w, const struct slu
 	if (SLUICE_UNLIKELY(service->affinity == SLUICE_AFFINITY_CLIENT))
 		hash_client(lanes, &table->header->hash_key, from);
 	lane_move(lanes, to, from);
+	lanes->key[to] = lanes->key[from];
 	lanes->bucket[to] =
 	    &table->lookups[service->lookup][sluice_hash_bucket(lanes->hash[from], service->lookup_size)];
 	rte_prefetch0(lanes->bucket[to]);
@@ -41,7 +44,10 @@ static __rte_always_inline uint32_t stage_decide(struct worker *w, const struct 
 	struct worker_lanes *lanes = &w->lanes;
 	/* Only the IPv6 outers read a template's second line. */
 	bool is_long = w->modes & (1u << SLUICE_ENCAP_IPIP6 | 1u << SLUICE_ENCAP_GUE6 | 1u << SLUICE_ENCAP_GRE6);
-	uint32_t i = 0;
+	bool any = w->exceptions && sluice_exceptions_any(w->exceptions);
+	uint32_t special = any, i = 0;
+	if (SLUICE_UNLIKELY(any))
+		track_ask(w, count);
 	while (i < count && decide_bucket(w, table, i, i))
 		i++;
 	uint32_t kept = i++;
@@ -49,7 +55,10 @@ static __rte_always_inline uint32_t stage_decide(struct worker *w, const struct 
 		kept += decide_bucket(w, table, kept, i);
 	count = kept;
 	for (i = 0; i < count; i++) {
-		uint32_t number = lanes->service[i]->first_backend + sluice_bucket_cur(*lanes->bucket[i]);
+		sluice_bucket word = *lanes->bucket[i];
+		uint32_t number = lanes->service[i]->first_backend + sluice_bucket_cur(word);
+		/* Not at rest, or not SLUICE_TRACKING_CHANGES: sluice_decide_is_stateless() is asked in track(). */
+		special |= ((word & 0xffff) ^ word >> 16) | lanes->service[i]->tracking;
 		lanes->backend[i] = number;
 		rte_prefetch0(&table->states[number]);
 		rte_prefetch0(&table->backends[number]);
@@ -57,16 +66,19 @@ static __rte_always_inline uint32_t stage_decide(struct worker *w, const struct 
 		if (is_long)
 			rte_prefetch0(table->backends[number].outer_head);
 	}
+	if (SLUICE_UNLIKELY(special))
+		track(w, table, count, any);
 	return count;
 }
 
-/* When the owner is dead: the next living one, or SLUICE_NONE. */
+/* When the backend that was decided on is dead: who serves in its place, or SLUICE_NONE. */
 static __rte_noinline uint32_t decide_again(const struct worker_lanes *lanes, const struct sluice_table *table,
 					    uint32_t lane)
 {
 	const struct sluice_service *service = lanes->service[lane];
 	const sluice_bucket *lookup = table->lookups[service->lookup];
-	return sluice_decide(service, lookup, table->states, (uint32_t)(lanes->bucket[lane] - lookup));
+	return sluice_owner(service, lookup, table->states, (uint32_t)(lanes->bucket[lane] - lookup),
+			    lanes->backend[lane] - service->first_backend);
 }
 
 #endif

@@ -41,6 +41,7 @@ static __rte_noinline void hash_client(struct worker_lanes *lanes, const struct 
 {
 	uint64_t words_v4[SLUICE_HASH_WORDS_V4] = {(uint32_t)lanes->words_v4[0][lane], sluice_hash_last_word(0, 0, 13)};
 	uint32_t message = lanes->facts[lane].message_v6;
+	lanes->key[lane] = lanes->hash[lane];
 	if (message) {
 		uint64_t words_v6[SLUICE_HASH_WORDS_V6] = {lanes->words_v6[0][message - 1],
 							   lanes->words_v6[1][message - 1], 0, 0,

@@ -24,6 +24,7 @@
 #define WORKER_H
 
 #include "sluice/counters.h"
+#include "sluice/exceptions.h"
 #include "sluice/forwarding.h"
 
 #include <rte_mbuf.h>
@@ -95,10 +96,11 @@ struct worker_lanes {
 
 	/* From "hash". */
 	uint64_t hash[WORKER_BURST];
+	uint64_t key[WORKER_BURST]; /* affinity "client" only: the hash of the 5-tuple, which hash no longer is */
 
 	/* From "decide". */
 	const sluice_bucket *bucket[WORKER_BURST];
-	uint32_t backend[WORKER_BURST]; /* number of the bucket's owner */
+	uint32_t backend[WORKER_BURST]; /* number of who was decided on */
 
 	/* Inside "encapsulate". */
 	const struct sluice_backend *template[WORKER_BURST];
@@ -120,6 +122,10 @@ struct worker {
 	struct sluice_service_counters *services; /* likewise, by service number */
 	struct sluice_backend_counters *backends; /* likewise, by backend number */
 	uint32_t port_count;                      /* transmit[] beyond it stay empty with a table of so many ports */
+
+	/* The caller: writes between two bursts, worker_burst(): reads. */
+	uint32_t now_s;                              /* coarse seconds of CLOCK_MONOTONIC; at most one late */
+	struct sluice_exceptions_header *exceptions; /* the host's, sound; NULL: none, as if it had no room */
 
 	/* worker_burst(): appends; the caller: flushes after each burst. By the table's port index. */
 	struct worker_pass_queue pass;

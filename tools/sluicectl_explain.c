@@ -20,6 +20,7 @@ static void line(const char *name, const char *value)
 static void explanation_print(const json_t *e)
 {
 	const json_t *outer = json_object_get(e, "outer"), *hop = json_object_get(e, "next_hop");
+	const json_t *exception = json_object_get(e, "exception");
 	char text[512];
 
 	line("verdict", text_of(e, "verdict"));
@@ -30,10 +31,22 @@ static void explanation_print(const json_t *e)
 			 number_of(e, "table_size"));
 		line("hash", text);
 	}
+	if (strcmp(text_of(e, "bucket_state"), "open") == 0) {
+		snprintf(text, sizeof(text), "open: new flows to %s, others to %s", text_of(e, "owner"),
+			 text_of(e, "previous"));
+		line("bucket", text);
+	} else if (strcmp(text_of(e, "bucket_state"), "closing") == 0) {
+		line("bucket", "closing: first packets are still remembered");
+	}
+	if (json_is_object(exception)) {
+		snprintf(text, sizeof(text), "%s, %s, seen %lld s ago", text_of(exception, "backend"),
+			 text_of(exception, "kind"), number_of(exception, "age_seconds"));
+		line("exception", text);
+	}
 	if (text_of(e, "backend")[0]) {
 		snprintf(text, sizeof(text), "%s (%s)%s%s%s", text_of(e, "backend"), text_of(e, "backend_address"),
 			 json_is_true(json_object_get(e, "walked")) ? ", in place of " : "",
-			 json_is_true(json_object_get(e, "walked")) ? text_of(e, "owner") : "",
+			 json_is_true(json_object_get(e, "walked")) ? text_of(e, "asked") : "",
 			 json_is_true(json_object_get(e, "walked")) ? ", which is down" : "");
 		line("backend", text);
 	}

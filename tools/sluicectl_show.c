@@ -93,6 +93,21 @@ static const char *uptime_text(double seconds, char *ret)
 	return ret;
 }
 
+/* Connections that changes move: nothing is said when there are none. */
+static void windows_print(const json_t *windows, const json_t *exceptions)
+{
+	const long long open = number_of(windows, "buckets_open"), closing = number_of(windows, "buckets_closing");
+
+	if (open || closing)
+		printf("windows        %lld buckets open, %lld closing, the next closes in %lld s\n", open, closing,
+		       number_of(windows, "closes_in_seconds"));
+	if (json_is_object(exceptions))
+		printf("exceptions     %lld of %lld, %lld found no room\n", number_of(exceptions, "used"),
+		       number_of(exceptions, "entries"), number_of(exceptions, "failed"));
+	else
+		printf("exceptions     none: connections that a change moves are cut\n");
+}
+
 enum ctl_exit command_status(const struct ctl *ctl)
 {
 	json_t *s;
@@ -116,6 +131,7 @@ enum ctl_exit command_status(const struct ctl *ctl)
 	printf("backends       %lld: %lld up, %lld draining, %lld down, %lld disabled\n", number_of(backends, "total"),
 	       number_of(backends, "up"), number_of(backends, "draining"), number_of(backends, "down"),
 	       number_of(backends, "disabled"));
+	windows_print(json_object_get(s, "windows"), json_object_get(s, "exceptions"));
 	if (json_is_object(last))
 		printf("last change    %s %s at %s: %s\n", text_of(last, "action"), text_of(last, "outcome"),
 		       text_of(last, "time"), text_of(last, "text"));

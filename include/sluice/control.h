@@ -27,9 +27,24 @@
 #include "forwarding.h"
 #include "types.h"
 
-#define SLUICE_ABI 1u     /* of tables, blobs, messages, counters */
+/*
+ * Of tables, blobs, messages, counters. 2 added to 1: buckets that are open or closing, and struct
+ * sluice_backend.member. All layouts are the same, so both are read alike.
+ */
+#define SLUICE_ABI 2u
 #define SLUICE_ABI_MIN 1u /* the oldest that is accepted */
 #define SLUICE_CONTROL_SOCKET "control.sock"
+
+/*
+ * The host's exception table (exceptions.h): RUNTIME_DIR/exceptions, a file of mode 0600 that all processes map
+ * MAP_SHARED, read and write. The control plane makes it before it listens on its socket, or adopts what is there; it
+ * sweeps it, counts it, and sets its idle times. A dataplane maps it when it starts, if it is there and
+ * sluice_exceptions_are_sound(), and looks again whenever it has connected: another inode is a new table, made because
+ * the old one was not sound or had another size. It holds flock(LOCK_SH) on the descriptor for as long as it
+ * has the file mapped: a table in use is never replaced by one of another size. Without a file, tables are used
+ * as with tracking = "none".
+ */
+#define SLUICE_EXCEPTIONS_FILE "exceptions"
 #define SLUICE_MESSAGE_MAGIC 0x53434c53u /* "SLCS" */
 #define SLUICE_MESSAGE_MAX 4096u
 #define SLUICE_MESSAGE_FDS_MAX 3u

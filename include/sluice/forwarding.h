@@ -169,7 +169,8 @@ struct sluice_backend {
 	uint32_t service;                      /* its number */
 	uint32_t weight;                       /* in effect; 0: no bucket */
 	uint8_t used;                          /* 0: a free slot, all else 0 */
-	uint8_t zero[7];
+	uint8_t member;                        /* 1: takes part in the lookup table with this weight (from ABI 2) */
+	uint8_t zero[6];
 };
 _Static_assert(sizeof(struct sluice_backend) == 128, "two cache lines");
 _Static_assert(offsetof(struct sluice_backend, outer_head) == 64, "the second line starts with the head");

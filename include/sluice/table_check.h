@@ -210,7 +210,10 @@ static inline bool sluice_table_is_sound(const void *bytes, uint64_t length, str
 	return true;
 }
 
-/* Whether the `size` buckets name only slots below slots_bound, use no reserved bit and have the checksum `id`. */
+/*
+ * Whether the `size` buckets name only slots below slots_bound, use no reserved bit, are closing only where cur is
+ * prev, and have the checksum `id`.
+ */
 static inline bool sluice_lookup_is_sound(const sluice_bucket *buckets, const struct sluice_lookups_entry *entry,
 					  struct sluice_refusal *ret_refusal)
 {
@@ -219,10 +222,13 @@ static inline bool sluice_lookup_is_sound(const sluice_bucket *buckets, const st
 		return SLUICE_REFUSE(ret_refusal, "lookup: size %u, slots below %u", entry->size, entry->slots_bound);
 	for (uint32_t i = 0; i < entry->size; i++) /* no early exit: vectorised */
 		bad |= (uint32_t)(sluice_bucket_cur(buckets[i]) >= entry->slots_bound) |
-		       (uint32_t)(sluice_bucket_prev(buckets[i]) >= entry->slots_bound) | (buckets[i] & 0x80008000u);
+		       (uint32_t)(sluice_bucket_prev(buckets[i]) >= entry->slots_bound) | buckets[i] >> 31 |
+		       ((buckets[i] >> 15 & 1) &
+			(uint32_t)(sluice_bucket_cur(buckets[i]) != sluice_bucket_prev(buckets[i])));
 	if (bad)
 		return SLUICE_REFUSE(ret_refusal,
-				     "lookup %016llx: a bucket names a slot of %u or above, or uses a reserved bit",
+				     "lookup %016llx: a bucket names a slot of %u or above, uses a reserved bit, or is "
+				     "closing and open",
 				     (unsigned long long)entry->id, entry->slots_bound);
 	if (sluice_checksum(buckets, (uint64_t)entry->size * sizeof(*buckets)) != entry->id)
 		return SLUICE_REFUSE(ret_refusal, "lookup %016llx: its checksum disagrees: the bytes are corrupt",

@@ -27,10 +27,9 @@
 #define PROCESSES_MAX 64u
 
 static const struct scene_shape shapes[] = {
-    {"hot", 1, 100, 8192, false},
-    {"warm", 100, 100, 8192, false},
-    {"cold", 500, 100, 65536, false},
-    {"synflood", 100, 100, 65536, true},
+    {"hot", 1, 100, 8192, false, 0, 0},        {"warm", 100, 100, 8192, false, 0, 0},
+    {"cold", 500, 100, 65536, false, 0, 0},    {"transition", 100, 100, 65536, false, 10, 1u << 20},
+    {"synflood", 100, 100, 65536, true, 0, 0},
 };
 
 static const struct {
@@ -174,6 +173,8 @@ static int run_child(const struct options *o, const struct scene_shape *shape, e
 		return 1;
 	}
 	worker_init(w, scene.counters, 0, 1);
+	w->exceptions = scene.exceptions;
+	w->now_s = SCENE_NOW_S;
 	if (o->isa >= 0 && worker_set_isa(w, (enum worker_isa)o->isa)) {
 		fprintf(stderr, "bench: this CPU has no %s\n", worker_isa_name((enum worker_isa)o->isa));
 		return 1;
@@ -252,7 +253,7 @@ static int run_all(const struct options *o)
 		printf("[");
 	else
 		printf(
-		    "scenario  forward  path  cycles/packet  spread  instructions/packet   Mpps  reference  ratio\n");
+		    "scenario    forward  path  cycles/packet  spread  instructions/packet   Mpps  reference  ratio\n");
 	for (size_t s = 0; s < RTE_DIM(shapes); s++) {
 		for (size_t f = 0; f < RTE_DIM(forwards); f++) {
 			const char *scenario = shapes[s].name, *forward = forwards[f].name;
@@ -278,7 +279,7 @@ static int run_all(const struct options *o)
 				    is_first ? "" : ",", scenario, forward, figures.cycles, spread, text, mpps,
 				    figures.ratio);
 			else
-				printf("%-8s  %-7s  dpdk  %13.1f  %6.1f  %19s  %5.1f  %9.1f  %5.2f\n", scenario,
+				printf("%-10s  %-7s  dpdk  %13.1f  %6.1f  %19s  %5.1f  %9.1f  %5.2f\n", scenario,
 				       forward, figures.cycles, spread, strcmp(text, "null") ? text : "-", mpps,
 				       figures.reference, figures.ratio);
 			fflush(stdout);
@@ -294,7 +295,7 @@ static int run_all(const struct options *o)
 
 static int usage(void)
 {
-	fprintf(stderr, "usage: bench [--json] [--instructions] [--scenario hot|warm|cold|synflood]\n"
+	fprintf(stderr, "usage: bench [--json] [--instructions] [--scenario hot|warm|cold|transition|synflood]\n"
 			"             [--forward ipip4|ipip6|gue4|l2] [--isa base|avx2|avx512] [--processes N]\n"
 			"             [--seed N] [-- EAL arguments]\n");
 	return 2;

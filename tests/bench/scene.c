@@ -35,6 +35,8 @@ static union sluice_address vip_of(uint32_t service)
 	return sluice_address_v4(SLUICE_BE32(0xc6120000u + 1 + service));
 }
 
+enum { HUGE_BYTES = 2 << 20 };
+
 #define SCENE_PORT_BE16 SLUICE_BE16(443)
 
 /* By the control plane's own builder: how well the services lie in it decides branches. */
@@ -163,7 +165,10 @@ static int lookups_build(struct scene *scene, const struct scene_shape *shape, u
 		scene->lookups[s] = all + s * row;
 		for (uint32_t i = 0; i < SCENE_LOOKUP_SIZE; i++) {
 			uint32_t slot = random_below(random, shape->backends);
-			scene->lookups[s][i] = sluice_bucket_make(slot, slot);
+			uint32_t prev = slot;
+			if (random_below(random, 100) < shape->open_percent)
+				prev = random_below(random, shape->backends);
+			scene->lookups[s][i] = sluice_bucket_make(slot, prev);
 		}
 	}
 	scene->table.lookups = (const sluice_bucket *const *)scene->lookups;
@@ -211,6 +216,29 @@ static void frame_write(uint8_t *frame, uint32_t flow, uint32_t service, bool is
 	tcp[13] = is_syn ? SLUICE_TCP_SYN : SLUICE_TCP_ACK;
 }
 
+/* Room for twice what is remembered, at least the product's least. */
+static int exceptions_build(struct scene *scene, const struct scene_shape *shape, uint64_t *random)
+{
+	uint32_t size_log2 = SLUICE_EXCEPTIONS_SIZE_LOG2_MIN;
+	while (1u << size_log2 < 2 * shape->exceptions)
+		size_log2++;
+	size_t bytes = sluice_exceptions_bytes(size_log2);
+	scene->exceptions = aligned_alloc(HUGE_BYTES, RTE_ALIGN_CEIL(bytes, HUGE_BYTES));
+	if (!scene->exceptions)
+		return -ENOMEM;
+	memset(scene->exceptions, 0, bytes);
+	sluice_exceptions_init(scene->exceptions, size_log2, sluice_exception_times_for(900, 120));
+	for (uint32_t i = 0; i < shape->exceptions; i++) {
+		uint64_t key = next_random(random), answer;
+		struct sluice_exceptions_at at = sluice_exceptions_at(scene->exceptions, key);
+		uint32_t slot = random_below(random, shape->backends);
+		uint64_t value = sluice_exception_value(slot, SLUICE_EXCEPTION_ESTABLISHED, SCENE_NOW_S, 0);
+		/* A group in a hundred is full by then. */
+		sluice_exception_insert(&at, key, value, SCENE_NOW_S, &answer);
+	}
+	return 0;
+}
+
 static int frames_build(struct scene *scene, const struct scene_shape *shape, struct rte_mempool *pool,
 			uint64_t *random)
 {
@@ -246,7 +274,8 @@ int scene_open(const struct scene_shape *shape, enum sluice_encap encap, struct 
 	int error;
 	*ret = (struct scene){.services = shape->services};
 	if ((error = table_build(ret, shape, encap)) || (error = lookups_build(ret, shape, &random)) ||
-	    (error = counters_build(ret, shape)) || (error = frames_build(ret, shape, pool, &random)))
+	    (error = counters_build(ret, shape)) || (error = exceptions_build(ret, shape, &random)) ||
+	    (error = frames_build(ret, shape, pool, &random)))
 		goto close;
 	ret->states = malloc(SLUICE_BACKENDS_MAX);
 	if (!ret->states) {
@@ -270,6 +299,7 @@ void scene_close(struct scene *scene)
 	free(scene->packets);
 	free(scene->frames);
 	free(scene->counters);
+	free(scene->exceptions);
 	free(scene->states);
 	if (scene->lookups)
 		free(scene->lookups[0]);

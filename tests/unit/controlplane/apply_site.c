@@ -21,6 +21,7 @@ int apply_site_setup(void **state)
 	struct apply_site *site = calloc(1, sizeof(*site));
 
 	fake_modules_reset();
+	model_spec_more = NULL;
 	assert_int_equal(uv_loop_init(&site->loop), 0);
 	snprintf(site->dir, sizeof(site->dir), "/tmp/sluice-apply-XXXXXX");
 	assert_non_null(mkdtemp(site->dir));
@@ -90,7 +91,8 @@ void apply_site_open(struct apply_site *site)
 							      .state_dir = site->dir,
 							      .running = on_running,
 							      .user = site,
-							      .hello_wait_ms = site->hello_wait_ms},
+							      .hello_wait_ms = site->hello_wait_ms,
+							      .close_every_ms = 300},
 				      &site->apply),
 			 0);
 }

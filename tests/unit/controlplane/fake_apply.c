@@ -218,6 +218,29 @@ uint64_t apply_generation(const struct apply *apply)
 	return apply->generation;
 }
 
+void apply_windows_status(const struct apply *apply, struct apply_windows_status *ret)
+{
+	*ret = (struct apply_windows_status){.open = 7,
+					     .closing = 3,
+					     .extended = 2,
+					     .closes_in_s = 11,
+					     .retired = 1,
+					     .has_exceptions = apply->exceptions != NULL};
+	ret->exceptions = (struct exceptions_status){.entries = 1024,
+						     .bytes = 20000,
+						     .by_kind = {[SLUICE_EXCEPTION_ESTABLISHED] = 5},
+						     .inserted = 50,
+						     .evicted = 4,
+						     .failed = 6,
+						     .syn_across = 8,
+						     .swept = 9};
+}
+
+struct sluice_exceptions_header *apply_exceptions(const struct apply *apply)
+{
+	return apply->exceptions;
+}
+
 const struct sluice_table *apply_table(const struct apply *apply)
 {
 	return apply->table ? &apply->table->view : NULL;

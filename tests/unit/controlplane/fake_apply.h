@@ -17,6 +17,7 @@ struct apply {
 	struct table_backend *table_backends;
 	uint8_t *states; /* SLUICE_BACKENDS_MAX */
 	uint64_t generation;
+	struct sluice_exceptions_header *exceptions; /* the test's; NULL: none */
 
 	/* What the next transactions end with. */
 	int error;

@@ -462,6 +462,42 @@ uint32_t fake_dataplane_decide(struct fake_dataplane *d, const struct sluice_flo
 	return backend;
 }
 
+struct fake_buckets fake_dataplane_buckets(struct fake_dataplane *d, const struct sluice_flow *flow)
+{
+	struct fake_buckets buckets = {0};
+
+	pthread_mutex_lock(&d->lock);
+	uint32_t n = d->bytes ? sluice_service_find(&d->table, flow) : SLUICE_NONE;
+	if (n != SLUICE_NONE && d->table.services[n].lookup != SLUICE_NONE) {
+		const struct sluice_lookup_ref *ref = &d->table.lookup_refs[d->table.services[n].lookup];
+		const sluice_bucket *words = d->lookups[d->table.services[n].lookup];
+		buckets.size = ref->size;
+		buckets.id = ref->id;
+		for (uint32_t b = 0; b < ref->size; b++) {
+			buckets.open += sluice_bucket_cur(words[b]) != sluice_bucket_prev(words[b]);
+			buckets.closing += sluice_bucket_is_closing(words[b]);
+		}
+	}
+	pthread_mutex_unlock(&d->lock);
+	return buckets;
+}
+
+uint32_t fake_dataplane_previous(struct fake_dataplane *d, const struct sluice_flow *flow)
+{
+	uint32_t backend = SLUICE_NONE;
+
+	pthread_mutex_lock(&d->lock);
+	uint32_t n = d->bytes ? sluice_service_find(&d->table, flow) : SLUICE_NONE;
+	if (n != SLUICE_NONE && d->table.services[n].lookup != SLUICE_NONE) {
+		const struct sluice_service *s = &d->table.services[n];
+		const sluice_bucket *words = d->lookups[s->lookup];
+		uint64_t hash = sluice_flow_hash(&d->table.header->hash_key, flow, (enum sluice_affinity)s->affinity);
+		backend = s->first_backend + sluice_bucket_prev(words[sluice_hash_bucket(hash, s->lookup_size)]);
+	}
+	pthread_mutex_unlock(&d->lock);
+	return backend;
+}
+
 union sluice_address fake_dataplane_backend(struct fake_dataplane *d, uint32_t number)
 {
 	pthread_mutex_lock(&d->lock);

@@ -79,14 +79,6 @@ void health_destroy(struct health *health)
 	*health = (struct health){0};
 }
 
-int health_configure(struct health *health, struct model *model)
-{
-	struct model *old = health->model;
-	health->model = model_get(model);
-	model_put(old);
-	return 0;
-}
-
 void fake_health_default(enum health_state state)
 {
 	fakes.health_default = state;
@@ -114,6 +106,33 @@ static enum health_state *health_state_of(const char *service, const char *backe
 	snprintf(fakes.health[fakes.health_count].service, 32, "%s", service);
 	snprintf(fakes.health[fakes.health_count].backend, 32, "%s", backend);
 	return &fakes.health[fakes.health_count++].state;
+}
+
+/* As the real one: a backend is known by its address, whatever it is called now. */
+static void health_carry(const struct model *before, const struct model *model)
+{
+	for (uint32_t i = 0; before && i < model->service_count; i++)
+		for (uint32_t k = 0; k < model->services[i].backend_count; k++) {
+			const struct model_service *s = &model->services[i];
+			const struct model_service *old = model_service_find(before, s->name);
+			for (uint32_t n = 0; old && n < old->backend_count; n++) {
+				const enum health_state *said = health_said(old->name, old->backends[n].name);
+				if (said && strcmp(old->backends[n].name, s->backends[k].name) != 0 &&
+				    sluice_address_equal(&old->backends[n].address, &s->backends[k].address)) {
+					const enum health_state state = *said;
+					*health_state_of(s->name, s->backends[k].name) = state;
+				}
+			}
+		}
+}
+
+int health_configure(struct health *health, struct model *model)
+{
+	struct model *old = health->model;
+	health_carry(old, model);
+	health->model = model_get(model);
+	model_put(old);
+	return 0;
 }
 
 void health_adopt(struct health *health, const char *service, const char *backend, enum health_state state)

@@ -11,6 +11,8 @@
 #include <arpa/inet.h>
 #include <cmocka.h>
 
+const char *model_spec_more;
+
 union sluice_address address_of(const char *text)
 {
 	union sluice_address address;
@@ -43,9 +45,9 @@ static void service_write(FILE *out, char *line, bool first)
 	}
 	fprintf(out,
 		"%s  { name = \"%s\"; address = \"%s\"; port = \"%s\"; protocol = \"%s\"; table_size = %s;\n"
-		"    forward = \"ipip\"; health = { type = \"%s\"; };\n    backends = (",
+		"    forward = \"ipip\"; health = { type = \"%s\"; }; %s\n    backends = (",
 		first ? "" : ",\n", words[0], words[1], words[2], words[3], words[4],
-		words[0][0] == 'h' ? "tcp" : "none");
+		words[0][0] == 'h' ? "tcp" : "none", model_spec_more ? model_spec_more : "");
 	while ((word = strtok_r(NULL, " ", &rest)))
 		backend_write(out, word, ++position);
 	fprintf(out, " ); }");

@@ -16,6 +16,9 @@ char *config_of(const char *spec);
 /* The same, parsed. One reference. */
 struct model *model_of(const char *spec);
 
+/* Settings that every service has on top, as `window = "1s";`. NULL: none. */
+extern const char *model_spec_more;
+
 union sluice_address address_of(const char *text);
 
 #endif

@@ -43,6 +43,11 @@ static void test_views(void **state)
 	assert_float_equal(json_real_value(json_object_get(json_object_get(w1, "health"), "latency_ms")), 1.5, 1e-9);
 	answer_free(&a);
 
+	a = get("/v1/status");
+	assert_int_equal(number(json_object_get(a.json, "windows"), "buckets_open"), 7);
+	assert_int_equal(number(json_object_get(a.json, "windows"), "closes_in_seconds"), 11);
+	assert_true(json_is_null(json_object_get(a.json, "exceptions")));
+	answer_free(&a);
 	a = get("/v1/backends");
 	assert_int_equal(json_array_size(a.json), 4);
 	answer_free(&a);
@@ -98,6 +103,9 @@ static void test_metrics(void **state)
 	    strstr(a.text, "\nsluice_backend_health_latency_seconds{service=\"web\",backend=\"w1\"} 0.0015"));
 	assert_non_null(strstr(a.text, "\nsluice_service_backends{service=\"web\",state=\"up\"} 2\n"));
 	assert_non_null(strstr(a.text, "\nsluice_generation 1\n"));
+	assert_non_null(strstr(a.text, "\nsluice_buckets_open 7\n"));
+	assert_non_null(strstr(a.text, "\nsluice_windows_extended_total 2\n"));
+	assert_null(strstr(a.text, "sluice_exceptions")); /* this host has none */
 	/* Each family is announced once. */
 	for (const char *p = strstr(a.text, "# TYPE "); p; p = strstr(p + 1, "# TYPE ")) {
 		char line[128];

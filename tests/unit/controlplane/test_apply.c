@@ -3,6 +3,7 @@
 #include "apply_site.h"
 
 #include "model_spec.h"
+#include "retire.h"
 #include "table_store.h"
 
 #include <errno.h>
@@ -215,6 +216,16 @@ static void test_destroy_while_busy(void **state)
 
 /* --------------------------------------------------------- apply, rollback ---- */
 
+/* Of the first service, without those that only keep connections. */
+static uint32_t configured_backends(struct apply_site *site)
+{
+	const struct model_service *s = &apply_model(site->apply)->services[0];
+	uint32_t count = 0;
+	for (uint32_t k = 0; k < s->backend_count; k++)
+		count += !s->backends[k].retired;
+	return count;
+}
+
 static void test_apply_and_rollback(void **state)
 {
 	struct apply_site *site = *state;
@@ -242,7 +253,7 @@ static void test_apply_and_rollback(void **state)
 	before = site->ended;
 	apply_rollback(site->apply, apply_site_done, site);
 	assert_int_equal(apply_site_wait(site, before), 0);
-	assert_int_equal(apply_model(site->apply)->services[0].backend_count, 1);
+	assert_int_equal(configured_backends(site), 1);
 	assert_string_equal(read_file(site, "sluice.conf"), first);
 	assert_false(file_exists(site, "sluice.conf.sluice-new"));
 }
@@ -450,7 +461,12 @@ static void test_drain_deadline(void **state)
 	finish(the_dataplane);
 }
 
-/* A backend that leaves the file keeps its byte until no table names it; then its number is nobody's. */
+static bool nobody_is_retired(struct apply_site *site)
+{
+	return retire_count(apply_model(site->apply)) == 0;
+}
+
+/* A backend that leaves the file is draining for a window (test_windows.c); a dead one goes at once. */
 static void test_removed_backend(void **state)
 {
 	struct apply_site *site = *state;
@@ -459,8 +475,14 @@ static void test_removed_backend(void **state)
 	const uint32_t number = number_of(site, "hot", "b2");
 	apply_site_write(site, site->config, "hot 192.0.2.20 80 tcp 1021 10.0.0.1 10.0.0.3");
 	assert_int_equal(apply_site_reload(site), 0);
-	assert_int_equal(fake_dataplane_state(the_dataplane, number), SLUICE_BACKEND_UNUSED);
+	assert_int_equal(fake_dataplane_state(the_dataplane, number), SLUICE_BACKEND_DRAINING);
+	assert_int_equal(number_of(site, "hot", "b2.removed"), number);
+	assert_string_equal(apply_site_backend(site, "hot", "b2.removed").state, "draining");
 	assert_int_not_equal(number_of(site, "hot", "b2"), number);
+	fake_health_set("hot", "b2.removed", HEALTH_DOWN);
+	assert_int_equal(fake_dataplane_state(the_dataplane, number), SLUICE_BACKEND_DOWN);
+	apply_site_until(site, nobody_is_retired);
+	assert_int_equal(fake_dataplane_state(the_dataplane, number), SLUICE_BACKEND_UNUSED);
 	finish(the_dataplane);
 }
 

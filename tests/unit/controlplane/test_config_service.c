@@ -96,15 +96,22 @@ static void test_services(void **state)
 	     "t:3: service \"web\", protocol: \"sctp\" is unknown; did you mean \"tcp\"?\n"
 	     "t:3: service \"web\", affinity: \"subnet_of_client\" is unknown; this version has \"flow\", \"client\"\n",
 	     NULL},
-	    {"tracking all is known", WEB("tracking = \"all\";"),
-	     "t:3: service \"web\", tracking: \"all\" " NOT_YET ", which has \"changes\", \"none\"\n", NULL},
+	    {"tracking has three words", WEB("tracking = \"every\";"),
+	     "t:3: service \"web\", tracking: \"every\" is unknown; this version has \"changes\", \"none\", "
+	     "\"all\"\n",
+	     NULL},
+	    {"A window is a second at least", WEB("window = \"900ms\";"),
+	     "t:3: service \"web\", window: must be 1s to 1h, not \"900ms\"\n", NULL},
+	    {"A window is an hour at most", WEB("window = \"61min\";"),
+	     "t:3: service \"web\", window: must be 1s to 1h, not \"61min\"\n", NULL},
 	    {"priority has three words", WEB("priority = \"urgent\";"),
 	     "t:3: service \"web\", priority: \"urgent\" is unknown; this version has \"low\", \"normal\", \"high\"\n",
 	     NULL},
-	    {"quic and udp_new are known", WEB("quic = true; udp_new = \"cur\";"),
-	     "t:3: service \"web\", quic: " NOT_YET "\n"
-	     "t:3: service \"web\", udp_new: " NOT_YET "\n",
-	     NULL},
+	    {"quic is known", WEB("quic = true;"), "t:3: service \"web\", quic: " NOT_YET "\n", NULL},
+	    {"udp_new is not for TCP", WEB("udp_new = \"cur\";"),
+	     "t:3: service \"web\", udp_new: is of use with protocol \"udp\" only\n", NULL},
+	    {"udp_new has two words", WEB("protocol = \"udp\"; health = { type = \"none\"; }; udp_new = \"new\";"),
+	     "t:3: service \"web\", udp_new: \"new\" is unknown; this version has \"previous\", \"cur\"\n", NULL},
 	    {"table_size names the nearest prime", WEB("table_size = 65536;"),
 	     "t:3: service \"web\", table_size: must be one of the primes 251, 1021, 4093, 16381, 65537, 131071 and "
 	     "655373; the nearest is 65537\n",

@@ -9,6 +9,7 @@
 #include "api_context.h"
 #include "api_flow.h"
 #include "fake_apply.h"
+#include "windows.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -131,6 +132,88 @@ static void test_outer_headers(void **state)
 	assert_null(json_object_get(outer, "source"));
 	assert_int_equal(json_integer_value(json_object_get(json, "sent_bytes")), 60);
 	json_decref(json);
+}
+
+static void answer_is(const char *flags, const char *decided, const char *backend, const char *kind)
+{
+	const struct api_flow_text text = {
+	    .protocol = "tcp", .source = "203.0.113.9:40000", .destination = "192.0.2.10:80", .flags = flags};
+	struct explain_query query;
+	struct api_flow_problem problem = {""};
+
+	if (!api_flow_parse(&text, &query, &problem))
+		fail_msg("%s", problem.text);
+	json_t *json = api_explain_json(&api, apply_table(apply), &query);
+	assert_string_equal(member(json, "decided"), decided);
+	assert_string_equal(member(json, "backend"), backend);
+	const json_t *exception = json_object_get(json, "exception");
+	assert_int_equal(json_is_object(exception), kind != NULL);
+	if (kind) {
+		assert_string_equal(member(exception, "kind"), kind);
+		assert_string_equal(member(exception, "backend"), backend);
+	}
+	json_decref(json);
+}
+
+/* Buckets that change: who a first packet and another one go to, what is remembered, and that asking changes nothing.
+ */
+static void test_changes(void **state)
+{
+	const size_t bytes = sluice_exceptions_bytes(SLUICE_EXCEPTIONS_SIZE_LOG2_MIN);
+	const struct sluice_table *table = apply_table(apply);
+	const uint32_t number = apply_service_number(apply, model_service_find(apply->model, "web"));
+	const struct sluice_service *service = &table->services[number];
+	/* The table's own are sealed. */
+	const sluice_bucket **lookup = (const sluice_bucket **)(uintptr_t)&table->lookups[service->lookup],
+			    *was = *lookup;
+	const size_t lookup_bytes = service->lookup_size * sizeof(sluice_bucket);
+	const uint32_t w1 = number_of_backend("web", "w1") - service->first_backend;
+	const uint32_t w2 = number_of_backend("web", "w2") - service->first_backend;
+	struct sluice_exceptions_header *exceptions = aligned_alloc(SLUICE_EXCEPTIONS_LINE, bytes);
+	uint8_t *before = malloc(bytes);
+	sluice_bucket *buckets = malloc(lookup_bytes);
+	(void)state;
+
+	assert_non_null(exceptions);
+	assert_non_null(before);
+	assert_non_null(buckets);
+	*lookup = buckets;
+	memset(exceptions, 0, bytes);
+	sluice_exceptions_init(exceptions, SLUICE_EXCEPTIONS_SIZE_LOG2_MIN, sluice_exception_times_for(900, 120));
+	for (uint32_t i = 0; i < service->lookup_size; i++)
+		buckets[i] = sluice_bucket_make(w2, w1);
+	answer_is("S", "no_room", "w1", NULL);
+	answer_is("A", "previous", "w1", NULL);
+	apply->exceptions = exceptions;
+	memcpy(before, exceptions, bytes);
+	answer_is("S", "first", "w2", NULL);
+	answer_is("A", "previous", "w1", NULL);
+	assert_memory_equal(before, exceptions, bytes);
+
+	/* The flow's first packet has come: its second is believed to follow it. */
+	const struct sluice_flow flow = {.source = sluice_address_v4(SLUICE_BE32(0xcb007109)),
+					 .destination = sluice_address_v4(SLUICE_BE32(0xc000020a)),
+					 .source_port_be16 = SLUICE_BE16(40000),
+					 .destination_port_be16 = SLUICE_BE16(80),
+					 .protocol = SLUICE_IP_TCP};
+	const uint64_t key = sluice_flow_hash(&table->header->hash_key, &flow, SLUICE_AFFINITY_FLOW);
+	const struct sluice_exceptions_at at = sluice_exceptions_at(exceptions, key);
+	uint64_t value = sluice_exception_value(w2, SLUICE_EXCEPTION_SYN, windows_now_s(), 12345);
+	assert_true(sluice_exception_insert(&at, key, value, windows_now_s(), &value));
+	memcpy(before, exceptions, bytes);
+	answer_is("S", "exception", "w2", "syn");
+	answer_is("A", "exception", "w2", "syn");
+	for (uint32_t i = 0; i < service->lookup_size; i++)
+		buckets[i] = sluice_bucket_make(w1, w1);
+	answer_is("A", "exception", "w2", "syn");
+	assert_memory_equal(before, exceptions, bytes);
+
+	apply->exceptions = NULL;
+	answer_is("A", "bucket", "w1", NULL);
+	*lookup = was;
+	free(buckets);
+	free(before);
+	free(exceptions);
 }
 
 /* A dead owner: the walk answers, and says so; both dead: the exact verdict. */
@@ -257,8 +340,11 @@ static void test_flow_text(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_agrees_with_buckets), cmocka_unit_test(test_outer_headers),
-	    cmocka_unit_test(test_dead_backends),       cmocka_unit_test(test_other_verdicts),
+	    cmocka_unit_test(test_agrees_with_buckets),
+	    cmocka_unit_test(test_outer_headers),
+	    cmocka_unit_test(test_changes),
+	    cmocka_unit_test(test_dead_backends),
+	    cmocka_unit_test(test_other_verdicts),
 	    cmocka_unit_test(test_flow_text),
 	};
 	return cmocka_run_group_tests(tests, setup, teardown);

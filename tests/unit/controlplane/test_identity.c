@@ -16,6 +16,8 @@
 #define WEB "web 192.0.2.10 80 tcp 1021 "
 #define DNS "dns 192.0.2.10 53 udp 1021 "
 
+static uint32_t now_s = 1000, rest_s;
+
 /* The next identity after `base`, which is let go. */
 static struct identity *next(struct identity *base, const char *spec, uint64_t generation)
 {
@@ -23,7 +25,7 @@ static struct identity *next(struct identity *base, const char *spec, uint64_t g
 	struct identity_refusal refusal;
 	struct identity *identity = NULL;
 
-	assert_int_equal(identity_assign(base, model, generation, &identity, &refusal), 0);
+	assert_int_equal(identity_assign(base, model, (struct identity_moment){generation, now_s, rest_s}, &identity, &refusal), 0);
 	assert_int_equal(identity->model_services, model->service_count);
 	model_put(model);
 	identity_put(base);

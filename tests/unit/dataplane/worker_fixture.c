@@ -92,7 +92,8 @@ static void service_make(struct fixture *f, uint32_t number)
 						      .port_last = services[number].port_last,
 						      .address = *address};
 	for (uint32_t i = 0; i < FIXTURE_LOOKUP_SIZE; i++)
-		f->buckets[number][i] = sluice_bucket_make((i * 7 + number) % FIXTURE_BACKENDS, 0);
+		f->buckets[number][i] =
+		    sluice_bucket_make((i * 7 + number) % FIXTURE_BACKENDS, (i * 7 + number) % FIXTURE_BACKENDS);
 	f->lookups[number] = f->buckets[number];
 	index_add(f, address, 0, SLUICE_INDEX_VIP, 0);
 	if (is_range) {
@@ -216,6 +217,8 @@ uint32_t fixture_frame_write(const struct fixture_frame *spec, uint8_t *ret)
 	sluice_store16(p, SLUICE_BE16(source_port));
 	sluice_store16(p + 2, SLUICE_BE16(port));
 	if (protocol == SLUICE_IP_TCP) {
+		if (spec->sequence)
+			sluice_store32(p + 4, SLUICE_BE32(spec->sequence));
 		p[12] = 0x50;
 		p[13] = spec->tcp_flags ? spec->tcp_flags : SLUICE_TCP_ACK;
 	} else {

@@ -47,6 +47,7 @@ struct fixture_frame {
 	uint16_t vlan;    /* a tag, when not 0 */
 	uint8_t traffic_class;
 	uint8_t tcp_flags; /* ACK when 0 */
+	uint32_t sequence; /* of TCP; some when 0 */
 	uint32_t l3_bytes; /* of the IP packet; 60 when 0 */
 	uint32_t padding;  /* bytes behind it */
 };

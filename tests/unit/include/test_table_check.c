@@ -178,7 +178,12 @@ static void lookups_are_checked(void **state)
 	entry.id = sluice_checksum(buckets, sizeof(buckets));
 	assert_true(sluice_lookup_is_sound(buckets, &entry, &refusal));
 
-	static const sluice_bucket bad[] = {3, 3u << 16, 0x8000, 0x80000000u, 0x7fff};
+	/* Closing: cur is prev. */
+	buckets[7] = sluice_bucket_make(2, 2) | SLUICE_BUCKET_CLOSING;
+	entry.id = sluice_checksum(buckets, sizeof(buckets));
+	assert_true(sluice_lookup_is_sound(buckets, &entry, &refusal));
+
+	static const sluice_bucket bad[] = {3, 3u << 16, 0x8000 | 1u << 16, 0x80000000u, 0x7fff};
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
 		sluice_bucket saved = buckets[100];
 		buckets[100] = bad[i];

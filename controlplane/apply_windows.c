@@ -1,0 +1,279 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Time in a change: windows that end, backends that are in no file any more, the exception table, and what of all that
+ * survives a restart.
+ */
+#include "apply_internal.h"
+
+#include "log.h"
+#include "transition.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---------------------------------------------------------------- retired ---- */
+
+static bool lookup_is_kept(const struct model_service *before, const struct model_service *desired)
+{
+	return model_tracking(desired) != SLUICE_TRACKING_NONE && before->table_size == desired->table_size &&
+	       before->affinity == desired->affinity && before->algorithm == desired->algorithm;
+}
+
+static bool runs_keeps(void *user, uint32_t i, uint32_t k, const struct model_service *desired)
+{
+	const struct apply *apply = user;
+	const struct identity *identity = apply->table->identity;
+	const struct model_service *before = &apply->model->services[i];
+	const struct model_backend *backend = &before->backends[k];
+	const uint32_t number = identity_service_number(identity, i), slot = identity_backend_slot(identity, i, k);
+	const struct lookup *lookup = apply->table->lookups[number];
+
+	if (!lookup_is_kept(before, desired) ||
+	    !sluice_state_lives((uint8_t)states_get(apply->states, identity->services[number].first_backend + slot)))
+		return false;
+	/* No bucket may name it any more, but flows that it was drained of long ago. */
+	if (!backend->retired || windows_now_s() < backend->retired_until_s)
+		return true;
+	return lookup && lookup_names(lookup, slot) != 0;
+}
+
+/* The i-th service and k-th backend of retire_model_of_table(), as numbers of that table. */
+static uint32_t restored_number(const struct sluice_table *table, uint32_t i, uint32_t k)
+{
+	uint32_t n = 0;
+	for (;; n++)
+		if (table->services[n].used && i-- == 0)
+			break;
+	for (uint32_t slot = 0;; slot++)
+		if (table->backends[table->services[n].first_backend + slot].used && k-- == 0)
+			return table->services[n].first_backend + slot;
+}
+
+static bool restored_keeps(void *user, uint32_t i, uint32_t k, const struct model_service *desired)
+{
+	const struct apply *apply = user;
+	const struct sluice_table *table = apply->recovered_table;
+	const uint32_t number = restored_number(table, i, k);
+	const struct sluice_backend *backend = &table->backends[number];
+	const struct sluice_service *service = &table->services[backend->service];
+
+	if (model_tracking(desired) == SLUICE_TRACKING_NONE || service->lookup == SLUICE_NONE ||
+	    service->lookup_size != desired->table_size || service->affinity != desired->affinity ||
+	    !sluice_state_lives((uint8_t)states_get(apply->states, number)))
+		return false;
+	if (backend->member)
+		return true;
+	const struct windows_service *windows =
+	    windows_find(&apply->recovered_windows, table->lookup_refs[service->lookup].id);
+	for (uint32_t w = 0; windows && w < windows->word_count; w++)
+		if (windows_bucket_of(apply->recovered_windows.words[windows->first_word + w]).prev == backend->slot)
+			return true;
+	return false;
+}
+
+int apply_retire(struct apply *apply, struct model *desired, struct model **ret)
+{
+	struct model *restored = NULL;
+	int error;
+
+	if (apply->table)
+		return retire_derive(desired, apply->model, runs_keeps, apply, ret);
+	if (!apply->recovered_table || !apply->recovered_runs)
+		return retire_derive(desired, NULL, NULL, NULL, ret);
+	error = retire_model_of_table(apply->recovered_table, desired, &restored);
+	if (!error)
+		error = retire_derive(desired, restored, restored_keeps, apply, ret);
+	model_put(restored);
+	return error;
+}
+
+/* Whether one of the retired may go. */
+static bool retired_is_over(const struct apply *apply)
+{
+	if (!apply->table || !apply->model->origin)
+		return false;
+	for (uint32_t i = 0; i < apply->model->service_count; i++) {
+		const struct model_service *s = &apply->model->services[i];
+		for (uint32_t k = 0; k < s->backend_count; k++)
+			if (s->backends[k].retired && !runs_keeps((void *)(uintptr_t)apply, i, k, s))
+				return true;
+	}
+	return false;
+}
+
+/* ------------------------------------------------------------------ plain ---- */
+
+void apply_warn_plain(const struct apply *apply, const struct model *next, void (*say)(void *user, const char *line),
+		      void *user)
+{
+	char line[512];
+
+	for (uint32_t i = 0; apply->model && i < next->service_count; i++) {
+		const struct model_service *now = &next->services[i];
+		const struct model_service *before = model_service_find(apply->model, now->name);
+		if (!before || !sluice_address_equal(&before->address, &now->address) ||
+		    before->protocol != now->protocol || before->port_first != now->port_first ||
+		    before->port_last != now->port_last)
+			continue;
+		const char *what = before->table_size != now->table_size ? "table_size"
+				   : before->affinity != now->affinity	 ? "affinity"
+				   : before->algorithm != now->algorithm ? "algorithm"
+									 : NULL;
+		if (!what)
+			continue;
+		snprintf(line, sizeof(line),
+			 "warning: service \"%s\": another %s moves its connections, which are not kept: most of "
+			 "them are cut",
+			 now->name, what);
+		say(user, line);
+	}
+}
+
+/* ------------------------------------------------------------- exceptions ---- */
+
+/* The longest windows with all extensions, and some seconds for both steps of closing. */
+static void longest_open(const struct model *model, uint32_t *tcp_s, uint32_t *udp_s)
+{
+	for (uint32_t i = 0; model && i < model->service_count; i++) {
+		const struct model_service *s = &model->services[i];
+		uint32_t *longest = s->protocol == SLUICE_IP_UDP ? udp_s : tcp_s;
+		const uint32_t open_s = transition_window_s(model_window_s(s), TRANSITION_EXTENSIONS) +
+					2 * APPLY_CLOSE_EVERY_MS / 1000;
+		if (open_s > *longest)
+			*longest = open_s;
+	}
+}
+
+/* The idle times serve both models while one replaces the other. */
+void apply_exceptions_follow(struct apply *apply, const struct model *model, const struct model *next)
+{
+	uint32_t tcp_s = 0, udp_s = 0;
+
+	if (!apply->exceptions)
+		return;
+	longest_open(model, &tcp_s, &udp_s);
+	longest_open(next, &tcp_s, &udp_s);
+	exceptions_memory_windows(apply->exceptions, tcp_s, udp_s);
+}
+
+void apply_exceptions_make(struct apply *apply, const struct model *model)
+{
+	if (apply->exceptions)
+		return;
+	/* Without it the control plane runs all the same: the log has said what is missing. */
+	if (exceptions_memory_create(apply->loop, apply->runtime_dir, model->dataplane.exceptions_log2,
+				     &apply->exceptions))
+		apply->exceptions = NULL;
+}
+
+/* For how long a slot that is given up is not used again: as an exception may hold it, and a window on top. */
+static uint32_t rest_s(const struct apply *apply, const struct model *model)
+{
+	uint32_t tcp_s = 0, udp_s = 0;
+
+	longest_open(apply->model, &tcp_s, &udp_s);
+	longest_open(model, &tcp_s, &udp_s);
+	const uint32_t longest_s = tcp_s > udp_s ? tcp_s : udp_s;
+	return longest_s + (apply->exceptions ? exceptions_memory_idle_s(apply->exceptions) : longest_s);
+}
+
+void apply_build_options(const struct apply *apply, const struct model *model, struct table_build_options *options)
+{
+	options->now_s = windows_now_s();
+	options->rest_s = rest_s(apply, model);
+	options->insertions_fail =
+	    apply->failed_s && options->now_s - apply->failed_s < APPLY_FAILING_S;
+	if (apply->table) {
+		options->running_model = apply->model;
+		options->running_states = states_bytes(apply->states);
+	} else if (apply->recovered_runs && apply->recovered_table) {
+		options->restored = apply->recovered_table;
+		options->windows = apply->recovered_windows.bytes ? &apply->recovered_windows : NULL;
+		options->running_states = states_bytes(apply->states);
+	}
+}
+
+/* ------------------------------------------------------------------- time ---- */
+
+static void watch_failures(struct apply *apply)
+{
+	struct exceptions_status status;
+
+	exceptions_memory_status(apply->exceptions, &status);
+	if (status.failed > apply->failed_before)
+		apply->failed_s = windows_now_s();
+	apply->failed_before = status.failed;
+}
+
+void apply_on_windows(uv_timer_t *timer)
+{
+	struct apply *apply = timer->data;
+	const uint64_t now_ms = uv_now(apply->loop);
+
+	watch_failures(apply);
+	if (!apply->table || apply->active || now_ms - apply->windows_stepped_ms < apply->close_every_ms)
+		return;
+	if (apply->table->closing == 0 && windows_now_s() < apply->table->due_s && !retired_is_over(apply))
+		return;
+	apply->windows_stepped_ms = now_ms;
+	apply->windows_due = true;
+	apply_set_dirty(apply);
+}
+
+/* --------------------------------------------------------------- recovery ---- */
+
+int apply_recover_identity(struct apply *apply, const struct table_store_copy *copy)
+{
+	const uint64_t generation = copy->view.header->generation;
+	struct windows_copy *windows[] = {&apply->windows_last, &apply->windows_next};
+	struct identity *identity;
+	int error = identity_recover(&copy->view, &identity);
+
+	if (error)
+		return error;
+	/* The one of its generation; else any: tables are found in it by what they hold. */
+	uint32_t best = windows[1]->bytes && windows[1]->header->generation == generation ? 1 : 0;
+	if (!windows[best]->bytes)
+		best ^= 1;
+	apply->recovered_windows = *windows[best]; /* borrowed */
+	const struct windows_copy *from = windows[best];
+	for (uint32_t i = 0; from->bytes && i < from->header->slot_count && !error; i++) {
+		const struct windows_slot *slot = &from->slots[i];
+		const struct identity_service service = {.address = slot->service,
+							 .port_first = slot->port_first,
+							 .port_last = slot->port_last,
+							 .protocol = slot->protocol,
+							 .slots = slot->slots};
+		if (slot->slots <= SLUICE_SLOTS_MAX)
+			error = identity_recover_rest(identity, &service, slot->slot, &slot->backend,
+						      from->counts_from_s + slot->rests_s);
+	}
+	if (error) {
+		identity_put(identity);
+		return error;
+	}
+	identity_put(apply->recovered);
+	apply->recovered = identity;
+	apply->recovered_table = &copy->view;
+	return 0;
+}
+
+/* ------------------------------------------------------------------ status ---- */
+
+void apply_windows_status(const struct apply *apply, struct apply_windows_status *ret)
+{
+	const struct built_table *table = apply->table;
+	const uint32_t now_s = windows_now_s();
+
+	*ret = (struct apply_windows_status){.extended = apply->windows_extended,
+					     .has_exceptions = apply->exceptions != NULL};
+	exceptions_memory_status(apply->exceptions, &ret->exceptions);
+	if (!table)
+		return;
+	ret->open = table->open;
+	ret->closing = table->closing;
+	if (table->open && table->due_s > now_s)
+		ret->closes_in_s = table->due_s - now_s;
+	ret->retired = retire_count(apply->model);
+}

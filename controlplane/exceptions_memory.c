@@ -1,0 +1,299 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "exceptions_memory.h"
+
+#include "exceptions_sweep.h"
+#include "log.h"
+#include "state_file.h"
+#include "windows.h"
+
+#include "sluice/control.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum {
+	SWEEP_EVERY_MS = 3000,
+	SWEEP_SLICE_GROUPS = 32768, /* 4 MiB: some milliseconds of one thread of the pool */
+};
+
+struct exceptions_memory {
+	uv_loop_t *loop;
+	int fd;
+	struct sluice_exceptions_header *header;
+	uint64_t bytes;
+	uv_timer_t timer;
+	uv_work_t work;
+	bool sweeping, begins, more, closing, timer_closed;
+	bool was_empty; /* nothing was left after the last sweep */
+	struct exceptions_sweep sweep;
+	uint64_t by_kind[SLUICE_EXCEPTION_KINDS], swept;
+};
+
+/* ------------------------------------------------------------------- file ---- */
+
+static int file_map(int fd, uint64_t bytes, struct sluice_exceptions_header **ret)
+{
+	void *map = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (map == MAP_FAILED)
+		return -errno;
+	*ret = map;
+	return 0;
+}
+
+/* A new table under a name of its own, so that nobody maps a half-made one; then it takes its place. */
+static int file_make(const char *dir, uint32_t size_log2, int *ret_fd, struct sluice_exceptions_header **ret)
+{
+	const uint64_t bytes = sluice_exceptions_bytes(size_log2);
+	struct sluice_exceptions_header *header = NULL;
+	char path[PATH_MAX], made[PATH_MAX];
+
+	if ((size_t)snprintf(path, sizeof(path), "%s/%s", dir, SLUICE_EXCEPTIONS_FILE) >= sizeof(path) ||
+	    (size_t)snprintf(made, sizeof(made), "%s/%s.new", dir, SLUICE_EXCEPTIONS_FILE) >= sizeof(made))
+		return -ENAMETOOLONG;
+	if (unlink(made) && errno != ENOENT)
+		return -errno;
+	int fd = open(made, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (fd < 0)
+		return -errno;
+	/* Its memory is taken now: a full tmpfs is an error here, and not a signal on the fast path. */
+	int error = -posix_fallocate(fd, 0, (off_t)bytes);
+	if (!error)
+		error = file_map(fd, bytes, &header);
+	if (error)
+		goto fail;
+	sluice_exceptions_init(header, size_log2, sluice_exception_times_for(0, 0));
+	flock(fd, LOCK_SH);
+	if (rename(made, path)) {
+		error = -errno;
+		munmap(header, bytes);
+		goto fail;
+	}
+	*ret_fd = fd;
+	*ret = header;
+	return 0;
+fail:
+	unlink(made);
+	close(fd);
+	return error;
+}
+
+/* What is there. 0; -ENOENT; -EBADMSG: no sound table, set aside; -ESTALE: of another size and used by nobody. */
+static int file_adopt(const char *dir, uint32_t size_log2, int *ret_fd, struct sluice_exceptions_header **ret)
+{
+	struct sluice_exceptions_header *header = NULL;
+	char path[PATH_MAX];
+	struct stat status;
+
+	if ((size_t)snprintf(path, sizeof(path), "%s/%s", dir, SLUICE_EXCEPTIONS_FILE) >= sizeof(path))
+		return -ENAMETOOLONG;
+	int fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+	if (fd < 0)
+		return -errno;
+	int error = fstat(fd, &status) ? -errno : 0;
+	if (!error && !S_ISREG(status.st_mode))
+		error = -EBADMSG;
+	const uint64_t bytes = error ? 0 : (uint64_t)status.st_size;
+	if (!error && bytes < sizeof(*header))
+		error = -EBADMSG;
+	if (!error)
+		error = file_map(fd, bytes, &header);
+	if (!error && !sluice_exceptions_are_sound(header, bytes))
+		error = -EBADMSG;
+	if (!error && header->size_log2 != size_log2) {
+		if (!flock(fd, LOCK_EX | LOCK_NB))
+			error = -ESTALE;
+		else
+			log_warning("exceptions: %s has %u entries and is in use: dataplane.exceptions = %u takes effect "
+				    "when control plane and dataplane have both been stopped",
+				    path, 1u << header->size_log2, 1u << size_log2);
+	}
+	if (error) {
+		if (header)
+			munmap(header, bytes);
+		close(fd);
+		if (error == -EBADMSG)
+			state_file_set_aside(dir, SLUICE_EXCEPTIONS_FILE, "it is no sound exception table");
+		return error;
+	}
+	flock(fd, LOCK_SH);
+	fchmod(fd, 0600);
+	*ret_fd = fd;
+	*ret = header;
+	return 0;
+}
+
+/* ------------------------------------------------------------------ sweep ---- */
+
+static void memory_free(struct exceptions_memory *memory)
+{
+	if (memory->sweeping || !memory->timer_closed)
+		return;
+	munmap(memory->header, memory->bytes);
+	close(memory->fd);
+	free(memory);
+}
+
+static void job_slice(uv_work_t *work)
+{
+	struct exceptions_memory *memory = work->data;
+	if (memory->begins)
+		exceptions_sweep_begin(&memory->sweep, memory->header);
+	memory->begins = false;
+	memory->more = exceptions_sweep_slice(&memory->sweep, SWEEP_SLICE_GROUPS, windows_now_s());
+}
+
+static void after_slice(uv_work_t *work, int status);
+
+static void slice_queue(struct exceptions_memory *memory)
+{
+	memory->sweeping = !uv_queue_work(memory->loop, &memory->work, job_slice, after_slice);
+}
+
+static void after_slice(uv_work_t *work, int status)
+{
+	struct exceptions_memory *memory = work->data;
+
+	memory->sweeping = false;
+	if (memory->closing) {
+		memory_free(memory);
+		return;
+	}
+	if (status)
+		return;
+	if (memory->more) {
+		slice_queue(memory);
+		return;
+	}
+	exceptions_sweep_end(&memory->sweep);
+	memcpy(memory->by_kind, memory->sweep.by_kind, sizeof(memory->by_kind));
+	memory->swept += memory->sweep.reclaimed;
+	memory->was_empty = true;
+	for (uint32_t kind = 0; kind < SLUICE_EXCEPTION_KINDS; kind++)
+		memory->was_empty &= memory->by_kind[kind] == 0;
+}
+
+static void on_timer(uv_timer_t *timer)
+{
+	struct exceptions_memory *memory = timer->data;
+
+	/* Nothing anywhere, and no bit that would say otherwise: no work. */
+	if (memory->sweeping || (memory->was_empty && !sluice_exceptions_any(memory->header)))
+		return;
+	memory->begins = true;
+	slice_queue(memory);
+}
+
+static void on_timer_closed(uv_handle_t *handle)
+{
+	struct exceptions_memory *memory = handle->data;
+	memory->timer_closed = true;
+	memory_free(memory);
+}
+
+/* ------------------------------------------------------------------- life ---- */
+
+int exceptions_memory_create(uv_loop_t *loop, const char *runtime_dir, uint32_t size_log2,
+			     struct exceptions_memory **ret)
+{
+	struct exceptions_memory *memory = calloc(1, sizeof(*memory));
+
+	if (!memory)
+		return -ENOMEM;
+	int error = file_adopt(runtime_dir, size_log2, &memory->fd, &memory->header);
+	if (error == -ENOENT || error == -EBADMSG || error == -ESTALE)
+		error = file_make(runtime_dir, size_log2, &memory->fd, &memory->header);
+	if (error) {
+		log_error("exceptions: %s/%s cannot be had: %s: it takes %llu MiB of memory there; connections that a "
+			  "change moves are not protected",
+			  runtime_dir, SLUICE_EXCEPTIONS_FILE, strerror(-error),
+			  (unsigned long long)(sluice_exceptions_bytes(size_log2) >> 20));
+		free(memory);
+		return error;
+	}
+	memory->loop = loop;
+	memory->bytes = memory->header->total_bytes;
+	memory->work.data = memory;
+	uv_timer_init(loop, &memory->timer);
+	memory->timer.data = memory;
+	uv_timer_start(&memory->timer, on_timer, SWEEP_EVERY_MS, SWEEP_EVERY_MS);
+	uv_unref((uv_handle_t *)&memory->timer);
+	*ret = memory;
+	return 0;
+}
+
+void exceptions_memory_destroy(struct exceptions_memory *memory)
+{
+	if (!memory || memory->closing)
+		return;
+	memory->closing = true;
+	uv_close((uv_handle_t *)&memory->timer, on_timer_closed);
+}
+
+void exceptions_memory_windows(struct exceptions_memory *memory, uint32_t tcp_open_s, uint32_t udp_open_s)
+{
+	/* Each field is loaded by itself: a reader between two of them takes an old and a new time. */
+	memory->header->times = sluice_exception_times_for(tcp_open_s, udp_open_s);
+}
+
+uint32_t exceptions_memory_idle_s(const struct exceptions_memory *memory)
+{
+	const struct sluice_exception_times *times = &memory->header->times;
+	uint32_t low = 0, high = SLUICE_EXCEPTION_IDLE_MAX_S + 1;
+
+	/* The first age at which even the longest-lived kind is over. */
+	while (low < high) {
+		const uint32_t middle = low + (high - low) / 2;
+		bool over = true;
+		for (uint32_t kind = SLUICE_EXCEPTION_SYN; kind < SLUICE_EXCEPTION_KINDS; kind++)
+			over &= sluice_exception_is_over(
+				    times, sluice_exception_value(0, (enum sluice_exception_kind)kind, 0, 0), middle) != 0;
+		if (over)
+			high = middle;
+		else
+			low = middle + 1;
+	}
+	return low;
+}
+
+void exceptions_memory_status(const struct exceptions_memory *memory, struct exceptions_status *ret)
+{
+	*ret = (struct exceptions_status){0};
+	if (!memory)
+		return;
+	ret->entries = 1ull << memory->header->size_log2;
+	ret->bytes = memory->bytes;
+	ret->swept = memory->swept;
+	memcpy(ret->by_kind, memory->by_kind, sizeof(ret->by_kind));
+	for (uint32_t i = 0; i < SLUICE_EXCEPTIONS_COUNTERS; i++) {
+		const struct sluice_exceptions_counters *c = sluice_exceptions_at(memory->header, i).counters;
+		ret->inserted += sluice_shared_load64(&c->inserted);
+		ret->evicted += sluice_shared_load64(&c->evicted);
+		ret->failed += sluice_shared_load64(&c->failed);
+		ret->syn_across += sluice_shared_load64(&c->syn_across);
+	}
+}
+
+struct sluice_exceptions_header *exceptions_memory_header(const struct exceptions_memory *memory)
+{
+	return memory->header;
+}
+
+const char *exceptions_kind_word(enum sluice_exception_kind kind)
+{
+	switch (kind) {
+	case SLUICE_EXCEPTION_SYN: return "syn";
+	case SLUICE_EXCEPTION_PROVISIONAL: return "provisional";
+	case SLUICE_EXCEPTION_ESTABLISHED: return "established";
+	case SLUICE_EXCEPTION_CLOSING: return "closing";
+	case SLUICE_EXCEPTION_DATAGRAM: return "datagram";
+	default: return NULL;
+	}
+}

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The host's exception table (sluice/exceptions.h) as the control plane has it: made once in RUNTIME_DIR/exceptions,
+ * adopted by every later control plane, mapped by every path, and outliving them all. Here it is swept (what
+ * is over makes room, the "surely none" bits are made anew), counted, and given its idle times. Who keeps time: each
+ * path for itself, in coarse seconds of CLOCK_MONOTONIC.
+ *
+ * Loop thread, but for the sweep, which runs on libuv's worker pool in slices.
+ */
+#ifndef CONTROLPLANE_EXCEPTIONS_MEMORY_H
+#define CONTROLPLANE_EXCEPTIONS_MEMORY_H
+
+#include "sluice/exceptions.h"
+
+#include <uv.h>
+
+struct exceptions_memory;
+
+/*
+ * Map RUNTIME_DIR/exceptions. What is there and sound is adopted; when it has another size than 2^size_log2 entries and
+ * no dataplane holds it, it is made anew, else it stays with a warning. One that is not sound is set aside as
+ * exceptions.corrupt-N, logged, and made anew. Then sweeps begin. 0 or -errno (logged).
+ */
+int exceptions_memory_create(uv_loop_t *loop, const char *runtime_dir, uint32_t size_log2,
+			     struct exceptions_memory **ret);
+/* The file stays. Completes asynchronously on the loop. Accepts NULL. */
+void exceptions_memory_destroy(struct exceptions_memory *memory);
+
+/* The longest windows of all services, extensions included: flows are remembered for at least as long. */
+void exceptions_memory_windows(struct exceptions_memory *memory, uint32_t tcp_open_s, uint32_t udp_open_s);
+
+/* For how long an entry may live on after its last packet, seconds. */
+uint32_t exceptions_memory_idle_s(const struct exceptions_memory *memory);
+
+/* The table itself, for reading: valid until the memory is destroyed. */
+struct sluice_exceptions_header *exceptions_memory_header(const struct exceptions_memory *memory);
+
+struct exceptions_status {
+	uint64_t entries, bytes;                 /* size */
+	uint64_t by_kind[SLUICE_EXCEPTION_KINDS]; /* living ones, as the last whole sweep found them */
+	uint64_t inserted, evicted, failed, syn_across;
+	uint64_t swept; /* entries that sweeps have reclaimed, since this process began */
+};
+/* Sums over the shared counters. memory NULL: all 0. */
+void exceptions_memory_status(const struct exceptions_memory *memory, struct exceptions_status *ret);
+
+/* Stable words for metrics and JSON: "syn", "provisional", "established", "closing", "datagram"; NULL for the others. */
+const char *exceptions_kind_word(enum sluice_exception_kind kind);
+
+#endif

@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Inside stage "decide": the lanes for which the bucket alone is no answer, because it is open or closing, the
+ * service remembers every flow, or the flow may have an exception. Out of line: in steady state, without exceptions,
+ * nothing here runs, and no line of the exceptions' memory but its header is read.
+ */
+#ifndef STAGE_TRACK_H
+#define STAGE_TRACK_H
+
+#include "worker.h"
+
+#include "sluice/decide.h"
+
+#include <rte_prefetch.h>
+
+/* The hash of the lane's 5-tuple, whatever its service's affinity. */
+static __rte_always_inline uint64_t track_key(const struct worker_lanes *lanes, uint32_t lane)
+{
+	return lanes->service[lane]->affinity == SLUICE_AFFINITY_CLIENT ? lanes->key[lane] : lanes->hash[lane];
+}
+
+/* Ask for the lines of the "surely none" bits, while lanes->hash still is that of the 5-tuple everywhere. */
+static __rte_noinline void track_ask(const struct worker *w, uint32_t count)
+{
+	for (uint32_t i = 0; i < count; i++)
+		rte_prefetch0(sluice_exceptions_at(w->exceptions, w->lanes.hash[i]).bits);
+}
+
+/* TCP's sequence number in the lane's frame, which the parser has found whole; 0 for UDP. */
+static __rte_always_inline uint32_t track_sequence(const struct worker_lanes *lanes, uint32_t lane)
+{
+	const uint8_t *data = lanes->data[lane];
+	uint32_t l4_offset = lanes->facts[lane].l3_offset + SLUICE_IPV4_BYTES;
+	if (lanes->service[lane]->protocol != SLUICE_IP_TCP)
+		return 0;
+	if (SLUICE_UNLIKELY(data[lanes->facts[lane].l3_offset] != 0x45)) {
+		struct sluice_packet p;
+		sluice_packet_parse(data, data + lanes->packet[lane]->data_len, &p);
+		l4_offset = p.l4_offset;
+	}
+	return SLUICE_BE32(sluice_load32(data + l4_offset + 4));
+}
+
+static __rte_always_inline struct sluice_decide_input track_input(const struct worker *w,
+								  const struct sluice_table *table, uint32_t lane)
+{
+	const struct worker_lanes *lanes = &w->lanes;
+	const struct sluice_service *service = lanes->service[lane];
+	bool is_datagram = service->protocol == SLUICE_IP_UDP;
+	return (struct sluice_decide_input){
+	    .flow_key = track_key(lanes, lane),
+	    .bucket = (uint32_t)(lanes->bucket[lane] - table->lookups[service->lookup]),
+	    .word = *lanes->bucket[lane],
+	    .now_s = w->now_s,
+	    .sequence = track_sequence(lanes, lane),
+	    .role = (uint8_t)(is_datagram ? SLUICE_ROLE_OTHER : sluice_role_of_tcp(lanes->facts[lane].tcp_flags)),
+	    .tracking = service->tracking,
+	    .is_datagram = is_datagram,
+	};
+}
+
+/* Without a memory all is as when it has no room: who would have to be remembered stays where it was. */
+static __rte_always_inline struct sluice_decision track_without_memory(const struct sluice_service *service,
+								       const sluice_bucket *lookup,
+								       const uint8_t *states,
+								       const struct sluice_decide_input *in)
+{
+	uint32_t prev = sluice_bucket_prev(in->word);
+	return (struct sluice_decision){sluice_owner(service, lookup, states, in->bucket, prev),
+					SLUICE_DECIDED_PREVIOUS};
+}
+
+static __rte_always_inline void track_lane(struct worker *w, const struct sluice_table *table, uint32_t lane)
+{
+	struct worker_lanes *lanes = &w->lanes;
+	const struct sluice_service *service = lanes->service[lane];
+	const sluice_bucket *lookup = table->lookups[service->lookup];
+	struct sluice_decide_input in = track_input(w, table, lane);
+	struct sluice_decision decision;
+
+	if (SLUICE_LIKELY(w->exceptions)) {
+		struct sluice_exceptions_at at = sluice_exceptions_at(w->exceptions, in.flow_key);
+		decision.backend = sluice_decide_recall(service, table->states, &at, &in, true);
+		if (decision.backend == SLUICE_NONE)
+			decision = sluice_decide_anew(service, lookup, table->states, &at, &in, true);
+	} else {
+		decision = track_without_memory(service, lookup, table->states, &in);
+	}
+	if (SLUICE_UNLIKELY(decision.backend == SLUICE_NONE)) {
+		/* The dead one that was asked: decide_again() finds no living one for it either, and the packet leaves.
+		 */
+		uint32_t slot = decision.decided == SLUICE_DECIDED_BUCKET ? sluice_bucket_cur(in.word)
+									  : sluice_bucket_prev(in.word);
+		decision.backend = service->first_backend + slot;
+	}
+	lanes->backend[lane] = decision.backend;
+}
+
+/*
+ * Decide those lanes by the whole rule; lanes->backend of the others is right already. any: some flow has an exception.
+ */
+static __rte_noinline void track(struct worker *w, const struct sluice_table *table, uint32_t count, bool any)
+{
+	struct worker_lanes *lanes = &w->lanes;
+	uint8_t chosen[WORKER_BURST];
+	uint32_t chosen_count = 0;
+
+	for (uint32_t i = 0; i < count; i++) {
+		uint64_t key = track_key(lanes, i);
+		uint32_t maybe = 0;
+		if (any)
+			maybe =
+			    sluice_exceptions_maybe(w->exceptions, sluice_exceptions_at(w->exceptions, key).bits, key);
+		if (sluice_decide_is_stateless(*lanes->bucket[i], lanes->service[i]->tracking, maybe))
+			continue;
+		chosen[chosen_count++] = (uint8_t)i;
+		if (w->exceptions) {
+			const uint8_t *group = (const uint8_t *)sluice_exceptions_at(w->exceptions, key).group;
+			rte_prefetch0(group);
+			rte_prefetch0(group + RTE_CACHE_LINE_SIZE);
+		}
+	}
+	for (uint32_t i = 0; i < chosen_count; i++) {
+		uint32_t lane = chosen[i], was = lanes->backend[lane];
+		track_lane(w, table, lane);
+		uint32_t number = lanes->backend[lane];
+		if (number == was)
+			continue;
+		rte_prefetch0(&table->states[number]);
+		rte_prefetch0(&table->backends[number]);
+		rte_prefetch0(&w->backends[number]);
+	}
+}
+
+#endif

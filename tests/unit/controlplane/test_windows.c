@@ -1,0 +1,415 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Time in a change, over the real socket: windows that open and close, who is removed, restarts in the middle. */
+#include "apply_internal.h"
+#include "apply_site.h"
+#include "model_spec.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+#define TWO "hot 192.0.2.20 80 tcp 1021 10.0.0.1 10.0.0.2"
+#define THREE "hot 192.0.2.20 80 tcp 1021 10.0.0.1 10.0.0.2 10.0.0.3"
+#define ONE "hot 192.0.2.20 80 tcp 1021 10.0.0.1"
+
+static struct fake_dataplane *dataplane;
+
+static struct sluice_flow flow_of(uint16_t port)
+{
+	return (struct sluice_flow){.source = address_of("198.51.100.1"),
+				    .destination = address_of("192.0.2.20"),
+				    .source_port_be16 = port,
+				    .destination_port_be16 = SLUICE_BE16(80),
+				    .protocol = SLUICE_IP_TCP};
+}
+
+static struct fake_buckets buckets_now(void)
+{
+	const struct sluice_flow flow = flow_of(1);
+	return fake_dataplane_buckets(dataplane, &flow);
+}
+
+static bool is_open(struct apply_site *site)
+{
+	(void)site;
+	return buckets_now().open > 0;
+}
+
+static bool is_closing(struct apply_site *site)
+{
+	(void)site;
+	return buckets_now().closing > 0;
+}
+
+static bool is_steady(struct apply_site *site)
+{
+	(void)site;
+	const struct fake_buckets now = buckets_now();
+	return now.size > 0 && now.open == 0 && now.closing == 0;
+}
+
+static bool nobody_is_retired(struct apply_site *site)
+{
+	return retire_count(apply_model(site->apply)) == 0;
+}
+
+/* A probed service that is up, and a dataplane that has its table. Every window is `window`. */
+static void start(struct apply_site *site, const char *spec, const char *window)
+{
+	model_spec_more = window;
+	fake_health_default(HEALTH_UP);
+	apply_site_start(site, spec);
+	dataplane = apply_site_dataplane(site, NULL);
+	assert_true(is_steady(site));
+}
+
+static void finish(void)
+{
+	fake_dataplane_stop(dataplane);
+	assert_string_equal(fake_dataplane_fault(dataplane), "");
+	fake_dataplane_free(dataplane);
+}
+
+static void change(struct apply_site *site, const char *spec)
+{
+	apply_site_write(site, site->config, spec);
+	assert_int_equal(apply_site_reload(site), 0);
+	apply_site_synced(site, dataplane);
+}
+
+/* A new backend takes part when it has been probed. */
+static void add_third(struct apply_site *site)
+{
+	change(site, THREE);
+	apply_site_until(site, is_open);
+	apply_site_synced(site, dataplane);
+}
+
+static uint32_t number_of(struct apply_site *site, const char *backend)
+{
+	return apply_site_backend(site, "hot", backend).number;
+}
+
+/* What a build without any history makes of what runs. */
+static uint64_t fresh_id(struct apply_site *site)
+{
+	const struct apply *apply = site->apply;
+	const struct table_build_options options = {.model = apply->model,
+						    .generation = 1,
+						    .backends = apply->backends,
+						    .ports = apply->ports,
+						    .identity = apply->table->identity};
+	struct table_build *build;
+	const char *text = "";
+
+	assert_int_equal(table_build_create(&options, &build), 0);
+	assert_int_equal(table_build_run(build, &text), 0);
+	const uint64_t id = table_build_lookup(build, 0)->id;
+	table_build_destroy(build);
+	return id;
+}
+
+/* ---------------------------------------------------------------- windows ---- */
+
+static void test_open_closing_steady(void **state)
+{
+	struct apply_site *site = *state;
+	uint32_t before[200], moved = 0;
+
+	start(site, TWO, "window = \"1s\";");
+	for (uint16_t i = 0; i < 200; i++) {
+		const struct sluice_flow flow = flow_of(i);
+		before[i] = fake_dataplane_decide(dataplane, &flow);
+	}
+	add_third(site);
+	assert_int_equal(buckets_now().closing, 0);
+	for (uint16_t i = 0; i < 200; i++) {
+		const struct sluice_flow flow = flow_of(i);
+		moved += fake_dataplane_decide(dataplane, &flow) != before[i];
+		assert_int_equal(fake_dataplane_previous(dataplane, &flow), before[i]);
+	}
+	assert_true(moved > 40);
+	const uint64_t opened = apply_generation(site->apply);
+	apply_site_until(site, is_closing);
+	assert_int_equal(buckets_now().open, 0);
+	const uint64_t closing = fake_dataplane_generation(dataplane);
+	apply_site_until(site, is_steady);
+	assert_true(opened < closing && closing < fake_dataplane_generation(dataplane));
+	apply_site_synced(site, dataplane);
+	assert_true(buckets_now().id == fresh_id(site));
+	/* And then nothing is published any more. */
+	const uint64_t generation = apply_generation(site->apply);
+	apply_site_turn(site, 1500);
+	assert_int_equal(apply_generation(site->apply), generation);
+	finish();
+}
+
+/* A step that a path has not taken is not followed by the next one. */
+static void test_closing_waits_for_all_paths(void **state)
+{
+	struct apply_site *site = *state;
+
+	start(site, TWO, "window = \"1s\";");
+	add_third(site);
+	fake_dataplane_refuse_from(dataplane, 1);
+	const uint32_t refused = fake_dataplane_tables_received(dataplane);
+	apply_site_turn(site, 2500);
+	assert_true(fake_dataplane_tables_received(dataplane) >= refused);
+	assert_true(buckets_now().open > 0 && site->apply->table->open > 0 && site->apply->table->closing == 0);
+	fake_dataplane_refuse_from(dataplane, 0);
+	apply_site_until(site, is_closing);
+	fake_dataplane_refuse_from(dataplane, 1);
+	apply_site_turn(site, 1000);
+	assert_true(buckets_now().closing > 0 && site->apply->table->closing > 0);
+	fake_dataplane_refuse_from(dataplane, 0);
+	apply_site_until(site, is_steady);
+	finish();
+}
+
+/* Another M cannot be mapped on the old buckets: said, and done at once. */
+static void test_table_size_is_plain(void **state)
+{
+	struct apply_site *site = *state;
+
+	start(site, TWO, "window = \"5s\";");
+	change(site, "hot 192.0.2.20 80 tcp 251 10.0.0.1 10.0.0.2");
+	assert_non_null(strstr(site->lines, "warning: service \"hot\": another table_size moves its connections"));
+	assert_true(is_steady(site));
+	assert_int_equal(buckets_now().size, 251);
+	finish();
+}
+
+static void test_tracking_none_opens_nothing(void **state)
+{
+	struct apply_site *site = *state;
+
+	start(site, TWO, "tracking = \"none\";");
+	change(site, THREE);
+	assert_true(is_steady(site));
+	change(site, ONE);
+	assert_true(is_steady(site) && nobody_is_retired(site));
+	finish();
+}
+
+/* --------------------------------------------------------- who is removed ---- */
+
+static void test_removed_is_draining_for_a_window(void **state)
+{
+	struct apply_site *site = *state;
+
+	start(site, TWO, "window = \"1s\";");
+	const uint32_t number = number_of(site, "b2");
+	change(site, ONE);
+	assert_int_equal(fake_dataplane_state(dataplane, number), SLUICE_BACKEND_DRAINING);
+	assert_string_equal(apply_site_backend(site, "hot", "b2").state, "draining");
+	assert_true(is_open(site));
+	apply_site_until(site, nobody_is_retired);
+	apply_site_synced(site, dataplane);
+	assert_true(is_steady(site));
+	assert_int_equal(fake_dataplane_state(dataplane, number), SLUICE_BACKEND_UNUSED);
+	/* An exception may hold its slot yet: another backend gets another one, and itself its own. */
+	change(site, "hot 192.0.2.20 80 tcp 1021 10.0.0.1 10.0.0.9");
+	assert_int_not_equal(number_of(site, "b2"), number);
+	change(site, "hot 192.0.2.20 80 tcp 1021 10.0.0.1 10.0.0.9 10.0.0.2");
+	assert_int_equal(number_of(site, "b3"), number);
+	finish();
+}
+
+/* Drained, its windows over, then removed: its connections are remembered, and are given a window. */
+static void test_removed_after_its_windows(void **state)
+{
+	struct apply_site *site = *state;
+
+	start(site, TWO, "window = \"1s\";");
+	const uint32_t number = number_of(site, "b2");
+	const struct operator_order drained = {.admin = OPERATOR_DRAINED};
+	assert_int_equal(apply_site_order(site, "hot", "b2", drained), 0);
+	apply_site_until(site, is_closing);
+	apply_site_until(site, is_steady);
+	assert_int_equal(fake_dataplane_state(dataplane, number), SLUICE_BACKEND_DRAINING);
+	change(site, ONE);
+	assert_int_equal(fake_dataplane_state(dataplane, number), SLUICE_BACKEND_DRAINING);
+	apply_site_until(site, nobody_is_retired);
+	assert_int_equal(fake_dataplane_state(dataplane, number), SLUICE_BACKEND_UNUSED);
+	finish();
+}
+
+/* Nobody is left for new flows: who has one keeps it. */
+static void test_all_drained(void **state)
+{
+	struct apply_site *site = *state;
+	const struct operator_order drained = {.admin = OPERATOR_DRAINED}, enabled = {.admin = OPERATOR_ENABLED};
+	const struct sluice_flow flow = flow_of(3);
+
+	start(site, ONE, "window = \"1s\";");
+	const uint32_t number = number_of(site, "b1");
+	assert_int_equal(apply_site_order(site, "hot", "b1", drained), 0);
+	apply_site_synced(site, dataplane);
+	assert_int_equal(fake_dataplane_decide(dataplane, &flow), SLUICE_NONE);
+	assert_int_equal(fake_dataplane_previous(dataplane, &flow), number);
+	assert_int_equal(buckets_now().open, 1021);
+	assert_true(apply_service_digest(site->apply, &apply_model(site->apply)->services[0]) == 0);
+	assert_int_equal(apply_site_order(site, "hot", "b1", enabled), 0);
+	apply_site_synced(site, dataplane);
+	assert_int_equal(fake_dataplane_decide(dataplane, &flow), number);
+	assert_true(is_steady(site));
+	finish();
+}
+
+static void test_dead_moves_to_who_answered(void **state)
+{
+	struct apply_site *site = *state;
+	uint32_t answered[200];
+
+	start(site, THREE, "window = \"5s\";");
+	const uint32_t number = number_of(site, "b3"), tables = fake_dataplane_tables_received(dataplane);
+	fake_health_set("hot", "b3", HEALTH_DOWN);
+	assert_int_equal(fake_dataplane_tables_received(dataplane), tables); /* the byte alone */
+	for (uint16_t i = 0; i < 200; i++) {
+		const struct sluice_flow flow = flow_of(i);
+		answered[i] = fake_dataplane_decide(dataplane, &flow);
+		assert_int_not_equal(answered[i], number);
+	}
+	apply_site_until(site, is_open);
+	apply_site_synced(site, dataplane);
+	for (uint16_t i = 0; i < 200; i++) {
+		const struct sluice_flow flow = flow_of(i);
+		assert_int_equal(fake_dataplane_previous(dataplane, &flow), answered[i]);
+	}
+	finish();
+}
+
+/* It went and came within one fold of changes: it must not stay dead. */
+static void test_flap_within_a_fold(void **state)
+{
+	struct apply_site *site = *state;
+
+	start(site, TWO, "window = \"1s\";");
+	const uint32_t number = number_of(site, "b2");
+	fake_health_set("hot", "b2", HEALTH_DOWN);
+	fake_health_set("hot", "b2", HEALTH_UP);
+	assert_int_equal(fake_dataplane_state(dataplane, number), SLUICE_BACKEND_DOWN);
+	apply_site_until(site, is_open); /* whom it lost keep who answered meanwhile */
+	apply_site_synced(site, dataplane);
+	assert_int_equal(fake_dataplane_state(dataplane, number), SLUICE_BACKEND_UP);
+	apply_site_until(site, is_closing);
+	apply_site_until(site, is_steady);
+	finish();
+}
+
+/* ---------------------------------------------------------------- restart ---- */
+
+static void restart(struct apply_site *site, const char *spec)
+{
+	struct fake_dataplane *old = dataplane;
+
+	fake_dataplane_stop(old);
+	apply_site_close(site);
+	fake_modules_reset(); /* every probe starts anew */
+	apply_site_write(site, site->config, spec);
+	apply_site_open(site);
+	dataplane = fake_dataplane_start(&(struct fake_dataplane_options){.socket = site->socket, .heir_of = old});
+	fake_dataplane_free(old);
+	assert_int_equal(apply_site_reload(site), 0);
+	apply_site_synced(site, dataplane);
+}
+
+static void test_restart_in_a_window(void **state)
+{
+	struct apply_site *site = *state;
+
+	start(site, TWO, "window = \"3s\";");
+	add_third(site);
+	const struct fake_buckets before = buckets_now();
+	const uint32_t opened_s = site->apply->table->due_s;
+	restart(site, THREE);
+	/* The very same table: nothing had to be sent. */
+	assert_true(buckets_now().id == before.id);
+	assert_int_equal(fake_dataplane_lookups_received(dataplane), 0);
+	assert_int_equal(site->apply->table->due_s, opened_s);
+	apply_site_until(site, is_closing);
+	restart(site, THREE);
+	apply_site_until(site, is_steady);
+	finish();
+}
+
+static void test_restart_with_another_file(void **state)
+{
+	struct apply_site *site = *state;
+	uint32_t before[200];
+
+	start(site, THREE, "window = \"1s\";");
+	const uint32_t number = number_of(site, "b3");
+	for (uint16_t i = 0; i < 200; i++) {
+		const struct sluice_flow flow = flow_of(i);
+		before[i] = fake_dataplane_decide(dataplane, &flow);
+	}
+	restart(site, TWO);
+	assert_int_equal(fake_dataplane_state(dataplane, number), SLUICE_BACKEND_DRAINING);
+	assert_string_equal(apply_site_backend(site, "hot", "removed-10.0.0.3").state, "draining");
+	for (uint16_t i = 0; i < 200; i++) {
+		const struct sluice_flow flow = flow_of(i);
+		assert_int_equal(fake_dataplane_previous(dataplane, &flow), before[i]);
+	}
+	apply_site_until(site, nobody_is_retired);
+	apply_site_synced(site, dataplane);
+	assert_int_equal(fake_dataplane_state(dataplane, number), SLUICE_BACKEND_UNUSED);
+	/* Its slot rests over another restart. */
+	restart(site, "hot 192.0.2.20 80 tcp 1021 10.0.0.1 10.0.0.2 10.0.0.9");
+	assert_int_not_equal(number_of(site, "b3"), number);
+	finish();
+}
+
+static void test_torn_windows(void **state)
+{
+	struct apply_site *site = *state;
+	char path[160];
+
+	start(site, TWO, "window = \"1s\";");
+	add_third(site);
+	fake_dataplane_stop(dataplane);
+	apply_site_close(site);
+	snprintf(path, sizeof(path), "%s/windows.last", site->dir);
+	FILE *file = fopen(path, "r+");
+	assert_non_null(file);
+	fseek(file, 200, SEEK_SET);
+	fputs("torn", file);
+	fclose(file);
+	apply_site_open(site);
+	struct fake_dataplane *old = dataplane;
+	dataplane = fake_dataplane_start(&(struct fake_dataplane_options){.socket = site->socket, .heir_of = old});
+	fake_dataplane_free(old);
+	assert_int_equal(apply_site_reload(site), 0);
+	apply_site_synced(site, dataplane);
+	assert_true(is_steady(site));
+	snprintf(path, sizeof(path), "%s/windows.last.corrupt-1", site->dir);
+	assert_int_equal(access(path, F_OK), 0);
+	finish();
+}
+
+#define SITE_TEST(name) cmocka_unit_test_setup_teardown(name, apply_site_setup, apply_site_teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    SITE_TEST(test_open_closing_steady),
+	    SITE_TEST(test_closing_waits_for_all_paths),
+	    SITE_TEST(test_table_size_is_plain),
+	    SITE_TEST(test_tracking_none_opens_nothing),
+	    SITE_TEST(test_removed_is_draining_for_a_window),
+	    SITE_TEST(test_removed_after_its_windows),
+	    SITE_TEST(test_all_drained),
+	    SITE_TEST(test_dead_moves_to_who_answered),
+	    SITE_TEST(test_flap_within_a_fold),
+	    SITE_TEST(test_restart_in_a_window),
+	    SITE_TEST(test_restart_with_another_file),
+	    SITE_TEST(test_torn_windows),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,300 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The worker over buckets that change: who stays, who goes to the new owner, what is remembered of whom. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "worker_fixture.h"
+
+#include "sluice/decide.h"
+
+enum { CUR = 1, PREV = 3, SIZE_LOG2 = SLUICE_EXCEPTIONS_SIZE_LOG2_MIN, NOW_S = 5000, WINDOW_S = 900 };
+
+/* ---------------------------------------------------------------- helpers ---- */
+
+struct scene {
+	struct fixture *f;
+	struct sluice_exceptions_header *exceptions; /* mapped by f->worker */
+	size_t bytes;
+};
+
+static void every_bucket(struct scene *s, sluice_bucket word)
+{
+	for (uint32_t service = 0; service < FIXTURE_SERVICES; service++)
+		for (uint32_t i = 0; i < FIXTURE_LOOKUP_SIZE; i++)
+			s->f->buckets[service][i] = word;
+}
+
+static struct scene scene_open(sluice_bucket word)
+{
+	struct scene s = {.f = fixture_create(SLUICE_ENCAP_IPIP4, 0), .bytes = sluice_exceptions_bytes(SIZE_LOG2)};
+	s.exceptions = aligned_alloc(SLUICE_EXCEPTIONS_LINE, s.bytes);
+	assert_non_null(s.exceptions);
+	memset(s.exceptions, 0, s.bytes);
+	sluice_exceptions_init(s.exceptions, SIZE_LOG2, sluice_exception_times_for(WINDOW_S, WINDOW_S));
+	s.f->worker->exceptions = s.exceptions;
+	s.f->worker->now_s = NOW_S;
+	every_bucket(&s, word);
+	return s;
+}
+
+static void scene_close(struct scene *s)
+{
+	free(s->exceptions);
+	fixture_destroy(s->f);
+}
+
+/* Hand on what a burst left. */
+static void flush(struct fixture *f)
+{
+	for (uint32_t port = 0; port < SLUICE_PORTS_MAX; port++) {
+		struct rte_mbuf *packets[WORKER_QUEUE];
+		uint32_t count = f->worker->transmit[port].count;
+		memcpy(packets, f->worker->transmit[port].packets, count * sizeof(*packets));
+		worker_transmitted(f->worker, port, count);
+		rte_pktmbuf_free_bulk(packets, count);
+	}
+}
+
+/* The backend whose template stands before the frame of this one packet: its slot, or SLUICE_NONE when it was dropped.
+ */
+static uint32_t slot_of(struct scene *s, const struct fixture_frame *spec)
+{
+	struct fixture *f = s->f;
+	struct rte_mbuf *m = fixture_frame_mbuf(f, spec);
+	uint32_t slot = SLUICE_NONE;
+	worker_burst(f->worker, &f->table, &m, 1, 0);
+	for (uint32_t port = 0; port < SLUICE_PORTS_MAX; port++)
+		if (f->worker->transmit[port].count) {
+			const uint8_t *frame = rte_pktmbuf_mtod(f->worker->transmit[port].packets[0], const uint8_t *);
+			slot = frame[5] - (uint32_t)spec->service * FIXTURE_BACKENDS;
+		}
+	flush(f);
+	return slot;
+}
+
+static uint32_t send(struct scene *s, int service, uint32_t flow, uint8_t flags, uint32_t sequence)
+{
+	return slot_of(
+	    s, &(struct fixture_frame){.service = service, .flow = flow, .tcp_flags = flags, .sequence = sequence});
+}
+
+static uint64_t counted(const struct scene *s, size_t offset)
+{
+	uint64_t sum = 0;
+	for (uint32_t i = 0; i < SLUICE_EXCEPTIONS_COUNTERS; i++)
+		sum += *(const uint64_t *)((const uint8_t *)s->exceptions + SLUICE_EXCEPTIONS_LINE * (1 + i) + offset);
+	return sum;
+}
+
+#define INSERTED offsetof(struct sluice_exceptions_counters, inserted)
+#define FAILED offsetof(struct sluice_exceptions_counters, failed)
+
+static const int tcp_services[] = {FIXTURE_WEB, FIXTURE_WEB6, FIXTURE_CLIENT, FIXTURE_CLIENT6, FIXTURE_RANGE};
+
+/* ------------------------------------------------------------------ tests ---- */
+
+static void a_new_connection_goes_to_the_new_owner_and_stays(void **state)
+{
+	struct scene s = scene_open(sluice_bucket_make(CUR, PREV));
+	(void)state;
+	for (uint32_t i = 0; i < RTE_DIM(tcp_services); i++) {
+		assert_int_equal(send(&s, tcp_services[i], 1, SLUICE_TCP_SYN, 1000), CUR);
+		assert_int_equal(send(&s, tcp_services[i], 1, SLUICE_TCP_ACK, 1001), CUR);
+		assert_int_equal(send(&s, tcp_services[i], 1, SLUICE_TCP_ACK, 9000000), CUR);
+	}
+	assert_int_equal(counted(&s, INSERTED), RTE_DIM(tcp_services));
+	scene_close(&s);
+}
+
+static void a_connection_of_before_stays_where_it_was(void **state)
+{
+	struct scene s = scene_open(sluice_bucket_make(CUR, PREV));
+	(void)state;
+	for (uint32_t i = 0; i < RTE_DIM(tcp_services); i++) {
+		assert_int_equal(send(&s, tcp_services[i], 2, SLUICE_TCP_ACK, 7), PREV);
+		/* A second packet, a second later: established. The closing of the bucket no longer moves it. */
+		s.f->worker->now_s++;
+		assert_int_equal(send(&s, tcp_services[i], 2, SLUICE_TCP_ACK, 8), PREV);
+	}
+	every_bucket(&s, sluice_bucket_make(CUR, CUR) | SLUICE_BUCKET_CLOSING);
+	for (uint32_t i = 0; i < RTE_DIM(tcp_services); i++)
+		assert_int_equal(send(&s, tcp_services[i], 2, SLUICE_TCP_ACK, 9), PREV);
+	every_bucket(&s, sluice_bucket_make(CUR, CUR));
+	for (uint32_t i = 0; i < RTE_DIM(tcp_services); i++) {
+		assert_int_equal(send(&s, tcp_services[i], 2, SLUICE_TCP_ACK, 10), PREV);
+		assert_int_equal(send(&s, tcp_services[i], 3, SLUICE_TCP_ACK, 10), CUR);
+	}
+	scene_close(&s);
+}
+
+static void datagrams_stay_where_their_flow_was(void **state)
+{
+	struct scene s = scene_open(sluice_bucket_make(CUR, PREV));
+	(void)state;
+	assert_int_equal(send(&s, FIXTURE_DNS, 1, 0, 0), PREV);
+	every_bucket(&s, sluice_bucket_make(CUR, CUR));
+	assert_int_equal(send(&s, FIXTURE_DNS, 1, 0, 0), PREV);
+	assert_int_equal(send(&s, FIXTURE_DNS, 2, 0, 0), CUR);
+	scene_close(&s);
+}
+
+static void a_syn_out_of_the_blue_does_not_take_a_connection_along(void **state)
+{
+	struct scene s = scene_open(sluice_bucket_make(CUR, PREV));
+	(void)state;
+	assert_int_equal(send(&s, FIXTURE_WEB, 4, SLUICE_TCP_SYN, 1000), CUR);
+	assert_int_equal(send(&s, FIXTURE_WEB, 4, SLUICE_TCP_ACK, 1001 + SLUICE_SEQUENCE_NEAR), PREV);
+	assert_int_equal(send(&s, FIXTURE_WEB6, 4, SLUICE_TCP_SYN, 1000), CUR);
+	assert_int_equal(send(&s, FIXTURE_WEB6, 4, SLUICE_TCP_ACK, 1001 + SLUICE_SEQUENCE_NEAR), PREV);
+	scene_close(&s);
+}
+
+static void a_flow_is_remembered_apart_from_its_clients_others(void **state)
+{
+	struct scene s = scene_open(sluice_bucket_make(CUR, PREV));
+	static const int services[] = {FIXTURE_CLIENT, FIXTURE_CLIENT6};
+	(void)state;
+	for (uint32_t i = 0; i < RTE_DIM(services); i++) {
+		struct fixture_frame spec = {.service = services[i], .flow = 1, .same_client = true};
+		spec.tcp_flags = SLUICE_TCP_SYN;
+		spec.sequence = 1000;
+		assert_int_equal(slot_of(&s, &spec), CUR);
+		spec.flow = 2; /* the same bucket, another connection */
+		spec.tcp_flags = SLUICE_TCP_ACK;
+		assert_int_equal(slot_of(&s, &spec), PREV);
+		spec.flow = 1;
+		assert_int_equal(slot_of(&s, &spec), CUR);
+	}
+	scene_close(&s);
+}
+
+static void a_dead_backend_is_forgotten(void **state)
+{
+	struct scene s = scene_open(sluice_bucket_make(CUR, PREV));
+	struct fixture *f = s.f;
+	(void)state;
+	assert_int_equal(send(&s, FIXTURE_WEB, 5, SLUICE_TCP_ACK, 1), PREV);
+	f->states[FIXTURE_WEB * FIXTURE_BACKENDS + PREV] = SLUICE_BACKEND_DRAINING;
+	assert_int_equal(send(&s, FIXTURE_WEB, 5, SLUICE_TCP_ACK, 2), PREV);
+	f->states[FIXTURE_WEB * FIXTURE_BACKENDS + PREV] = SLUICE_BACKEND_DOWN;
+	assert_int_equal(send(&s, FIXTURE_WEB, 5, SLUICE_TCP_ACK, 3), CUR); /* what the walk finds in every bucket */
+	f->states[FIXTURE_WEB * FIXTURE_BACKENDS + CUR] = SLUICE_BACKEND_DOWN;
+	assert_int_equal(send(&s, FIXTURE_WEB, 5, SLUICE_TCP_ACK, 4), SLUICE_NONE);
+	assert_int_equal(send(&s, FIXTURE_WEB, 6, SLUICE_TCP_SYN, 4), SLUICE_NONE);
+	assert_int_equal(fixture_verdict(f, SLUICE_DROP_NO_BACKEND), 2);
+	scene_close(&s);
+}
+
+static void without_room_or_memory_all_stay_with_the_old_owner(void **state)
+{
+	struct scene s = scene_open(sluice_bucket_make(CUR, PREV));
+	struct worker *w = s.f->worker;
+	(void)state;
+	w->exceptions = NULL;
+	assert_int_equal(send(&s, FIXTURE_WEB, 1, SLUICE_TCP_SYN, 1), PREV);
+	assert_int_equal(send(&s, FIXTURE_WEB, 1, SLUICE_TCP_ACK, 2), PREV);
+	every_bucket(&s, sluice_bucket_make(CUR, CUR));
+	assert_int_equal(send(&s, FIXTURE_WEB, 2, SLUICE_TCP_SYN, 1), CUR);
+	every_bucket(&s, sluice_bucket_make(CUR, PREV));
+	w->exceptions = s.exceptions;
+	/* A flood of first packets fills its share of the table, which is half of it. */
+	uint32_t to_new = 0, flows = 8u << SIZE_LOG2;
+	for (uint32_t flow = 10; flow < 10 + flows; flow++)
+		to_new += send(&s, FIXTURE_WEB, flow, SLUICE_TCP_SYN, 1) == CUR;
+	assert_int_equal(to_new, counted(&s, INSERTED));
+	assert_int_equal(flows - to_new, counted(&s, FAILED));
+	assert_in_range(to_new, 1u << SIZE_LOG2 >> 2, 1u << SIZE_LOG2 >> 1);
+	/* A connection of before still finds a place. */
+	assert_int_equal(send(&s, FIXTURE_WEB, 5, SLUICE_TCP_ACK, 1), PREV);
+	assert_int_equal(counted(&s, INSERTED), to_new + 1);
+	scene_close(&s);
+}
+
+static void steady_buckets_write_nothing(void **state)
+{
+	struct scene s = scene_open(sluice_bucket_make(CUR, CUR));
+	uint8_t *before = malloc(s.bytes);
+	(void)state;
+	assert_non_null(before);
+	for (int round = 0; round < 2; round++) {
+		memcpy(before, s.exceptions, s.bytes);
+		for (uint32_t flow = 100; flow < 5000; flow++) {
+			assert_int_equal(send(&s, FIXTURE_WEB, flow, SLUICE_TCP_SYN, flow), CUR);
+			assert_int_equal(send(&s, FIXTURE_WEB, flow, SLUICE_TCP_ACK, flow + 1), CUR);
+			assert_int_equal(send(&s, FIXTURE_DNS, flow, 0, 0), CUR);
+		}
+		assert_memory_equal(before, s.exceptions, s.bytes);
+		/* Nor does it with other flows remembered. */
+		every_bucket(&s, sluice_bucket_make(CUR, PREV));
+		assert_int_equal(send(&s, FIXTURE_RANGE, 1, SLUICE_TCP_SYN, 1), CUR);
+		every_bucket(&s, sluice_bucket_make(CUR, CUR));
+	}
+	free(before);
+	scene_close(&s);
+}
+
+static void a_service_may_remember_all_or_nothing(void **state)
+{
+	struct scene s = scene_open(sluice_bucket_make(CUR, CUR));
+	(void)state;
+	s.f->services[FIXTURE_WEB].tracking = SLUICE_TRACKING_ALL;
+	s.f->services[FIXTURE_RANGE].tracking = SLUICE_TRACKING_NONE;
+	assert_int_equal(send(&s, FIXTURE_WEB, 1, SLUICE_TCP_SYN, 1), CUR);
+	assert_int_equal(send(&s, FIXTURE_WEB, 1, SLUICE_TCP_ACK, 2), CUR);
+	assert_int_equal(send(&s, FIXTURE_RANGE, 1, SLUICE_TCP_SYN, 1), CUR);
+	assert_int_equal(counted(&s, INSERTED), 1);
+	every_bucket(&s, sluice_bucket_make(PREV, PREV));
+	assert_int_equal(send(&s, FIXTURE_WEB, 1, SLUICE_TCP_ACK, 3), CUR);
+	assert_int_equal(send(&s, FIXTURE_RANGE, 1, SLUICE_TCP_ACK, 2), PREV);
+	every_bucket(&s, sluice_bucket_make(CUR, PREV));
+	assert_int_equal(send(&s, FIXTURE_RANGE, 1, SLUICE_TCP_ACK, 2), CUR);
+	assert_int_equal(counted(&s, INSERTED), 1);
+	scene_close(&s);
+}
+
+/* What a lane that leaves the burst does to the keys of those behind it. */
+static void lanes_keep_their_flow_when_others_leave(void **state)
+{
+	struct scene s = scene_open(sluice_bucket_make(CUR, PREV));
+	struct fixture *f = s.f;
+	(void)state;
+	f->services[FIXTURE_WEB].lookup = SLUICE_NONE;
+	for (int round = 0; round < 2; round++) {
+		struct rte_mbuf *packets[WORKER_BURST];
+		for (uint32_t i = 0; i < WORKER_BURST; i++)
+			packets[i] = fixture_frame_mbuf(
+			    f, &(struct fixture_frame){.service = i % 3 == 0 ? FIXTURE_WEB : FIXTURE_CLIENT,
+						       .flow = i,
+						       .tcp_flags = round == 0 ? SLUICE_TCP_SYN : SLUICE_TCP_ACK,
+						       .sequence = 1000 * i + (uint32_t)round});
+		worker_burst(f->worker, &f->table, packets, WORKER_BURST, 0);
+		flush(f);
+		assert_int_equal(f->worker->backends[FIXTURE_CLIENT * FIXTURE_BACKENDS + CUR].packets,
+				 (uint64_t)(round + 1) * (WORKER_BURST - (WORKER_BURST + 2) / 3));
+	}
+	scene_close(&s);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(a_new_connection_goes_to_the_new_owner_and_stays),
+	    cmocka_unit_test(a_connection_of_before_stays_where_it_was),
+	    cmocka_unit_test(datagrams_stay_where_their_flow_was),
+	    cmocka_unit_test(a_syn_out_of_the_blue_does_not_take_a_connection_along),
+	    cmocka_unit_test(a_flow_is_remembered_apart_from_its_clients_others),
+	    cmocka_unit_test(a_dead_backend_is_forgotten),
+	    cmocka_unit_test(without_room_or_memory_all_stay_with_the_old_owner),
+	    cmocka_unit_test(steady_buckets_write_nothing),
+	    cmocka_unit_test(a_service_may_remember_all_or_nothing),
+	    cmocka_unit_test(lanes_keep_their_flow_when_others_leave),
+	};
+	fixture_eal();
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
