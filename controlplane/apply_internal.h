@@ -27,6 +27,7 @@ enum {
 	APPLY_START_POLL_MS = 10,     /* at start over a running dataplane: */
 	APPLY_START_HELLO_MS = 500,   /* how long to wait for it to connect */
 	APPLY_START_SETTLE_MS = 3000, /* and for adjacencies, and perhaps health, to be known */
+	APPLY_REBUILDS_MAX = 3,       /* of one change, when backends die while it is compiled */
 	APPLY_THREADS_MAX = 4,        /* libuv's pool has no more by default */
 	APPLY_LINES_MAX = 16,         /* said by apply itself, besides the configuration's */
 };
@@ -73,6 +74,7 @@ struct transaction {
 	struct json_t *plan;
 	bool windows_due;    /* of a refresh: a window ends, or one that closes has been acknowledged */
 	int store_error;     /* of writing table.next */
+	uint32_t rebuilds;   /* because somebody died meanwhile */
 	bool publishing;     /* waits for dataplanes */
 	bool committed;      /* the table, and perhaps a model, has come into force */
 	uint64_t started_ns; /* of the wait at start */

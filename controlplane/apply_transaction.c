@@ -275,6 +275,27 @@ static void step_wait(struct transaction *t)
 
 /* ------------------------------------------------------- gather and compile ---- */
 
+/* Somebody that the table counts on has died while it was compiled: the transition would be from a past moment. */
+static bool compiled_too_late(struct transaction *t)
+{
+	bool late = false;
+
+	for (uint32_t i = 0; i < t->backend_count && !late; i++)
+		late = sluice_state_lives(t->backends[i].state) && !sluice_state_lives(t->states[i]);
+	if (!late || t->kind == TRANSACTION_PLAN || t->apply->closing || t->rebuilds == APPLY_REBUILDS_MAX)
+		return false;
+	t->rebuilds++;
+	table_build_destroy(t->build);
+	t->build = NULL;
+	free(t->backends);
+	t->backends = NULL;
+	free(t->states);
+	t->states = NULL;
+	free(t->ports);
+	t->ports = NULL;
+	return true;
+}
+
 static void compiled(struct transaction *t)
 {
 	const char *text = "out of memory";
@@ -282,6 +303,10 @@ static void compiled(struct transaction *t)
 	transaction_mark(t, "compile");
 	if (!t->error)
 		t->error = table_build_error(t->build, &text);
+	if (!t->error && compiled_too_late(t)) {
+		step_gather(t);
+		return;
+	}
 	if (t->error) {
 		transaction_say(t, "%s%s%s", t->file ? t->file : "", t->file ? ": " : "", text);
 		step_end(t);
@@ -323,11 +348,11 @@ static void say_line(void *user, const char *line)
 static int gather_model(struct transaction *t)
 {
 	struct apply *apply = t->apply;
-	struct model *desired = t->kind == TRANSACTION_REFRESH ? retire_origin(apply->model) : t->model, *model;
+	struct model *desired = retire_origin(t->kind == TRANSACTION_REFRESH ? apply->model : t->model), *model;
 
 	if (t->start) /* done in "wait" */
 		return 0;
-	if (t->kind != TRANSACTION_REFRESH)
+	if (t->kind != TRANSACTION_REFRESH && t->rebuilds == 0)
 		apply_warn_plain(apply, desired, say_line, t);
 	int error = apply_retire(apply, desired, &model);
 	if (error)

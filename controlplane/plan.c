@@ -21,35 +21,59 @@ static uint64_t bucket_start(uint64_t b, uint32_t size)
 	return ((b << 32) + size - 1) / size;
 }
 
+/* Who answers for a word, by address. NULL: nobody. */
+typedef uint32_t (*word_slot_fn)(sluice_bucket word);
+
+/* Both tables cut the same range of hashes into pieces: walk the cuts of both. */
+static double differing(const struct lookup *before, const union sluice_address **old, const struct lookup *after,
+			const union sluice_address **new, word_slot_fn slot_of)
+{
+	const sluice_bucket *x = lookup_buckets(before), *y = lookup_buckets(after);
+	uint64_t differs = 0, at = 0;
+
+	for (uint32_t i = 0, j = 0; i < before->size && j < after->size;) {
+		uint64_t end_i = bucket_start(i + 1ull, before->size), end_j = bucket_start(j + 1ull, after->size);
+		uint64_t end = end_i < end_j ? end_i : end_j;
+		const union sluice_address *p = old[slot_of(x[i])], *q = new[slot_of(y[j])];
+		if (p != q && !(p && q && sluice_address_equal(p, q)))
+			differs += end - at;
+		at = end;
+		i += end == end_i;
+		j += end == end_j;
+	}
+	return (double)differs / 4294967296.0;
+}
+
+static uint32_t word_cur(sluice_bucket word)
+{
+	return sluice_bucket_cur(word);
+}
+
+static uint32_t word_prev(sluice_bucket word)
+{
+	return sluice_bucket_prev(word);
+}
+
 double plan_moved(const struct lookup *before, const struct lookup *after)
 {
-	uint64_t moved = 0, at = 0;
+	double moved = 0;
 
 	if (before == after)
 		return 0;
 	if (!before || !after)
 		return 1;
 	const union sluice_address **old = owners_by_slot(before), **new = owners_by_slot(after);
-	const sluice_bucket *x = lookup_buckets(before), *y = lookup_buckets(after);
-	/* Both tables cut the same range of hashes into pieces: walk the cuts of both. */
-	for (uint32_t i = 0, j = 0; old && new &&i < before->size &&j < after->size;) {
-		uint64_t end_i = bucket_start(i + 1ull, before->size), end_j = bucket_start(j + 1ull, after->size);
-		uint64_t end = end_i < end_j ? end_i : end_j;
-		if (!sluice_address_equal(old[sluice_bucket_cur(x[i])], new[sluice_bucket_cur(y[j])]))
-			moved += end - at;
-		at = end;
-		i += end == end_i;
-		j += end == end_j;
-	}
+	if (old && new)
+		moved = differing(before, old, after, new, word_cur);
 	free(old);
 	free(new);
-	return (double)moved / 4294967296.0;
+	return moved;
 }
 
 /* Sums over the services that are in both. */
 struct totals {
 	uint32_t added, removed, changed, unchanged;
-	double buckets, moved;
+	double buckets, moved, opened, protected, risked; /* in buckets */
 };
 
 static const struct lookup *lookup_before(const struct plan_inputs *in, uint32_t i)
@@ -57,11 +81,13 @@ static const struct lookup *lookup_before(const struct plan_inputs *in, uint32_t
 	return in->running ? in->running->lookups[identity_service_number(in->running->identity, i)] : NULL;
 }
 
+/* Of those that are configured: who is retired is only there for its flows. */
 static const struct model_backend *backend_by_address(const struct model_service *service,
 						      const union sluice_address *address)
 {
 	for (uint32_t k = 0; service && k < service->backend_count; k++)
-		if (sluice_address_equal(&service->backends[k].address, address))
+		if (!service->backends[k].retired &&
+		    sluice_address_equal(&service->backends[k].address, address))
 			return &service->backends[k];
 	return NULL;
 }
@@ -71,7 +97,75 @@ struct side {
 	const struct model_service *service; /* NULL: not there */
 	const struct lookup *lookup;
 	const struct table_backend *weights; /* of its first backend; NULL: as configured */
+	const struct identity_service *numbers; /* slots; NULL: not there */
 };
+
+static uint32_t side_configured(const struct model_service *service)
+{
+	uint32_t count = 0;
+	for (uint32_t k = 0; k < service->backend_count; k++)
+		count += !service->backends[k].retired;
+	return count;
+}
+
+/* The address of every slot that somebody has. NULL: no memory. */
+static const union sluice_address **side_addresses(const struct side *side)
+{
+	uint32_t slots = side->numbers->slots > side->lookup->slots_bound ? side->numbers->slots
+									  : side->lookup->slots_bound;
+	const union sluice_address **addresses = calloc(slots + 1, sizeof(*addresses));
+	for (uint32_t k = 0; addresses && k < side->numbers->slots; k++)
+		if (side->numbers->slot[k].used)
+			addresses[k] = &side->numbers->slot[k].address;
+	return addresses;
+}
+
+/* Buckets that this change opens. */
+static uint32_t side_opened(const struct side *before, const struct side *after)
+{
+	const struct lookup *x = before->lookup, *y = after->lookup;
+	uint32_t opened = 0;
+
+	if (!x || !y || x->size != y->size)
+		return 0;
+	for (uint32_t b = 0; b < y->size; b++) {
+		const sluice_bucket old = lookup_buckets(x)[b], new = lookup_buckets(y)[b];
+		opened += sluice_bucket_cur(new) != sluice_bucket_prev(new) &&
+			  sluice_bucket_cur(old) == sluice_bucket_prev(old);
+	}
+	return opened;
+}
+
+/* Under another hash every flow draws its bucket anew. */
+static double side_redrawn(const struct side *before, const struct side *after)
+{
+	double stays = 0;
+	for (uint32_t k = 0; k < after->service->backend_count && after->lookup; k++)
+		stays += lookup_share(before->lookup, &after->service->backends[k].address) *
+			 lookup_share(after->lookup, &after->service->backends[k].address);
+	return 1 - stays;
+}
+
+/* What becomes of the flows of a service that is in both, as parts of them. */
+static void side_flows(const struct side *before, const struct side *after, double moved, double *ret_protected,
+		       double *ret_risked)
+{
+	*ret_protected = 0;
+	*ret_risked = moved;
+	if (!before->lookup || !after->lookup)
+		return;
+	if (before->service->affinity != after->service->affinity) {
+		*ret_risked = side_redrawn(before, after);
+		return;
+	}
+	const union sluice_address **old = side_addresses(before), **new = side_addresses(after);
+	if (old && new) {
+		*ret_risked = differing(before->lookup, old, after->lookup, new, word_prev);
+		*ret_protected = moved > *ret_risked ? moved - *ret_risked : 0;
+	}
+	free(old);
+	free(new);
+}
 
 static uint32_t side_weight(const struct side *side, const struct model_backend *b)
 {
@@ -103,9 +197,12 @@ static int backend_append(json_t *list, const struct side *before, const struct 
 static bool settings_differ(const struct model_service *a, const struct model_service *b)
 {
 	if (a->table_size != b->table_size || a->forward != b->forward || a->affinity != b->affinity ||
-	    a->tracking != b->tracking || a->algorithm != b->algorithm || a->backend_count != b->backend_count)
+	    a->tracking != b->tracking || a->algorithm != b->algorithm || a->window_ns != b->window_ns || a->udp_new_cur != b->udp_new_cur ||
+	    side_configured(a) != side_configured(b))
 		return true;
 	for (uint32_t k = 0; k < a->backend_count; k++) {
+		if (a->backends[k].retired)
+			continue;
 		const struct model_backend *other = backend_by_address(b, &a->backends[k].address);
 		if (!other || other->weight != a->backends[k].weight || other->backup != a->backends[k].backup)
 			return true;
@@ -118,11 +215,16 @@ static int service_append(json_t *services, const struct side *before, const str
 	const struct model_service *named = after->service ? after->service : before->service;
 	const bool added = !before->service, removed = !after->service;
 	const double moved = added ? 0 : removed ? 1 : plan_moved(before->lookup, after->lookup);
-	const uint32_t size = named->table_size;
+	const uint32_t size = named->table_size, opened = side_opened(before, after);
+	double protected = 0, risked = removed ? 1 : 0;
 
 	if (!added && !removed) {
+		side_flows(before, after, moved, &protected, &risked);
 		totals->buckets += size;
 		totals->moved += moved * size;
+		totals->opened += opened;
+		totals->protected += protected * size;
+		totals->risked += risked * size;
 		if (moved == 0 && !settings_differ(before->service, after->service)) {
 			totals->unchanged++;
 			return 0;
@@ -136,25 +238,29 @@ static int service_append(json_t *services, const struct side *before, const str
 	int error = backends ? 0 : -1;
 	for (uint32_t k = 0; !error && after->service && k < after->service->backend_count; k++) {
 		const struct model_backend *b = &after->service->backends[k];
+		if (b->retired)
+			continue;
 		error = backend_append(backends, before, backend_by_address(before->service, &b->address), after, b);
 	}
 	for (uint32_t k = 0; !error && before->service && k < before->service->backend_count; k++) {
 		const struct model_backend *b = &before->service->backends[k];
-		if (!backend_by_address(after->service, &b->address))
+		if (!b->retired && !backend_by_address(after->service, &b->address))
 			error = backend_append(backends, before, b, after, NULL);
 	}
 	if (error) {
 		json_decref(backends);
 		return error;
 	}
-	return json_array_append_new(services,
-				     json_pack("{s:s, s:s, s:I, s:I, s:f, s:f, s:o}", "service", named->name, "change",
-					       added     ? "added"
-					       : removed ? "removed"
-							 : "changed",
-					       "table_size", (json_int_t)size, "buckets_moved",
-					       (json_int_t)(moved * size + 0.5), "buckets_moved_percent", moved * 100,
-					       "flows_at_risk_percent", moved * 100, "backends", backends));
+	return json_array_append_new(
+	    services,
+	    json_pack("{s:s, s:s, s:I, s:I, s:f, s:I, s:I, s:f, s:f, s:o}", "service", named->name, "change",
+		      added     ? "added"
+		      : removed ? "removed"
+				: "changed",
+		      "table_size", (json_int_t)size, "buckets_moved", (json_int_t)(moved * size + 0.5),
+		      "buckets_moved_percent", moved * 100, "buckets_opened", (json_int_t)opened, "window_seconds",
+		      (json_int_t)model_window_s(named), "flows_protected_percent", protected * 100,
+		      "flows_at_risk_percent", risked * 100, "backends", backends));
 }
 
 /* A service is the same when address, protocol and ports are: its number says so. */
@@ -175,6 +281,8 @@ static struct side side_before(const struct plan_inputs *in, uint32_t i)
 {
 	return (struct side){.service = &in->before->services[i],
 			     .lookup = lookup_before(in, i),
+			     .numbers = &in->running->identity->services[identity_service_number(
+				 in->running->identity, i)],
 			     .weights =
 				 in->weights_before ? &in->weights_before[in->running->identity->flat[i]] : NULL};
 }
@@ -191,6 +299,7 @@ static int services_append(const struct plan_inputs *in, json_t *services, struc
 		struct side before = {0};
 		const struct side after = {.service = &in->after->services[i],
 					   .lookup = table_build_lookup(in->build, i),
+					   .numbers = &table_build_identity(in->build)->services[number],
 					   .weights = &in->weights_after[flat]};
 		/* A number may have passed from a service that goes to one that comes. */
 		if (old != SLUICE_NONE &&
@@ -222,13 +331,15 @@ int plan_make(const struct plan_inputs *inputs, json_t **ret)
 		json_decref(services);
 		return -ENOMEM;
 	}
-	const double percent = totals.buckets > 0 ? totals.moved / totals.buckets * 100 : 0;
+	const double all = totals.buckets > 0 ? totals.buckets / 100 : 1;
 	json_t *plan = json_pack(
-	    "{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:o}", "generation", (json_int_t)inputs->generation,
-	    "services_added", (json_int_t)totals.added, "services_removed", (json_int_t)totals.removed,
-	    "services_changed", (json_int_t)totals.changed, "services_unchanged", (json_int_t)totals.unchanged,
-	    "buckets", (json_int_t)totals.buckets, "buckets_moved", (json_int_t)(totals.moved + 0.5),
-	    "buckets_moved_percent", percent, "flows_at_risk_percent", percent, "services", services);
+	    "{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:I, s:f, s:f, s:o}", "generation",
+	    (json_int_t)inputs->generation, "services_added", (json_int_t)totals.added, "services_removed",
+	    (json_int_t)totals.removed, "services_changed", (json_int_t)totals.changed, "services_unchanged",
+	    (json_int_t)totals.unchanged, "buckets", (json_int_t)totals.buckets, "buckets_moved",
+	    (json_int_t)(totals.moved + 0.5), "buckets_moved_percent", totals.moved / all, "buckets_opened",
+	    (json_int_t)totals.opened, "flows_protected_percent", totals.protected / all, "flows_at_risk_percent",
+	    totals.risked / all, "services", services);
 	if (!plan)
 		return -ENOMEM;
 	*ret = plan;

@@ -1,18 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What a configuration would change, in buckets: for each service how many would have another owner, each
- * backend's share before and after, and the part of its flows that is at risk (a flow's bucket is
- * uniformly distributed, so it is the part of the buckets that move).
+ * backend's share before and after, and what becomes of its flows (a flow's bucket is uniformly distributed, so
+ * parts of the flows are parts of the buckets). Flows of a bucket that moves are protected when the bucket opens: they
+ * stay where they are for the window. At risk are those that go to another backend at once: their service has tracking
+ * "none", its table_size or affinity changes, or their backend is dead.
  *
  * Backends that are new are taken as living; the others as they are now. The document:
  *   { "generation": of what runs,
  *     "services_added", "services_removed", "services_changed", "services_unchanged": counts,
- *     "buckets", "buckets_moved": over the services that are in both, "buckets_moved_percent", "flows_at_risk_percent",
+ *     "buckets", "buckets_moved": over the services that are in both, "buckets_moved_percent", "buckets_opened",
+ *     "flows_protected_percent", "flows_at_risk_percent",
  *     "services": [ one for each that is not unchanged, in the new file's order, removed ones last:
  *       { "service": name, "change": "added", "removed", "changed",
- *         "table_size", "buckets_moved", "buckets_moved_percent", "flows_at_risk_percent",
+ *         "table_size", "buckets_moved", "buckets_moved_percent",
+ *         "buckets_opened", "window_seconds", "flows_protected_percent", "flows_at_risk_percent",
  *         "backends": [ { "name", "address", "weight_before", "weight_after", "share_before", "share_after" } ] } ] }
- * Shares are 0..1. An added service moves nothing, a removed one loses all its flows.
+ * Shares are 0..1. A backend that is removed is told with weight 0, though it keeps flows. An added service moves nothing, a removed one loses all its flows.
  */
 #ifndef CONTROLPLANE_PLAN_H
 #define CONTROLPLANE_PLAN_H

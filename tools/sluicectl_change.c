@@ -87,8 +87,10 @@ static void plan_service_print(const json_t *service)
 
 	printf("\n%s %s", text_of(service, "change"), text_of(service, "service"));
 	if (!strcmp(text_of(service, "change"), "changed"))
-		printf(": %lld of %lld buckets move, %.1f%% of its flows at risk", number_of(service, "buckets_moved"),
-		       number_of(service, "table_size"), real_of(service, "flows_at_risk_percent"));
+		printf(": %lld of %lld buckets move; of its flows %.1f%% are kept for %lld s, %.1f%% are at risk",
+		       number_of(service, "buckets_moved"), number_of(service, "table_size"),
+		       real_of(service, "flows_protected_percent"), number_of(service, "window_seconds"),
+		       real_of(service, "flows_at_risk_percent"));
 	putchar('\n');
 	table_init(&table, "  BACKEND|ADDRESS|>WEIGHT|>-> WEIGHT|>SHARE|>-> SHARE");
 	json_array_foreach(json_object_get(service, "backends"), i, b)

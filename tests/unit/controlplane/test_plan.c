@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a configuration would change, told without changing anything. */
+#include "apply_internal.h"
 #include "apply_site.h"
 #include "lookup.h"
 #include "plan.h"
@@ -162,6 +163,44 @@ static void test_plan(void **state)
 	assert_true(number_in(plan, "buckets_moved_percent") == 0);
 }
 
+/* The prediction, and what then happens. */
+static void test_plan_of_flows(void **state)
+{
+	struct apply_site *site = *state;
+	static const char three[] = WEB "10.0.0.1 10.0.0.2 10.0.0.3", two[] = WEB "10.0.0.1 10.0.0.2*2";
+
+	apply_site_start(site, three);
+	/* What is not kept. */
+	model_spec_more = "tracking = \"none\";";
+	const json_t *plan = plan_of(site, two), *web = service_in(plan, "web");
+	assert_true(number_in(web, "buckets_opened") == 0 && number_in(web, "flows_protected_percent") == 0);
+	assert_true(number_in(web, "flows_at_risk_percent") == number_in(web, "buckets_moved_percent"));
+	model_spec_more = "affinity = \"client\";";
+	web = service_in(plan_of(site, two), "web");
+	assert_true(number_in(web, "flows_protected_percent") == 0);
+	/* A third each, then a third and two thirds: 1 - (1/9 + 2/9) of the flows draw another backend. */
+	assert_true(number_in(web, "flows_at_risk_percent") > 65 && number_in(web, "flows_at_risk_percent") < 68);
+
+	model_spec_more = NULL;
+	plan = plan_of(site, two);
+	web = service_in(plan, "web");
+	const double moved = number_in(web, "buckets_moved"), opened = number_in(web, "buckets_opened");
+	assert_true(moved > 4093 / 3 && opened == moved);
+	assert_int_equal(number_in(web, "window_seconds"), 900);
+	assert_true(number_in(web, "flows_protected_percent") > moved / 4093 * 100 - .1);
+	assert_true(number_in(plan, "flows_protected_percent") == number_in(web, "flows_protected_percent"));
+	assert_true(number_in(web, "flows_at_risk_percent") == 0);
+	apply_site_write(site, site->config, two);
+	assert_int_equal(apply_site_reload(site), 0);
+	assert_true(site->apply->table->open == opened);
+
+	/* Back within the window: the buckets are where their flows are. */
+	web = service_in(plan_of(site, three), "web");
+	assert_true(number_in(web, "buckets_moved") == moved && number_in(web, "buckets_opened") == 0);
+	assert_true(number_in(web, "flows_at_risk_percent") == 0);
+	assert_int_equal(json_array_size(json_object_get(web, "backends")), 3);
+}
+
 /* What is down now is planned as down: the plan says what would happen now. */
 static void test_plan_with_a_dead_backend(void **state)
 {
@@ -197,6 +236,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_moved),
 	    SITE_TEST(test_plan),
+	    SITE_TEST(test_plan_of_flows),
 	    SITE_TEST(test_plan_with_a_dead_backend),
 	    SITE_TEST(test_plan_of_a_bad_file),
 	};
