@@ -678,7 +678,8 @@ int identity_recover_rest(struct identity *identity, const struct identity_servi
 		s->slot[slot] = (struct identity_slot){.address = *backend,
 						       .freed = identity->generation ? identity->generation : 1,
 						       .rests_until_s = rests_until_s};
-	qsort(identity->past, identity->past_count, sizeof(*identity->past), past_compare);
+	if (identity->past_count) /* qsort() wants no NULL, not even for nothing */
+		qsort(identity->past, identity->past_count, sizeof(*identity->past), past_compare);
 	return 0;
 }
 
