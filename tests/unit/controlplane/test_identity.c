@@ -248,6 +248,99 @@ static void test_recover_refuses_contradictions(void **state)
 	model_put(model);
 }
 
+static uint32_t slot_of(const struct identity *identity, uint32_t service, uint32_t backend)
+{
+	return identity_backend_slot(identity, service, backend);
+}
+
+/* A slot that an exception may hold is nobody else's until its time is over, though the block must grow for it. */
+static void test_slots_rest(void **state)
+{
+	(void)state;
+	char spec[256];
+	struct identity *identity = next(NULL, WEB "10.0.0.1 10.0.0.2", 1);
+	const uint32_t rests = slot_of(identity, 0, 1);
+
+	now_s = 5000;
+	rest_s = 100;
+	identity = next(identity, WEB "10.0.0.1", 2);
+	for (uint32_t generation = 3; generation < 40; generation++) { /* many others come and go */
+		now_s++;
+		snprintf(spec, sizeof(spec), WEB "10.0.0.1 10.0.1.%u 10.0.2.%u", generation, generation);
+		identity = next(identity, spec, generation);
+		assert_int_not_equal(slot_of(identity, 0, 1), rests);
+		assert_int_not_equal(slot_of(identity, 0, 2), rests);
+		check_sound(identity);
+	}
+	/* Itself gets it back at any time. */
+	struct identity *back = next(identity_get(identity), WEB "10.0.0.1 10.0.0.2", 40);
+	assert_int_equal(slot_of(back, 0, 1), rests);
+	identity_put(back);
+	/* And when the time is over it is one of those to be had: the longest free goes first. */
+	now_s = 5200;
+	const uint32_t slots = identity->services[0].slots;
+	identity = next(identity, WEB "10.0.0.1 10.0.3.1", 41);
+	assert_true(slot_of(identity, 0, 1) == rests || identity->services[0].slot[rests].freed == 2);
+	assert_int_equal(identity->services[0].slots, slots);
+	identity_put(identity);
+	rest_s = 0;
+}
+
+/* The slots of a service that is gone rest as well. */
+static void test_past_services_rest(void **state)
+{
+	(void)state;
+	struct identity *identity = next(NULL, WEB "10.0.0.1 10.0.0.2;" DNS "10.0.0.9", 1);
+	const uint32_t first = slot_of(identity, 0, 0), second = slot_of(identity, 0, 1);
+
+	now_s = 5000;
+	rest_s = 100;
+	identity = next(identity, DNS "10.0.0.9", 2);
+	assert_int_equal(identity->past_count, 1);
+	now_s += 10;
+	identity = next(identity, DNS "10.0.0.9", 5);
+	struct identity *back = next(identity_get(identity), DNS "10.0.0.9;" WEB "10.0.0.3 10.0.0.2", 6);
+	assert_int_equal(slot_of(back, 1, 1), second);
+	assert_int_not_equal(slot_of(back, 1, 0), first);
+	assert_int_equal(back->past_count, 0);
+	check_sound(back);
+	identity_put(back);
+	now_s += 100;
+	identity = next(identity, DNS "10.0.0.9", 7);
+	assert_int_equal(identity->past_count, 0);
+	identity_put(identity);
+	rest_s = 0;
+}
+
+/* What a file told of rests, after a restart. */
+static void test_recovered_rests(void **state)
+{
+	(void)state;
+	struct identity *identity = next(NULL, WEB "10.0.0.1", 1);
+	const struct identity_service gone = {.address = address_of("192.0.2.99"),
+					      .port_first = 80,
+					      .port_last = 80,
+					      .protocol = SLUICE_IP_TCP,
+					      .slots = 8};
+	const union sluice_address two = address_of("10.0.0.2"), five = address_of("10.0.0.5");
+
+	now_s = 5000;
+	struct identity_service web = identity->services[0];
+	assert_int_equal(identity_recover_rest(identity, &web, 1, &two, 5100), 0);
+	assert_int_equal(identity_recover_rest(identity, &web, 0, &two, 5100), 0);   /* in use: passed over */
+	assert_int_equal(identity_recover_rest(identity, &web, 100, &two, 5100), 0); /* no such slot */
+	assert_int_equal(identity_recover_rest(identity, &gone, 0, &five, 5100), 0);
+	assert_int_equal(identity_recover_rest(identity, &gone, 3, &two, 5100), 0);
+	assert_int_equal(identity->past_count, 1);
+	identity = next(identity, WEB "10.0.0.1 10.0.0.3;new 192.0.2.99 80 tcp 1021 10.0.0.6 10.0.0.5 10.0.0.2", 3);
+	assert_int_equal(slot_of(identity, 0, 0), 0);
+	assert_int_not_equal(slot_of(identity, 0, 1), 1);
+	assert_int_not_equal(slot_of(identity, 1, 0), 0);
+	assert_int_equal(slot_of(identity, 1, 1), 0);
+	assert_int_equal(slot_of(identity, 1, 2), 3);
+	identity_put(identity);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -260,6 +353,9 @@ int main(void)
 	    cmocka_unit_test(test_no_growth),
 	    cmocka_unit_test(test_recover),
 	    cmocka_unit_test(test_recover_refuses_contradictions),
+	    cmocka_unit_test(test_slots_rest),
+	    cmocka_unit_test(test_past_services_rest),
+	    cmocka_unit_test(test_recovered_rests),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,327 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The host's exception table as a file: made, adopted, set aside; and its sweep, with writers in between. */
+#include "exceptions_memory.h"
+
+#include "exceptions_sweep.h"
+
+#include "sluice/control.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+struct site {
+	uv_loop_t loop;
+	char dir[64], path[128];
+	struct exceptions_memory *memory;
+};
+
+static int site_setup(void **state)
+{
+	struct site *site = calloc(1, sizeof(*site));
+	uv_loop_init(&site->loop);
+	snprintf(site->dir, sizeof(site->dir), "/tmp/sluice-exceptions-XXXXXX");
+	assert_non_null(mkdtemp(site->dir));
+	snprintf(site->path, sizeof(site->path), "%s/" SLUICE_EXCEPTIONS_FILE, site->dir);
+	*state = site;
+	return 0;
+}
+
+static void site_close(struct site *site)
+{
+	exceptions_memory_destroy(site->memory);
+	site->memory = NULL;
+	uv_run(&site->loop, UV_RUN_DEFAULT);
+}
+
+static int site_teardown(void **state)
+{
+	struct site *site = *state;
+	char path[160];
+
+	site_close(site);
+	assert_int_equal(uv_loop_close(&site->loop), 0);
+	unlink(site->path);
+	snprintf(path, sizeof(path), "%s.corrupt-1", site->path);
+	unlink(path);
+	assert_int_equal(rmdir(site->dir), 0);
+	free(site);
+	return 0;
+}
+
+static int site_open(struct site *site, uint32_t size_log2)
+{
+	return exceptions_memory_create(&site->loop, site->dir, size_log2, &site->memory);
+}
+
+/* As a dataplane maps it. */
+static struct sluice_exceptions_header *map(const struct site *site, int *ret_fd)
+{
+	struct stat status;
+	int fd = open(site->path, O_RDWR | O_CLOEXEC);
+	assert_true(fd >= 0);
+	assert_int_equal(fstat(fd, &status), 0);
+	assert_int_equal(status.st_mode & 07777, 0600);
+	struct sluice_exceptions_header *header =
+	    mmap(NULL, (size_t)status.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	assert_ptr_not_equal(header, MAP_FAILED);
+	assert_true(sluice_exceptions_are_sound(header, (uint64_t)status.st_size));
+	*ret_fd = fd;
+	return header;
+}
+
+static void unmap(struct sluice_exceptions_header *header, int fd)
+{
+	munmap(header, header->total_bytes);
+	close(fd);
+}
+
+static bool insert(struct sluice_exceptions_header *header, uint64_t key, enum sluice_exception_kind kind,
+		   uint32_t seen_s)
+{
+	const struct sluice_exceptions_at at = sluice_exceptions_at(header, key);
+	uint64_t value;
+	return sluice_exception_insert(&at, key, sluice_exception_value(3, kind, seen_s, 0), seen_s, &value);
+}
+
+static bool maybe(const struct sluice_exceptions_header *header, uint64_t key)
+{
+	const struct sluice_exceptions_at at = sluice_exceptions_at((struct sluice_exceptions_header *)header, key);
+	return sluice_exceptions_any(header) && sluice_exceptions_maybe(header, at.bits, key);
+}
+
+/* ------------------------------------------------------------------- file ---- */
+
+static void test_made_and_adopted(void **state)
+{
+	struct site *site = *state;
+	struct exceptions_status status;
+	int fd;
+
+	assert_int_equal(site_open(site, 12), 0);
+	struct sluice_exceptions_header *header = map(site, &fd);
+	assert_int_equal(header->size_log2, 12);
+	exceptions_memory_windows(site->memory, 1800, 240);
+	assert_true(exceptions_memory_idle_s(site->memory) >= 1800 && exceptions_memory_idle_s(site->memory) < 1810);
+	assert_true(insert(header, 0x1234567890abcdefull, SLUICE_EXCEPTION_ESTABLISHED, 100));
+	exceptions_memory_status(site->memory, &status);
+	assert_int_equal(status.entries, 4096);
+	assert_int_equal(status.inserted, 1);
+	site_close(site);
+
+	/* It outlives the process, and what is in it. */
+	assert_int_equal(site_open(site, 12), 0);
+	exceptions_memory_status(site->memory, &status);
+	assert_int_equal(status.inserted, 1);
+	assert_true(maybe(header, 0x1234567890abcdefull));
+	unmap(header, fd);
+}
+
+static void test_another_size(void **state)
+{
+	struct site *site = *state;
+	struct exceptions_status status;
+	int fd;
+
+	assert_int_equal(site_open(site, 12), 0);
+	site_close(site);
+	/* A dataplane has it mapped: it stays. */
+	struct sluice_exceptions_header *header = map(site, &fd);
+	assert_int_equal(flock(fd, LOCK_SH), 0);
+	assert_int_equal(site_open(site, 11), 0);
+	exceptions_memory_status(site->memory, &status);
+	assert_int_equal(status.entries, 4096);
+	site_close(site);
+	unmap(header, fd);
+	/* Nobody has: it is made anew. */
+	assert_int_equal(site_open(site, 11), 0);
+	exceptions_memory_status(site->memory, &status);
+	assert_int_equal(status.entries, 2048);
+}
+
+static void test_unsound_is_set_aside(void **state)
+{
+	struct site *site = *state;
+	struct exceptions_status status;
+	char path[160];
+
+	FILE *file = fopen(site->path, "w");
+	assert_non_null(file);
+	fputs("this is no exception table", file);
+	fclose(file);
+	assert_int_equal(site_open(site, 10), 0);
+	exceptions_memory_status(site->memory, &status);
+	assert_int_equal(status.entries, 1024);
+	snprintf(path, sizeof(path), "%s.corrupt-1", site->path);
+	assert_int_equal(access(path, F_OK), 0);
+}
+
+static void test_no_place(void **state)
+{
+	struct site *site = *state;
+	char dir[64];
+
+	snprintf(dir, sizeof(dir), "%s", site->dir);
+	snprintf(site->dir, sizeof(site->dir), "/nonexistent");
+	assert_int_equal(site_open(site, 10), -ENOENT);
+	snprintf(site->dir, sizeof(site->dir), "%s", dir);
+}
+
+/* ------------------------------------------------------------------ sweep ---- */
+
+enum { KEYS = 600 };
+
+static uint64_t key_of(uint32_t i)
+{
+	uint64_t key = (i + 1) * 0x9e3779b97f4a7c15ull;
+	return (key ^ key >> 31) * 0xbf58476d1ce4e5b9ull;
+}
+
+static struct sluice_exceptions_header *table_make(uint32_t size_log2)
+{
+	void *memory = NULL;
+	assert_int_equal(posix_memalign(&memory, 128, sluice_exceptions_bytes(size_log2)), 0);
+	memset(memory, 0, sluice_exceptions_bytes(size_log2));
+	sluice_exceptions_init(memory, size_log2, sluice_exception_times_for(100, 50));
+	return memory;
+}
+
+/* Insertions at every moment of a pass: none is lost from the bits. */
+static void test_sweep_with_insertions(void **state)
+{
+	(void)state;
+	for (uint32_t turn = 0; turn < 40; turn++) {
+		struct sluice_exceptions_header *header = table_make(12);
+		struct exceptions_sweep sweep;
+		uint32_t next = 0, now_s = 1000 + turn;
+		bool in[KEYS] = {false};
+
+		for (; next < KEYS / 3; next++) /* two thirds of them are over */
+			in[next] = insert(header, key_of(next), SLUICE_EXCEPTION_ESTABLISHED,
+					  next % 3 ? now_s - 500 : now_s);
+		for (; next < KEYS / 3 + turn; next++)
+			in[next] = insert(header, key_of(next), SLUICE_EXCEPTION_SYN, now_s);
+		exceptions_sweep_begin(&sweep, header);
+		do {
+			for (uint32_t i = 0; i < 10 && next < KEYS; i++, next++)
+				in[next] = insert(header, key_of(next), SLUICE_EXCEPTION_PROVISIONAL, now_s);
+		} while (exceptions_sweep_slice(&sweep, 20, now_s));
+		for (uint32_t i = 0; i < 10 && next < KEYS; i++, next++)
+			in[next] = insert(header, key_of(next), SLUICE_EXCEPTION_PROVISIONAL, now_s);
+		exceptions_sweep_end(&sweep);
+
+		uint32_t needless = 0;
+		for (uint32_t i = 0; i < next; i++) {
+			const bool over = i < KEYS / 3 && i % 3;
+			if (in[i] && !over)
+				assert_true(maybe(header, key_of(i)));
+			needless += in[i] && over && maybe(header, key_of(i));
+		}
+		/* The others have given their places to insertions already. */
+		assert_true(sweep.reclaimed > 40 && sweep.reclaimed <= KEYS / 3);
+		assert_true(needless < 20); /* bits are shared: a few by chance */
+		assert_int_equal(sweep.by_kind[SLUICE_EXCEPTION_ESTABLISHED], (KEYS / 3 + 2) / 3);
+		assert_int_equal(sweep.by_kind[SLUICE_EXCEPTION_SYN], turn);
+
+		/* When all are over, nothing is left: readers need not look at all. */
+		exceptions_sweep_begin(&sweep, header);
+		while (exceptions_sweep_slice(&sweep, 1000, now_s + 500))
+			;
+		exceptions_sweep_end(&sweep);
+		assert_false(sluice_exceptions_any(header));
+		free(header);
+	}
+}
+
+/* A touched entry is not reclaimed by who judged it before. */
+static void test_sweep_spares_the_touched(void **state)
+{
+	(void)state;
+	struct sluice_exceptions_header *header = table_make(10);
+	struct exceptions_sweep sweep;
+	const uint64_t key = key_of(1);
+	const struct sluice_exceptions_at at = sluice_exceptions_at(header, key);
+	uint64_t value = 0;
+
+	assert_true(insert(header, key, SLUICE_EXCEPTION_ESTABLISHED, 1000));
+	struct sluice_exception *e = sluice_exception_find(&at, key, 1050, &value);
+	assert_non_null(e);
+	assert_true(sluice_exception_change(
+	    e, value, sluice_exception_value(3, SLUICE_EXCEPTION_ESTABLISHED, 1090, 0)));
+	exceptions_sweep_begin(&sweep, header);
+	while (exceptions_sweep_slice(&sweep, 100, 1150))
+		;
+	exceptions_sweep_end(&sweep);
+	assert_true(maybe(header, key) && sweep.reclaimed == 0);
+	assert_non_null(sluice_exception_find(&at, key, 1150, &value));
+	free(header);
+}
+
+struct writer {
+	struct sluice_exceptions_header *header;
+	uint32_t first;
+	bool in[20000];
+	_Atomic bool done;
+};
+
+static void *write_all(void *argument)
+{
+	struct writer *w = argument;
+	for (uint32_t i = 0; i < 20000; i++)
+		w->in[i] = insert(w->header, key_of(w->first + i), SLUICE_EXCEPTION_ESTABLISHED, 1000);
+	w->done = true;
+	return NULL;
+}
+
+/* Passes one after the other while a thread inserts: in the end every entry has its bit. */
+static void test_sweep_beside_a_writer(void **state)
+{
+	(void)state;
+	struct writer *w = calloc(1, sizeof(*w));
+	struct exceptions_sweep sweep;
+	pthread_t thread;
+	uint32_t passes = 0, found = 0;
+
+	w->header = table_make(17);
+	assert_int_equal(pthread_create(&thread, NULL, write_all, w), 0);
+	do {
+		exceptions_sweep_begin(&sweep, w->header);
+		while (exceptions_sweep_slice(&sweep, 4096, 1000))
+			;
+		exceptions_sweep_end(&sweep);
+		passes++;
+	} while (!w->done);
+	pthread_join(thread, NULL);
+	for (uint32_t i = 0; i < 20000; i++)
+		if (w->in[i]) {
+			found++;
+			assert_true(maybe(w->header, key_of(w->first + i)));
+		}
+	assert_true(found > 19000 && passes > 0);
+	free(w->header);
+	free(w);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test_setup_teardown(test_made_and_adopted, site_setup, site_teardown),
+	    cmocka_unit_test_setup_teardown(test_another_size, site_setup, site_teardown),
+	    cmocka_unit_test_setup_teardown(test_unsound_is_set_aside, site_setup, site_teardown),
+	    cmocka_unit_test_setup_teardown(test_no_place, site_setup, site_teardown),
+	    cmocka_unit_test(test_sweep_with_insertions),
+	    cmocka_unit_test(test_sweep_spares_the_touched),
+	    cmocka_unit_test(test_sweep_beside_a_writer),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
