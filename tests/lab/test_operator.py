@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Orders of the operator: drain, enable, disable, weight."""
 
+import collections
+
 import pytest
 
 from sluicelab.spread import agreement
 
 ALPHA = 0.0001
+USED = set()  # addresses and ports of the client that this file's connections have had
 
 
 @pytest.fixture(scope="module")
@@ -20,8 +23,14 @@ def lab(make_lab):
 
 
 def spread_is(lab, measured, what, *weights):
-    """600 new connections all succeed and spread by these weights."""
-    spread = lab.client.http(lab.vip(4, 1), count=600).all_succeeded(600).spread()
+    """600 connections all succeed, and those from an address and port not used before spread by these weights.
+
+    The kernel soon gives a port again. To the balancer a SYN of a remembered 5-tuple is no new connection: it stays."""
+    answers = lab.client.http(lab.vip(4, 1), count=600).all_succeeded(600)
+    fresh = [request for request in answers.requests if request.source not in USED]
+    USED.update(request.source for request in answers.requests)
+    assert len(fresh) > 300, "hardly a connection is new"
+    spread = collections.Counter(request.backend for request in fresh)
     _, p = agreement(spread, {b.name: w for b, w in zip(lab.backends, weights)})
     measured(f"{what}: spread {dict(sorted(spread.items()))} for weights {weights}, p {p:.3f}")
     assert p > ALPHA, f"{what}: spread {spread} for weights {weights}"

@@ -2,7 +2,7 @@
 """http_client.py JSON: HTTP requests, each over a connection of its own (or `keepalive`: each worker over one
 connection for all of its requests); tells which backend answered each. No request is ever repeated.
 Ends after `count` requests, or, when count is 0, after its standard input is closed.
-Prints {"requests": [[start, end, backend, error, source], ...]} (seconds since the epoch).
+Prints {"requests": [[start, end, backend, error, source address and port], ...]} (seconds since the epoch).
 
 {"target": ADDRESS, "port": N, "count": N, "concurrency": N, "timeout": SECONDS, "sources": [ADDRESS, ...],
  "path": "/", "rate": REQUESTS A SECOND or 0, "keepalive": BOOL, "upload": BYTES}"""
@@ -54,15 +54,16 @@ async def worker(job):
     connection = None
     while (number := await job.next()) is not None:
         source = job.sources[number % len(job.sources)]
-        start, backend, failure = time.time(), None, None
+        start, backend, failure, name = time.time(), None, None, source
         try:
             async with asyncio.timeout(job.timeout):
                 if connection is None:
                     connection = await asyncio.open_connection(job.target, job.port, local_addr=(source, 0))
+                name = "%s port %d" % connection[1].get_extra_info("sockname")[:2]
                 backend = await exchange(job, *connection)
         except (OSError, asyncio.IncompleteReadError, ValueError, KeyError, TimeoutError) as error:
             failure = f"{type(error).__name__}: {error}"
-        job.requests.append([start, time.time(), backend, failure, source])
+        job.requests.append([start, time.time(), backend, failure, name])
         if connection and (failure or not job.keepalive):
             connection[1].transport.abort() if failure else connection[1].close()
             connection = None
