@@ -266,7 +266,8 @@ static bool read_boolean(struct reading *r, const config_setting_t *group, const
 
 static void read_dataplane(struct reading *r, const config_setting_t *root, struct config *config)
 {
-	static const char *const known[] = {"cores", "idle", "hugepages", NULL};
+	/* "exceptions" is the control plane's: it makes the table, at that size. */
+	static const char *const known[] = {"cores", "idle", "hugepages", "exceptions", NULL};
 	const config_setting_t *group = config_setting_get_member(root, "dataplane");
 
 	config->idle_sleep = true;

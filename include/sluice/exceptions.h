@@ -23,7 +23,7 @@
  * changes its value, by compare-and-swap, from exactly what it judged to CLAIMED, then the key, then
  * the value to what it is to be. So a flow that was touched in between is never taken for idle, a touch of
  * what has gone fails, and a writer that dies half-way leaves a claim that ages like anything else.
- * A reader takes a value for its key's when the key is the same before and after.
+ * A reader takes a slot for its key's when both are the same on a second look.
  *
  * Time is an input: coarse seconds of CLOCK_MONOTONIC, the same epoch for every path.
  */
@@ -385,9 +385,15 @@ SLUICE_INLINE struct sluice_exception *sluice_exception_find(const struct sluice
 	struct sluice_exception *e = sluice_exception_place(at, key);
 	if (!e)
 		return NULL;
+	/*
+	 * Key, value, key, value: under contention a line can be away between any two loads, for whole insertions. Of
+	 * the value it is the slot that must be the same; another packet of this flow may well have changed the rest.
+	 */
+	uint32_t slot = sluice_exception_slot(sluice_shared_load64(&e->value));
+	if (sluice_shared_load64(&e->key) != key)
+		return NULL;
 	uint64_t value = sluice_shared_load64(&e->value);
-	/* The same key still: no other flow has taken the place in between. */
-	if (!sluice_exception_answers(&at->header->times, value, now_s) || sluice_shared_load64(&e->key) != key)
+	if (sluice_exception_slot(value) != slot || !sluice_exception_answers(&at->header->times, value, now_s))
 		return NULL;
 	*ret_value = value;
 	return e;

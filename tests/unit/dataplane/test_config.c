@@ -32,7 +32,7 @@ static void test_all_settings(void **state)
 		 "\"tap0\"; },\n"
 		 "  { vdev = \"net_pcap0,rx_pcap=a.pcap\"; path = \"dpdk\"; }, { name = \"eth1\"; path = \"xdp\"; },\n"
 		 "  { name = \"eth2\"; path = \"auto\"; }, { pci = \"3c:00.1\"; } );\n"
-		 "dataplane = { cores = [2, 3]; idle = \"spin\"; hugepages = false; };\n"
+		 "dataplane = { cores = [2, 3]; idle = \"spin\"; hugepages = false; exceptions = 65536; };\n"
 		 "services = \"none of a dataplane's business\"; unknown = 1;\n",
 		 &c, errors, sizeof(errors)),
 	    0);
