@@ -513,8 +513,8 @@ static int services_add(struct identity *identity, const struct identity *base, 
 					       .used = true,
 					       .first_backend = SLUICE_NONE};
 		identity->service_numbers[i] = number;
-		int error = service_slots(s, past_find(base, m), m, moment,
-					  &identity->backend_slots[identity->flat[i]]);
+		int error =
+		    service_slots(s, past_find(base, m), m, moment, &identity->backend_slots[identity->flat[i]]);
 		if (error)
 			return error;
 	}
