@@ -155,6 +155,13 @@ void transaction_next(struct apply *apply);
  */
 void transaction_abort(struct apply *apply);
 void transaction_free(struct transaction *t);
+/* The step after "read", or after "wait": what is known of each backend, and on from there. */
+void transaction_gather(struct transaction *t);
+
+/* ---- apply_start.c ---- */
+
+/* Instead of "gather", at start: when it is time, or known enough, transaction_gather() follows. */
+void transaction_wait(struct transaction *t);
 
 /* ---- apply_compile.c ---- */
 
