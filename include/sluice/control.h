@@ -41,8 +41,8 @@
  * sweeps it, counts it, and sets its idle times. A dataplane maps it when it starts, if it is there and
  * sluice_exceptions_are_sound(), and looks again whenever it has connected: another inode is a new table, made because
  * the old one was not sound or had another size. It holds flock(LOCK_SH) on the descriptor for as long as it
- * has the file mapped: a table in use is never replaced by one of another size. Without a file, tables are used
- * as with tracking = "none".
+ * has the file mapped: a table in use is never replaced by one of another size. Without a file a dataplane decides as
+ * when there is no room: an open bucket's packets go to its old owner, none is remembered.
  */
 #define SLUICE_EXCEPTIONS_FILE "exceptions"
 #define SLUICE_MESSAGE_MAGIC 0x53434c53u /* "SLCS" */

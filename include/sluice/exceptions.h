@@ -366,37 +366,54 @@ SLUICE_INLINE bool sluice_exception_answers(const struct sluice_exception_times 
 
 /* -------------------------------------------------------------- table ---- */
 
-/* The first place with this key, or NULL. Whether what is in it answers is another question. */
-SLUICE_INLINE struct sluice_exception *sluice_exception_place(const struct sluice_exceptions_at *at, uint64_t key)
+/* The first place with this key, or NULL. answering (a constant): of those whose entry answers. */
+SLUICE_INLINE struct sluice_exception *sluice_exception_place(const struct sluice_exceptions_at *at, uint64_t key,
+							      uint32_t now_s, bool answering)
 {
 	uint32_t place = SLUICE_EXCEPTION_PLACES;
 	SLUICE_UNROLL
 	for (uint32_t i = SLUICE_EXCEPTION_PLACES; i-- > 0;) {
-		uint32_t is_it = sluice_is_equal(sluice_shared_load64(&at->group->place[i].key), key);
+		const struct sluice_exception *e = &at->group->place[i];
+		uint32_t is_it = sluice_is_equal(sluice_shared_load64(&e->key), key);
+		if (answering)
+			is_it &= sluice_exception_answers(&at->header->times, sluice_shared_load64(&e->value), now_s);
 		place = sluice_pick(is_it, i, place);
 	}
 	return place < SLUICE_EXCEPTION_PLACES ? &at->group->place[place] : NULL;
 }
 
-/* The flow's entry, or NULL when it has none that answers; *ret_value is what it was. */
-SLUICE_INLINE struct sluice_exception *sluice_exception_find(const struct sluice_exceptions_at *at, uint64_t key,
-							     uint32_t now_s, uint64_t *ret_value)
+/* Whether a place holds an entry that answers for this flow, and if so its value. */
+SLUICE_INLINE bool sluice_exception_read(const struct sluice_exceptions_at *at, const struct sluice_exception *e,
+					 uint64_t key, uint32_t now_s, uint64_t *ret_value)
 {
-	struct sluice_exception *e = sluice_exception_place(at, key);
-	if (!e)
-		return NULL;
 	/*
 	 * Key, value, key, value: under contention a line can be away between any two loads, for whole insertions. Of
 	 * the value it is the slot that must be the same; another packet of this flow may well have changed the rest.
 	 */
 	uint32_t slot = sluice_exception_slot(sluice_shared_load64(&e->value));
 	if (sluice_shared_load64(&e->key) != key)
-		return NULL;
+		return false;
 	uint64_t value = sluice_shared_load64(&e->value);
 	if (sluice_exception_slot(value) != slot || !sluice_exception_answers(&at->header->times, value, now_s))
-		return NULL;
+		return false;
 	*ret_value = value;
-	return e;
+	return true;
+}
+
+/*
+ * The flow's entry, or NULL when it has none that answers; *ret_value is what it was. Its key is looked for first,
+ * and almost always that is all. It can also stand where the flow was once and is forgotten.
+ */
+SLUICE_INLINE struct sluice_exception *sluice_exception_find(const struct sluice_exceptions_at *at, uint64_t key,
+							     uint32_t now_s, uint64_t *ret_value)
+{
+	struct sluice_exception *e = sluice_exception_place(at, key, now_s, false);
+	if (!e)
+		return NULL;
+	if (SLUICE_LIKELY(sluice_exception_read(at, e, key, now_s, ret_value)))
+		return e;
+	e = sluice_exception_place(at, key, now_s, true);
+	return e && sluice_exception_read(at, e, key, now_s, ret_value) ? e : NULL;
 }
 
 /* Of an entry found to have `value`. False: it is not the same any more, and stays. */
@@ -415,7 +432,6 @@ enum sluice_exception_yields {
 	SLUICE_YIELDS_PROVISIONAL = 1 << 16, /* and its age: the oldest of those that had time for a second packet */
 	SLUICE_YIELDS_CLOSED = 1 << 17,
 	SLUICE_YIELDS_OVER = 1 << 18,
-	SLUICE_YIELDS_OWN = 1 << 19, /* over, and it was this flow's: so no key stands twice in a group */
 };
 
 SLUICE_INLINE uint32_t sluice_exception_yields(const struct sluice_exception_times *times, uint64_t value,
@@ -434,7 +450,7 @@ SLUICE_INLINE uint32_t sluice_exception_yields(const struct sluice_exception_tim
  * The best place for a new entry of a kind, or NULL; *ret_value is what it holds. The choice is one number, so
  * that the kernel's verifier has one way through the 8 places and not 8 to the power of something.
  */
-SLUICE_INLINE struct sluice_exception *sluice_exception_room(const struct sluice_exceptions_at *at, uint64_t key,
+SLUICE_INLINE struct sluice_exception *sluice_exception_room(const struct sluice_exceptions_at *at,
 							     enum sluice_exception_kind kind, uint32_t now_s,
 							     uint64_t *ret_value)
 {
@@ -445,9 +461,7 @@ SLUICE_INLINE struct sluice_exception *sluice_exception_room(const struct sluice
 		const struct sluice_exception *e = &at->group->place[i];
 		uint64_t value = sluice_shared_load64(&e->value);
 		uint32_t over = sluice_exception_is_over(times, value, now_s);
-		uint32_t own = over & sluice_is_equal(sluice_shared_load64(&e->key), key);
-		uint32_t yields = sluice_exception_yields(times, value, now_s) | sluice_pick(own, SLUICE_YIELDS_OWN, 0);
-		uint32_t score = yields << 3 | i;
+		uint32_t score = sluice_exception_yields(times, value, now_s) << 3 | i;
 		best = sluice_pick(sluice_is_below(best, score), score, best);
 		unanswered += sluice_is_equal(sluice_exception_kind(value), SLUICE_EXCEPTION_SYN) & (over ^ 1);
 	}
@@ -480,12 +494,11 @@ SLUICE_INLINE bool sluice_exception_write(struct sluice_exception *e, uint64_t o
 SLUICE_INLINE uint64_t sluice_exception_settle(const struct sluice_exceptions_at *at, struct sluice_exception *mine,
 					       uint64_t key, uint64_t value, uint32_t now_s)
 {
-	struct sluice_exception *first = sluice_exception_place(at, key);
-	if (first == mine || !first)
-		return value;
-	uint64_t other;
-	sluice_exception_forget(mine, value);
-	return sluice_exception_find(at, key, now_s, &other) ? other : value;
+	uint64_t answer = value;
+	struct sluice_exception *first = sluice_exception_place(at, key, now_s, true);
+	if (first && first != mine && sluice_exception_read(at, first, key, now_s, &answer))
+		sluice_exception_forget(mine, value);
+	return answer;
 }
 
 /*
@@ -497,7 +510,7 @@ SLUICE_INLINE bool sluice_exception_insert(const struct sluice_exceptions_at *at
 					   uint32_t now_s, uint64_t *ret_value)
 {
 	uint64_t old;
-	struct sluice_exception *e = sluice_exception_room(at, key, sluice_exception_kind(value), now_s, &old);
+	struct sluice_exception *e = sluice_exception_room(at, sluice_exception_kind(value), now_s, &old);
 	if (!e || !sluice_exception_write(e, old, key, value, now_s)) {
 		__sync_fetch_and_add(&at->counters->failed, 1);
 		return false;

@@ -206,7 +206,7 @@ static const struct row rows[] = {
     {"QUIC: an Initial is a first packet, any datagram after it establishes",
      0,
      true,
-     {{1, OPEN(2, 1), 0, SYN, 0, 2, BY_FIRST, K_SYN}, {1, 0, 0, DATA, 0, 2, BY_EXCEPTION, K_DATAGRAM}}},
+     {{1, OPEN(2, 1), 0, SYN, 7, 2, BY_FIRST, K_SYN}, {1, 0, 0, DATA, 0x70000000, 2, BY_EXCEPTION, K_DATAGRAM}}},
     {"udp_new = cur, and tracking = none: owner(cur), no memory",
      NONE,
      true,
@@ -255,7 +255,7 @@ static void world_make(struct world *w)
 static enum sluice_exception_kind kind_of_entry(struct world *w)
 {
 	struct sluice_exceptions_at at = sluice_exceptions_at(w->table, KEY);
-	struct sluice_exception *e = sluice_exception_place(&at, KEY);
+	struct sluice_exception *e = sluice_exception_place(&at, KEY, 0, false);
 	return e ? sluice_exception_kind(e->value) : SLUICE_EXCEPTION_FREE;
 }
 

@@ -263,21 +263,28 @@ static void unanswered_ones_have_a_share(void **state)
 	free(t);
 }
 
-static void a_key_stands_once_in_its_group(void **state)
+/* A flow is forgotten and remembered again, here and there: its last entry answers, whatever stands before it. */
+static void the_entry_that_answers_is_found(void **state)
 {
 	struct sluice_exceptions_header *t = table_make(SIZE_LOG2);
 	struct sluice_exceptions_at at = sluice_exceptions_at(t, GROUP_KEY(2));
 	uint64_t value;
 	(void)state;
-	fill(t, 4, SLUICE_EXCEPTION_PROVISIONAL);
-	struct sluice_exception *e = sluice_exception_find(&at, GROUP_KEY(2), NOW_S, &value);
-	assert_true(sluice_exception_forget(e, value));
-	assert_false(sluice_exception_forget(e, value));
-	assert_true(insert(t, GROUP_KEY(2), SLUICE_EXCEPTION_SYN, NOW_S, 6));
-	assert_ptr_equal(sluice_exception_find(&at, GROUP_KEY(2), NOW_S, &value), e);
-	assert_int_equal(sluice_exception_slot(value), 6);
-	/* A change of what it no longer is fails. */
-	assert_false(sluice_exception_change(e, value + 1, 0));
+	for (uint32_t low = 0; low < SLUICE_EXCEPTION_PLACES; low++)
+		for (uint32_t high = low + 1; high < SLUICE_EXCEPTION_PLACES; high++) {
+			uint64_t live = sluice_exception_value(high, SLUICE_EXCEPTION_SYN, NOW_S, 5);
+			memset(at.group, 0, sizeof(*at.group));
+			at.group->place[low].key = at.group->place[high].key = GROUP_KEY(2);
+			at.group->place[high].value = live;
+			assert_ptr_equal(sluice_exception_find(&at, GROUP_KEY(2), NOW_S, &value),
+					 &at.group->place[high]);
+			assert_true(value == live);
+			/* What it is no longer cannot be changed nor forgotten; what it is can. */
+			assert_false(sluice_exception_change(&at.group->place[high], live + 1, 0));
+			assert_true(sluice_exception_forget(&at.group->place[high], live));
+			assert_false(sluice_exception_forget(&at.group->place[high], live));
+			assert_null(sluice_exception_find(&at, GROUP_KEY(2), NOW_S, &value));
+		}
 	free(t);
 }
 
@@ -460,7 +467,7 @@ int main(void)
 	    cmocka_unit_test(who_gives_way_to_whom),
 	    cmocka_unit_test(order_of_giving_way),
 	    cmocka_unit_test(unanswered_ones_have_a_share),
-	    cmocka_unit_test(a_key_stands_once_in_its_group),
+	    cmocka_unit_test(the_entry_that_answers_is_found),
 	    cmocka_unit_test(a_race_is_settled),
 	    cmocka_unit_test(syn_flood),
 	    cmocka_unit_test(ack_flood),
