@@ -169,7 +169,7 @@ void api_get_status(struct api_exchange *exchange)
 		      "vips", model ? (int)model->vip_count : 0, "backends", "total", (json_int_t)states.total, "up",
 		      (json_int_t)states.up, "draining", (json_int_t)states.draining, "down", (json_int_t)states.down,
 		      "disabled", (json_int_t)states.disabled, "dataplanes", dataplanes_json(api), "interfaces",
-		      interfaces_json(api), "transactions", transactions_json(api), "last_config", last_json,
-		      "windows", api_windows_json(api), "exceptions", api_exceptions_json(api),
-		      "counters_problem", api->counters_problem));
+		      interfaces_json(api), "transactions", transactions_json(api), "last_config", last_json, "windows",
+		      api_windows_json(api), "exceptions", api_exceptions_json(api), "counters_problem",
+		      api->counters_problem));
 }

@@ -28,15 +28,17 @@ json_t *api_exceptions_json(const struct api *api)
 	}
 	for (uint32_t kind = 0; kind < SLUICE_EXCEPTION_KINDS; kind++) {
 		const char *word = exceptions_kind_word((enum sluice_exception_kind)kind);
-		if (word)
-			json_object_set_new(kinds, word, json_integer((json_int_t)w.exceptions.by_kind[kind]));
+		if (!word)
+			continue;
+		json_object_set_new(kinds, word, json_integer((json_int_t)w.exceptions.by_kind[kind]));
 		used += w.exceptions.by_kind[kind];
 	}
-	return json_pack("{s:I, s:I, s:I, s:o, s:I, s:I, s:I, s:I, s:I}", "entries", (json_int_t)w.exceptions.entries,
-			 "bytes", (json_int_t)w.exceptions.bytes, "used", (json_int_t)used, "kinds", kinds, "inserted",
-			 (json_int_t)w.exceptions.inserted, "evicted", (json_int_t)w.exceptions.evicted, "failed",
-			 (json_int_t)w.exceptions.failed, "syn_across", (json_int_t)w.exceptions.syn_across, "expired",
-			 (json_int_t)w.exceptions.swept);
+	return json_pack("{s:I, s:I, s:I, s:o, s:I, s:I, s:I, s:I, s:I, s:I}", "entries",
+			 (json_int_t)w.exceptions.entries, "bytes", (json_int_t)w.exceptions.bytes, "used",
+			 (json_int_t)used, "kinds", kinds, "full_groups", (json_int_t)w.exceptions.full_groups,
+			 "inserted", (json_int_t)w.exceptions.inserted, "evicted", (json_int_t)w.exceptions.evicted,
+			 "failed", (json_int_t)w.exceptions.failed, "syn_across", (json_int_t)w.exceptions.syn_across,
+			 "expired", (json_int_t)w.exceptions.expired);
 }
 
 static void metric(FILE *out, const char *name, const char *type, const char *help, uint64_t value)
@@ -70,11 +72,14 @@ void api_windows_metrics(FILE *out, const struct api *api)
 		if (word)
 			fprintf(out, "sluice_exceptions{kind=\"%s\"} %" PRIu64 "\n", word, e->by_kind[kind]);
 	}
+	metric(out, "sluice_exceptions_full_groups", "gauge",
+	       "Groups of 8 entries in which a further flow finds no room, as the last sweep found them.",
+	       e->full_groups);
 	metric(out, "sluice_exceptions_inserted_total", "counter", "Flows that were remembered.", e->inserted);
 	metric(out, "sluice_exceptions_evicted_total", "counter",
 	       "Flows of which one packet was seen that gave way to others.", e->evicted);
 	metric(out, "sluice_exceptions_failed_total", "counter", "Flows for which there was no room.", e->failed);
-	metric(out, "sluice_exceptions_expired_total", "counter", "Flows that sweeps have forgotten.", e->swept);
+	metric(out, "sluice_exceptions_expired_total", "counter", "Flows that sweeps have forgotten.", e->expired);
 	metric(out, "sluice_syn_across_total", "counter",
 	       "First packets, repeated, that kept the backend of before a change.", e->syn_across);
 }

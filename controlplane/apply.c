@@ -194,7 +194,8 @@ int apply_create(const struct apply_options *options, struct apply **ret)
 	apply->config_file = strdup(realpath(options->config_file, path) ? path : options->config_file);
 	apply->state_dir = strdup(options->state_dir);
 	apply->runtime_dir = strdup(options->runtime_dir);
-	int error = apply->config_file && apply->state_dir && apply->runtime_dir ? modules_create(apply, options) : -ENOMEM;
+	int error =
+	    apply->config_file && apply->state_dir && apply->runtime_dir ? modules_create(apply, options) : -ENOMEM;
 	if (error)
 		log_error("apply: cannot start: %s", strerror(-error));
 	timers_init(apply);

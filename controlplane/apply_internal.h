@@ -134,10 +134,10 @@ struct apply {
 	struct exceptions_memory *exceptions; /* NULL: this host has none */
 	bool windows_due;
 	uint64_t close_every_ms;
-	uint64_t windows_stepped_ms;  /* uv_now() */
-	uint64_t failed_before;       /* insertions, when last looked at */
-	uint32_t failed_s;            /* when one failed last; 0: never */
-	uint64_t windows_extended;    /* buckets, since this process began */
+	uint64_t windows_stepped_ms; /* uv_now() */
+	uint64_t failed_before;      /* insertions, when last looked at */
+	uint32_t failed_s;           /* when one failed last; 0: never */
+	uint64_t windows_extended;   /* buckets, since this process began */
 };
 
 /* ---- apply.c ---- */
@@ -155,6 +155,13 @@ void transaction_next(struct apply *apply);
  */
 void transaction_abort(struct apply *apply);
 void transaction_free(struct transaction *t);
+/* The step after "read", or after "wait": what is known of each backend, and on from there. */
+void transaction_gather(struct transaction *t);
+
+/* ---- apply_start.c ---- */
+
+/* Instead of "gather", at start: when it is time, or known enough, transaction_gather() follows. */
+void transaction_wait(struct transaction *t);
 
 /* ---- apply_compile.c ---- */
 

@@ -3,7 +3,7 @@
  * A change's journey, top to bottom:
  *
  *   read     the file, as a whole, on the worker pool        (config, not for a refresh)
- *   wait     at start over a running dataplane: for its HELLO and for adjacencies
+ *   wait     at start over a running dataplane: for its HELLO and for adjacencies   apply_start.c
  *   gather   what health, adjacency and operators say of each backend
  *   compile  on the worker pool                              apply_compile.c
  *   publish  to every dataplane, and wait for them           publish.c
@@ -26,8 +26,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void step_wait(struct transaction *t);
-static void step_gather(struct transaction *t);
 static void step_publish(struct transaction *t);
 static void step_commit(struct transaction *t);
 static void step_persist(struct transaction *t);
@@ -185,9 +183,9 @@ static void after_read(uv_work_t *work, int status)
 	if (t->error || !key_is_kept(t))
 		step_end(t);
 	else if (t->start)
-		step_wait(t);
+		transaction_wait(t);
 	else
-		step_gather(t);
+		transaction_gather(t);
 }
 
 static void step_read(struct transaction *t)
@@ -199,78 +197,6 @@ static void step_read(struct transaction *t)
 		t->error = error;
 		step_end(t);
 	}
-}
-
-/* ------------------------------------------------------------------- wait ---- */
-
-/* A dataplane is forwarding: who lives there lives, and who is in no file any more keeps its connections. */
-static void wait_adopt(struct transaction *t)
-{
-	struct apply *apply = t->apply;
-	struct model *model;
-
-	if (apply_retire(apply, t->model, &model)) {
-		log_error("apply: out of memory: backends that are in no file any more lose their connections");
-		model = model_get(t->model);
-	}
-	if (model != t->model) {
-		model_put(apply->model);
-		apply->model = model_get(model);
-		apply_follow(apply, model);
-	}
-	model_put(t->model);
-	t->model = model;
-	apply_adopt_health(apply, t->model); /* before a first probe says otherwise */
-}
-
-/* Whether every backend has answered a probe, or failed to. */
-static bool health_is_known(const struct apply *apply, const struct model *model)
-{
-	struct health_report report;
-
-	for (uint32_t i = 0; i < model->service_count; i++)
-		for (uint32_t k = 0; k < model->services[i].backend_count; k++)
-			if (!health_find(apply->health, model->services[i].name, model->services[i].backends[k].name,
-					 &report) &&
-			    report.state == HEALTH_UNKNOWN)
-				return false;
-	return true;
-}
-
-/*
- * What is not known yet must not be taken for dead: a dataplane may be forwarding by the table of the control
- * plane before this one, even when the state directory has none. Where that table is known, so is who lived by it;
- * where not, the first probes have to say. Without such a dataplane there is nothing to disturb.
- */
-static void wait_poll(uv_timer_t *timer)
-{
-	struct apply *apply = timer->data;
-	struct transaction *t = apply->active;
-	const uint64_t waited_ms = (uv_hrtime() - t->started_ns) / 1000000;
-	const bool met = publish_peer_count(apply->publish) > 0 || waited_ms >= apply->hello_wait_ms;
-	const bool alone = met && publish_peer_count(apply->publish) == 0;
-	const bool late = waited_ms >= APPLY_START_SETTLE_MS || alone;
-
-	if (apply->adopt)
-		wait_adopt(t);
-	if (!met || !(late || adjacency_settled(apply->adjacency)) ||
-	    !(late || !apply->stranger || health_is_known(apply, t->model)))
-		return;
-	uv_timer_stop(timer);
-	step_gather(t);
-}
-
-static void step_wait(struct transaction *t)
-{
-	struct apply *apply = t->apply;
-
-	/* Nothing runs yet: the first model is followed before its table, so that the table can know something. */
-	apply->model = model_get(t->model);
-	if (apply->steering)
-		steering_configure_interfaces(apply->steering, t->model);
-	apply_follow(apply, t->model);
-	t->started_ns = uv_hrtime();
-	uv_timer_start(&apply->step, wait_poll, 0, APPLY_START_POLL_MS);
 }
 
 /* ------------------------------------------------------- gather and compile ---- */
@@ -304,7 +230,7 @@ static void compiled(struct transaction *t)
 	if (!t->error)
 		t->error = table_build_error(t->build, &text);
 	if (!t->error && compiled_too_late(t)) {
-		step_gather(t);
+		transaction_gather(t);
 		return;
 	}
 	if (t->error) {
@@ -362,7 +288,7 @@ static int gather_model(struct transaction *t)
 	return 0;
 }
 
-static void step_gather(struct transaction *t)
+void transaction_gather(struct transaction *t)
 {
 	struct apply *apply = t->apply;
 
@@ -665,5 +591,5 @@ void transaction_next(struct apply *apply)
 	apply->order_waiters = NULL;
 	apply->active = t;
 	apply->handles++;
-	step_gather(t);
+	transaction_gather(t);
 }

@@ -117,7 +117,7 @@ void apply_warn_plain(const struct apply *apply, const struct model *next, void 
 		    before->port_last != now->port_last)
 			continue;
 		const char *what = before->table_size != now->table_size ? "table_size"
-				   : before->affinity != now->affinity	 ? "affinity"
+				   : before->affinity != now->affinity   ? "affinity"
 				   : before->algorithm != now->algorithm ? "algorithm"
 									 : NULL;
 		if (!what)
@@ -138,8 +138,8 @@ static void longest_open(const struct model *model, uint32_t *tcp_s, uint32_t *u
 	for (uint32_t i = 0; model && i < model->service_count; i++) {
 		const struct model_service *s = &model->services[i];
 		uint32_t *longest = s->protocol == SLUICE_IP_UDP ? udp_s : tcp_s;
-		const uint32_t open_s = transition_window_s(model_window_s(s), TRANSITION_EXTENSIONS) +
-					2 * APPLY_CLOSE_EVERY_MS / 1000;
+		const uint32_t open_s =
+		    transition_window_s(model_window_s(s), TRANSITION_EXTENSIONS) + 2 * APPLY_CLOSE_EVERY_MS / 1000;
 		if (open_s > *longest)
 			*longest = open_s;
 	}
@@ -182,8 +182,7 @@ void apply_build_options(const struct apply *apply, const struct model *model, s
 {
 	options->now_s = windows_now_s();
 	options->rest_s = rest_s(apply, model);
-	options->insertions_fail =
-	    apply->failed_s && options->now_s - apply->failed_s < APPLY_FAILING_S;
+	options->insertions_fail = apply->failed_s && options->now_s - apply->failed_s < APPLY_FAILING_S;
 	if (apply->table) {
 		options->running_model = apply->model;
 		options->running_states = states_bytes(apply->states);

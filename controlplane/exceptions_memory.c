@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "exceptions_memory.h"
 
-#include "exceptions_sweep.h"
 #include "log.h"
 #include "state_file.h"
 #include "windows.h"
 
 #include "sluice/control.h"
+#include "sluice/exceptions_sweep.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -33,8 +33,9 @@ struct exceptions_memory {
 	uv_work_t work;
 	bool sweeping, begins, more, closing, timer_closed;
 	bool was_empty; /* nothing was left after the last sweep */
-	struct exceptions_sweep sweep;
-	uint64_t by_kind[SLUICE_EXCEPTION_KINDS], swept;
+	struct sluice_exceptions_sweep sweep;
+	struct sluice_exceptions_tally tally; /* of the last whole sweep */
+	uint64_t expired;
 };
 
 /* ------------------------------------------------------------------- file ---- */
@@ -111,9 +112,10 @@ static int file_adopt(const char *dir, uint32_t size_log2, int *ret_fd, struct s
 		if (!flock(fd, LOCK_EX | LOCK_NB))
 			error = -ESTALE;
 		else
-			log_warning("exceptions: %s has %u entries and is in use: dataplane.exceptions = %u takes effect "
-				    "when control plane and dataplane have both been stopped",
-				    path, 1u << header->size_log2, 1u << size_log2);
+			log_warning(
+			    "exceptions: %s has %u entries and is in use: dataplane.exceptions = %u takes effect "
+			    "when control plane and dataplane have both been stopped",
+			    path, 1u << header->size_log2, 1u << size_log2);
 	}
 	if (error) {
 		if (header)
@@ -145,9 +147,9 @@ static void job_slice(uv_work_t *work)
 {
 	struct exceptions_memory *memory = work->data;
 	if (memory->begins)
-		exceptions_sweep_begin(&memory->sweep, memory->header);
+		sluice_exceptions_sweep_begin(memory->header, &memory->sweep);
 	memory->begins = false;
-	memory->more = exceptions_sweep_slice(&memory->sweep, SWEEP_SLICE_GROUPS, windows_now_s());
+	memory->more = sluice_exceptions_sweep_step(&memory->sweep, windows_now_s(), SWEEP_SLICE_GROUPS);
 }
 
 static void after_slice(uv_work_t *work, int status);
@@ -172,12 +174,10 @@ static void after_slice(uv_work_t *work, int status)
 		slice_queue(memory);
 		return;
 	}
-	exceptions_sweep_end(&memory->sweep);
-	memcpy(memory->by_kind, memory->sweep.by_kind, sizeof(memory->by_kind));
-	memory->swept += memory->sweep.reclaimed;
-	memory->was_empty = true;
-	for (uint32_t kind = 0; kind < SLUICE_EXCEPTION_KINDS; kind++)
-		memory->was_empty &= memory->by_kind[kind] == 0;
+	sluice_exceptions_sweep_end(&memory->sweep);
+	memory->tally = memory->sweep.tally;
+	memory->expired += memory->tally.expired;
+	memory->was_empty = memory->tally.kinds[SLUICE_EXCEPTION_FREE] == 1ull << memory->header->size_log2;
 }
 
 static void on_timer(uv_timer_t *timer)
@@ -253,8 +253,9 @@ uint32_t exceptions_memory_idle_s(const struct exceptions_memory *memory)
 		const uint32_t middle = low + (high - low) / 2;
 		bool over = true;
 		for (uint32_t kind = SLUICE_EXCEPTION_SYN; kind < SLUICE_EXCEPTION_KINDS; kind++)
-			over &= sluice_exception_is_over(
-				    times, sluice_exception_value(0, (enum sluice_exception_kind)kind, 0, 0), middle) != 0;
+			over &=
+			    sluice_exception_is_over(
+				times, sluice_exception_value(0, (enum sluice_exception_kind)kind, 0, 0), middle) != 0;
 		if (over)
 			high = middle;
 		else
@@ -270,20 +271,14 @@ void exceptions_memory_status(const struct exceptions_memory *memory, struct exc
 		return;
 	ret->entries = 1ull << memory->header->size_log2;
 	ret->bytes = memory->bytes;
-	ret->swept = memory->swept;
-	memcpy(ret->by_kind, memory->by_kind, sizeof(ret->by_kind));
-	for (uint32_t i = 0; i < SLUICE_EXCEPTIONS_COUNTERS; i++) {
-		const struct sluice_exceptions_counters *c = sluice_exceptions_at(memory->header, i).counters;
-		ret->inserted += sluice_shared_load64(&c->inserted);
-		ret->evicted += sluice_shared_load64(&c->evicted);
-		ret->failed += sluice_shared_load64(&c->failed);
-		ret->syn_across += sluice_shared_load64(&c->syn_across);
-	}
-}
-
-struct sluice_exceptions_header *exceptions_memory_header(const struct exceptions_memory *memory)
-{
-	return memory->header;
+	ret->expired = memory->expired;
+	ret->full_groups = memory->tally.full_groups;
+	memcpy(ret->by_kind, memory->tally.kinds, sizeof(ret->by_kind));
+	const struct sluice_exceptions_counters sum = sluice_exceptions_counters_sum(memory->header);
+	ret->inserted = sum.inserted;
+	ret->evicted = sum.evicted;
+	ret->failed = sum.failed;
+	ret->syn_across = sum.syn_across;
 }
 
 const char *exceptions_kind_word(enum sluice_exception_kind kind)
@@ -296,4 +291,9 @@ const char *exceptions_kind_word(enum sluice_exception_kind kind)
 	case SLUICE_EXCEPTION_DATAGRAM: return "datagram";
 	default: return NULL;
 	}
+}
+
+struct sluice_exceptions_header *exceptions_memory_header(const struct exceptions_memory *memory)
+{
+	return memory->header;
 }

@@ -36,15 +36,18 @@ uint32_t exceptions_memory_idle_s(const struct exceptions_memory *memory);
 struct sluice_exceptions_header *exceptions_memory_header(const struct exceptions_memory *memory);
 
 struct exceptions_status {
-	uint64_t entries, bytes;                 /* size */
-	uint64_t by_kind[SLUICE_EXCEPTION_KINDS]; /* living ones, as the last whole sweep found them */
+	uint64_t entries, bytes; /* size */
+	/* As the last whole sweep found them. */
+	uint64_t by_kind[SLUICE_EXCEPTION_KINDS]; /* FREE: places */
+	uint64_t full_groups;                     /* of 8 entries: a further flow of them finds no room */
 	uint64_t inserted, evicted, failed, syn_across;
-	uint64_t swept; /* entries that sweeps have reclaimed, since this process began */
+	uint64_t expired; /* entries that sweeps have freed, since this process began */
 };
 /* Sums over the shared counters. memory NULL: all 0. */
 void exceptions_memory_status(const struct exceptions_memory *memory, struct exceptions_status *ret);
 
-/* Stable words for metrics and JSON: "syn", "provisional", "established", "closing", "datagram"; NULL for the others. */
+/* Stable words for metrics and JSON: "syn", "provisional", "established", "closing", "datagram"; NULL for the others.
+ */
 const char *exceptions_kind_word(enum sluice_exception_kind kind);
 
 #endif

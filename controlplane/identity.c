@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "identity.h"
+#include "identity_internal.h"
 
 #include <errno.h>
 #include <stdatomic.h>
@@ -35,14 +35,7 @@ void identity_put(struct identity *identity)
 
 /* -------------------------------------------------------- services by key ---- */
 
-struct identity_key {
-	union sluice_address address;
-	uint32_t ports; /* first | last << 16 */
-	uint32_t protocol;
-	uint32_t number;
-};
-
-static int key_compare(const void *a, const void *b)
+int identity_key_compare(const void *a, const void *b)
 {
 	const struct identity_key *x = a, *y = b;
 	int order = memcmp(x->address.bytes, y->address.bytes, sizeof(x->address.bytes));
@@ -53,14 +46,14 @@ static int key_compare(const void *a, const void *b)
 	return x->protocol < y->protocol ? -1 : x->protocol > y->protocol;
 }
 
-static struct identity_key key_of_model(const struct model_service *s)
+struct identity_key identity_key_of_model(const struct model_service *s)
 {
 	return (struct identity_key){s->address, s->port_first | (uint32_t)s->port_last << 16, s->protocol,
 				     SLUICE_NONE};
 }
 
 /* The used services, sorted by key. *ret is the caller's; NULL for none. */
-static int keys_make(const struct identity *identity, struct identity_key **ret, uint32_t *ret_count)
+int identity_keys_make(const struct identity *identity, struct identity_key **ret, uint32_t *ret_count)
 {
 	uint32_t count = 0;
 	struct identity_key *keys = NULL;
@@ -75,7 +68,7 @@ static int keys_make(const struct identity *identity, struct identity_key **ret,
 				keys[count++] = (struct identity_key){
 				    s->address, s->port_first | (uint32_t)s->port_last << 16, s->protocol, n};
 		}
-		qsort(keys, count, sizeof(*keys), key_compare);
+		qsort(keys, count, sizeof(*keys), identity_key_compare);
 	}
 	*ret = keys;
 	*ret_count = count;
@@ -220,7 +213,7 @@ static int service_slots(struct identity_service *s, const struct identity_servi
 
 /* ----------------------------------------------------------------- blocks ---- */
 
-static int block_compare(const void *a, const void *b)
+int identity_block_compare(const void *a, const void *b)
 {
 	const struct identity_block *x = a, *y = b;
 	return x->first < y->first ? -1 : x->first > y->first;
@@ -234,7 +227,7 @@ static int blocks_gaps(struct identity_block *taken, uint32_t count, struct iden
 
 	if (!gaps)
 		return -ENOMEM;
-	qsort(taken, count, sizeof(*taken), block_compare);
+	qsort(taken, count, sizeof(*taken), identity_block_compare);
 	for (uint32_t i = 0; i < count; i++) {
 		if (taken[i].first > end)
 			gaps[n++] = (struct identity_block){end, taken[i].first - end, 0};
@@ -264,7 +257,7 @@ static bool gap_take(struct identity_block *gaps, uint32_t count, uint32_t *fron
 }
 
 /* Blocks that must not be used: those of services that keep theirs, and those that rest. */
-static int blocks_taken(const struct identity *identity, struct identity_block **ret, uint32_t *ret_count)
+int identity_blocks_taken(const struct identity *identity, struct identity_block **ret, uint32_t *ret_count)
 {
 	struct identity_block *taken = malloc((identity->service_count + identity->resting_count + 1) * sizeof(*taken));
 	uint32_t n = 0;
@@ -288,7 +281,7 @@ static int blocks_place(struct identity *identity, struct identity_refusal *ret_
 {
 	struct identity_block *taken = NULL, *gaps = NULL;
 	uint32_t taken_count, gap_count, front = 0;
-	int error = blocks_taken(identity, &taken, &taken_count);
+	int error = identity_blocks_taken(identity, &taken, &taken_count);
 
 	if (!error)
 		error = blocks_gaps(taken, taken_count, &gaps, &gap_count);
@@ -376,9 +369,9 @@ static int services_keep(struct identity *identity, const struct identity *base,
 {
 	for (uint32_t i = 0; i < model->service_count; i++) {
 		const struct model_service *m = &model->services[i];
-		struct identity_key key = key_of_model(m);
+		struct identity_key key = identity_key_of_model(m);
 		const struct identity_key *found =
-		    key_count ? bsearch(&key, keys, key_count, sizeof(key), key_compare) : NULL;
+		    key_count ? bsearch(&key, keys, key_count, sizeof(key), identity_key_compare) : NULL;
 		identity->service_numbers[i] = found ? found->number : SLUICE_NONE;
 		if (!found)
 			continue;
@@ -402,16 +395,16 @@ static int services_keep(struct identity *identity, const struct identity *base,
 
 /* ----------------------------------------------------- services of the past ---- */
 
-static struct identity_key key_of_service(const struct identity_service *s)
+struct identity_key identity_key_of_service(const struct identity_service *s)
 {
 	return (struct identity_key){s->address, s->port_first | (uint32_t)s->port_last << 16, s->protocol,
 				     SLUICE_NONE};
 }
 
-static int past_compare(const void *a, const void *b)
+int identity_past_compare(const void *a, const void *b)
 {
-	const struct identity_key x = key_of_service(a), y = key_of_service(b);
-	return key_compare(&x, &y);
+	const struct identity_key x = identity_key_of_service(a), y = identity_key_of_service(b);
+	return identity_key_compare(&x, &y);
 }
 
 /* Of base->past, which is sorted by key. */
@@ -421,7 +414,7 @@ static const struct identity_service *past_find(const struct identity *base, con
 	    .address = m->address, .port_first = m->port_first, .port_last = m->port_last, .protocol = m->protocol};
 	if (!base || !base->past_count)
 		return NULL;
-	return bsearch(&key, base->past, base->past_count, sizeof(key), past_compare);
+	return bsearch(&key, base->past, base->past_count, sizeof(key), identity_past_compare);
 }
 
 /* A copy among the past. What it has in use is given up now. */
@@ -459,9 +452,9 @@ static struct identity_key *model_keys(const struct model *model)
 {
 	struct identity_key *keys = malloc((model->service_count + 1) * sizeof(*keys));
 	for (uint32_t i = 0; keys && i < model->service_count; i++)
-		keys[i] = key_of_model(&model->services[i]);
+		keys[i] = identity_key_of_model(&model->services[i]);
 	if (keys)
-		qsort(keys, model->service_count, sizeof(*keys), key_compare);
+		qsort(keys, model->service_count, sizeof(*keys), identity_key_compare);
 	return keys;
 }
 
@@ -479,14 +472,14 @@ static int past_keep(struct identity *identity, const struct identity *base, con
 		if (base->services[n].used && !identity->services[n].used)
 			error = past_add(identity, &base->services[n], moment);
 	for (uint32_t i = 0; i < base->past_count && !error; i++) {
-		const struct identity_key key = key_of_service(&base->past[i]);
-		if (!bsearch(&key, keys, model->service_count, sizeof(key), key_compare) &&
+		const struct identity_key key = identity_key_of_service(&base->past[i]);
+		if (!bsearch(&key, keys, model->service_count, sizeof(key), identity_key_compare) &&
 		    past_rests(&base->past[i], moment))
 			error = past_add(identity, &base->past[i], moment);
 	}
 	free(keys);
 	if (!error)
-		qsort(identity->past, identity->past_count, sizeof(*identity->past), past_compare);
+		qsort(identity->past, identity->past_count, sizeof(*identity->past), identity_past_compare);
 	return error;
 }
 
@@ -513,8 +506,8 @@ static int services_add(struct identity *identity, const struct identity *base, 
 					       .used = true,
 					       .first_backend = SLUICE_NONE};
 		identity->service_numbers[i] = number;
-		int error = service_slots(s, past_find(base, m), m, moment,
-					  &identity->backend_slots[identity->flat[i]]);
+		int error =
+		    service_slots(s, past_find(base, m), m, moment, &identity->backend_slots[identity->flat[i]]);
 		if (error)
 			return error;
 	}
@@ -522,7 +515,7 @@ static int services_add(struct identity *identity, const struct identity *base, 
 }
 
 /* Ends of what is in use. The slots of unused numbers are gone; their rest is remembered until it is over. */
-static void identity_trim(struct identity *identity)
+void identity_trim(struct identity *identity)
 {
 	while (identity->service_count && !identity->services[identity->service_count - 1].used &&
 	       identity->services[identity->service_count - 1].freed + IDENTITY_REST <= identity->generation)
@@ -540,7 +533,7 @@ int identity_assign(const struct identity *base, const struct model *model, stru
 	struct identity_key *keys = NULL;
 	uint32_t key_count = 0;
 	struct identity *identity = identity_make(base, model, moment.generation);
-	int error = identity ? keys_make(base, &keys, &key_count) : -ENOMEM;
+	int error = identity ? identity_keys_make(base, &keys, &key_count) : -ENOMEM;
 
 	snprintf(ret_refusal->text, sizeof(ret_refusal->text), "out of memory");
 	if (!error)
@@ -559,154 +552,4 @@ int identity_assign(const struct identity *base, const struct model *model, stru
 	identity_trim(identity);
 	*ret = identity;
 	return 0;
-}
-
-/* --------------------------------------------------------------- recovery ---- */
-
-static int recover_service(const struct sluice_table *table, uint32_t n, struct identity_service *ret)
-{
-	const struct sluice_service *from = &table->services[n];
-	*ret = (struct identity_service){.address = from->address,
-					 .port_first = from->port_first,
-					 .port_last = from->port_last,
-					 .protocol = from->protocol,
-					 .used = true,
-					 .first_backend = from->first_backend,
-					 .slots = from->slots};
-	ret->slot = calloc(from->slots + 1, sizeof(*ret->slot));
-	if (!ret->slot)
-		return -ENOMEM;
-	for (uint32_t k = 0; k < from->slots; k++) {
-		const struct sluice_backend *b = &table->backends[from->first_backend + k];
-		if (b->used && (b->service != n || b->slot != k))
-			return -EBADMSG;
-		ret->slot[k] = (struct identity_slot){.address = b->address, .used = b->used};
-	}
-	return 0;
-}
-
-/* No two services of one key, no two blocks of one number, no address twice in a service. */
-static int recover_check(const struct identity *identity)
-{
-	struct identity_key *keys = NULL;
-	struct identity_block *blocks = NULL;
-	uint32_t count = 0;
-	int error = keys_make(identity, &keys, &count);
-
-	for (uint32_t i = 1; !error && i < count; i++)
-		if (key_compare(&keys[i - 1], &keys[i]) == 0)
-			error = -EBADMSG;
-	free(keys);
-	if (!error)
-		error = blocks_taken(identity, &blocks, &count);
-	if (!error)
-		qsort(blocks, count, sizeof(*blocks), block_compare);
-	for (uint32_t i = 1; !error && i < count; i++)
-		if (blocks[i - 1].first + blocks[i - 1].count > blocks[i].first && blocks[i].count > 0)
-			error = -EBADMSG;
-	free(blocks);
-	return error;
-}
-
-int identity_recover(const struct sluice_table *table, struct identity **ret)
-{
-	const uint32_t services = table->header->services.count;
-	struct identity *identity = calloc(1, sizeof(*identity));
-	int error = -ENOMEM;
-
-	if (!identity)
-		return -ENOMEM;
-	identity->references = 1;
-	identity->generation = table->header->generation;
-	identity->services = calloc(services + 1, sizeof(*identity->services));
-	identity->service_numbers = calloc(1, sizeof(uint32_t));
-	identity->flat = calloc(1, sizeof(uint32_t));
-	identity->backend_slots = calloc(1, sizeof(uint32_t));
-	if (!identity->services || !identity->service_numbers || !identity->flat || !identity->backend_slots)
-		goto fail;
-	identity->service_count = services;
-	for (uint32_t n = 0; n < services; n++) {
-		if (!table->services[n].used)
-			continue;
-		error = recover_service(table, n, &identity->services[n]);
-		if (error)
-			goto fail;
-	}
-	error = recover_check(identity);
-	if (error)
-		goto fail;
-	identity_trim(identity);
-	*ret = identity;
-	return 0;
-fail:
-	identity_put(identity);
-	return error;
-}
-
-int identity_recover_rest(struct identity *identity, const struct identity_service *service, uint32_t slot,
-			  const union sluice_address *backend, uint32_t rests_until_s)
-{
-	const struct identity_key key = key_of_service(service);
-	struct identity_service *s = NULL;
-
-	for (uint32_t n = 0; n < identity->service_count && !s; n++) {
-		const struct identity_key other = key_of_service(&identity->services[n]);
-		if (identity->services[n].used && key_compare(&key, &other) == 0)
-			s = &identity->services[n];
-	}
-	for (uint32_t i = 0; i < identity->past_count && !s; i++) {
-		const struct identity_key other = key_of_service(&identity->past[i]);
-		if (key_compare(&key, &other) == 0)
-			s = &identity->past[i];
-	}
-	if (!s) {
-		struct identity_service *grown =
-		    realloc(identity->past, (identity->past_count + 1) * sizeof(*identity->past));
-		if (!grown)
-			return -ENOMEM;
-		identity->past = grown;
-		s = &grown[identity->past_count];
-		*s = *service;
-		s->used = false;
-		s->first_backend = SLUICE_NONE;
-		s->slot = calloc(s->slots + 1, sizeof(*s->slot));
-		if (!s->slot)
-			return -ENOMEM;
-		identity->past_count++;
-	}
-	if (slot < s->slots && !s->slot[slot].used)
-		s->slot[slot] = (struct identity_slot){.address = *backend,
-						       .freed = identity->generation ? identity->generation : 1,
-						       .rests_until_s = rests_until_s};
-	if (identity->past_count) /* qsort() wants no NULL, not even for nothing */
-		qsort(identity->past, identity->past_count, sizeof(*identity->past), past_compare);
-	return 0;
-}
-
-uint32_t identity_find(const struct identity *identity, const struct model_service *service)
-{
-	const struct identity_key key = key_of_model(service);
-	for (uint32_t n = 0; n < identity->service_count; n++) {
-		const struct identity_key other = key_of_service(&identity->services[n]);
-		if (identity->services[n].used && key_compare(&key, &other) == 0)
-			return n;
-	}
-	return SLUICE_NONE;
-}
-
-bool identity_is_same_service(const struct identity *a, const struct identity *b, uint32_t number)
-{
-	if (number >= a->service_count || number >= b->service_count || !a->services[number].used ||
-	    !b->services[number].used)
-		return false;
-	const struct identity_key x = key_of_service(&a->services[number]), y = key_of_service(&b->services[number]);
-	return key_compare(&x, &y) == 0;
-}
-
-uint32_t identity_vacant_slot(const struct identity_service *service)
-{
-	for (uint32_t k = 0; k < service->slots; k++)
-		if (!service->slot[k].used)
-			return k;
-	return SLUICE_NONE;
 }

@@ -85,8 +85,8 @@ int identity_assign(const struct identity *base, const struct model *model, stru
 int identity_recover(const struct sluice_table *table, struct identity **ret);
 
 /*
- * After identity_recover(), before anyone else has the identity: a slot of `service` (address, ports, protocol, slots; it
- * may be gone) rests until then. One that is in use, or out of bounds, is passed over. 0 or -ENOMEM.
+ * After identity_recover(), before anyone else has the identity: a slot of `service` (address, ports, protocol, slots;
+ * it may be gone) rests until then. One that is in use, or out of bounds, is passed over. 0 or -ENOMEM.
  */
 int identity_recover_rest(struct identity *identity, const struct identity_service *service, uint32_t slot,
 			  const union sluice_address *backend, uint32_t rests_until_s);

@@ -133,8 +133,7 @@ int lookup_build(const struct maglev_member *members, uint32_t count, uint32_t s
 {
 	struct lookup *lookup = NULL;
 	uint32_t *windows = NULL;
-	int error =
-	    lookup_make(members, count, size, transition ? transition->nobody : SLUICE_NONE, scratch, &lookup);
+	int error = lookup_make(members, count, size, transition ? transition->nobody : SLUICE_NONE, scratch, &lookup);
 
 	if (!error && transition && transition->previous) {
 		windows = malloc(size * sizeof(*windows));

@@ -4,8 +4,9 @@
  *
  * A lookup table is named by the checksum of its buckets. At rest it is a function of its inputs (M and the list
  * of address, weight and slot): when these stay, so does it, and nothing is built or sent again. While connections
- * are being moved it is a function of the table before as well (transition.h). The buckets lie in a blob, a sealed memfd in the layout of sluice/control.h, mapped read-only here:
- * the dataplane gets the very pages that this process reads.
+ * are being moved it is a function of the table before as well (transition.h). The buckets lie in a blob, a sealed
+ * memfd in the layout of sluice/control.h, mapped read-only here: the dataplane gets the very pages that this process
+ * reads.
  */
 #ifndef CONTROLPLANE_LOOKUP_H
 #define CONTROLPLANE_LOOKUP_H
@@ -85,7 +86,7 @@ struct lookup_past {
 	struct maglev_member *members; /* sorted */
 	uint32_t count, size;
 	uint64_t id;
-	uint32_t nobody; /* without members: `cur` of all; SLUICE_NONE: not known */
+	uint32_t nobody;       /* without members: `cur` of all; SLUICE_NONE: not known */
 	const uint64_t *words; /* windows_word() */
 	uint32_t word_count;
 	uint32_t now_s;

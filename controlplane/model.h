@@ -21,10 +21,10 @@ enum model_path { MODEL_PATH_DPDK, MODEL_PATH_XDP, MODEL_PATH_AUTO };
 
 struct model_interface {
 	enum { MODEL_INTERFACE_NAME, MODEL_INTERFACE_PCI, MODEL_INTERFACE_VDEV } kind;
-	char *name; /* kernel name, PCI address or vdev string: as written */
+	char *name;           /* kernel name, PCI address or vdev string: as written */
 	enum model_path path; /* of a kernel interface */
-	uint32_t queues; /* receive queues; 0: all of a kernel interface, one for each worker elsewhere */
-	char *tap; /* name of the TAP beside a PCI or vdev port; NULL: none */
+	uint32_t queues;      /* receive queues; 0: all of a kernel interface, one for each worker elsewhere */
+	char *tap;            /* name of the TAP beside a PCI or vdev port; NULL: none */
 	int line;
 };
 
@@ -44,23 +44,23 @@ enum model_health_type {
 
 struct model_health {
 	enum model_health_type type;
-	uint16_t port; /* 0: the service's (its first, for a range) */
-	char *path;    /* http: request target; "/" when not given */
-	char *host;    /* http: Host header; NULL: the VIP */
+	uint16_t port;                      /* 0: the service's (its first, for a range) */
+	char *path;                         /* http: request target; "/" when not given */
+	char *host;                         /* http: Host header; NULL: the VIP */
 	uint32_t status_first, status_last; /* http: accepted status codes, inclusive; 200..399 by default */
 	uint64_t interval_ns, timeout_ns;
 	uint32_t rise, fall;
 };
 
 struct model_backend {
-	char *name; /* unique in its service */
+	char *name;                   /* unique in its service */
 	union sluice_address address; /* unique in its service: the backend's identity */
-	uint32_t weight; /* 0..65535 */
-	char *zone;      /* NULL when not given */
+	uint32_t weight;              /* 0..65535 */
+	char *zone;                   /* NULL when not given */
 	bool backup;
 	bool retired; /* in no file any more: keeps the connections it has until their windows end (retire.h) */
 	uint32_t retired_until_s; /* CLOCK_MONOTONIC: not before this, though no bucket may name it any more */
-	bool has_mac; /* static adjacency: mac and interface */
+	bool has_mac;             /* static adjacency: mac and interface */
 	uint8_t mac[6];
 	uint16_t vlan; /* 0: untagged */
 	int interface; /* index in interfaces[]; -1 when not given */
@@ -71,12 +71,12 @@ struct model_service {
 	char *name; /* unique */
 	union sluice_address address;
 	uint16_t port_first, port_last; /* equal for a single port; 1..65535 for "any" */
-	uint8_t protocol;		/* SLUICE_IP_TCP, SLUICE_IP_UDP */
+	uint8_t protocol;               /* SLUICE_IP_TCP, SLUICE_IP_UDP */
 	enum model_forward forward;
 	enum model_algorithm algorithm;
 	enum sluice_affinity affinity;
 	enum sluice_tracking tracking;
-	bool udp_new_cur; /* udp_new = "cur": datagrams go to the new owner at once, with no memory */
+	bool udp_new_cur;   /* udp_new = "cur": datagrams go to the new owner at once, with no memory */
 	uint64_t window_ns; /* for how long a change keeps a bucket's flows where they are */
 	uint32_t table_size;
 	enum { MODEL_PRIORITY_LOW, MODEL_PRIORITY_NORMAL, MODEL_PRIORITY_HIGH } priority;
@@ -90,11 +90,11 @@ struct model_service {
 struct model_vip {
 	union sluice_address address;
 	char *interface; /* kernel interface that gets the address; "lo" by default */
-	int line;	 /* mode is "static" so far */
+	int line;        /* mode is "static" so far */
 };
 
 struct model {
-	char *file; /* path it was read from */
+	char *file;                                /* path it was read from */
 	char *node_name, *node_zone, *node_region; /* zone and region may be NULL */
 	struct sluice_hash_key hash_key;
 	char hash_key_fingerprint[17]; /* 16 hex digits that tell keys apart without telling the key */

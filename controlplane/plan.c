@@ -86,8 +86,7 @@ static const struct model_backend *backend_by_address(const struct model_service
 						      const union sluice_address *address)
 {
 	for (uint32_t k = 0; service && k < service->backend_count; k++)
-		if (!service->backends[k].retired &&
-		    sluice_address_equal(&service->backends[k].address, address))
+		if (!service->backends[k].retired && sluice_address_equal(&service->backends[k].address, address))
 			return &service->backends[k];
 	return NULL;
 }
@@ -96,7 +95,7 @@ static const struct model_backend *backend_by_address(const struct model_service
 struct side {
 	const struct model_service *service; /* NULL: not there */
 	const struct lookup *lookup;
-	const struct table_backend *weights; /* of its first backend; NULL: as configured */
+	const struct table_backend *weights;    /* of its first backend; NULL: as configured */
 	const struct identity_service *numbers; /* slots; NULL: not there */
 };
 
@@ -111,8 +110,8 @@ static uint32_t side_configured(const struct model_service *service)
 /* The address of every slot that somebody has. NULL: no memory. */
 static const union sluice_address **side_addresses(const struct side *side)
 {
-	uint32_t slots = side->numbers->slots > side->lookup->slots_bound ? side->numbers->slots
-									  : side->lookup->slots_bound;
+	uint32_t slots =
+	    side->numbers->slots > side->lookup->slots_bound ? side->numbers->slots : side->lookup->slots_bound;
 	const union sluice_address **addresses = calloc(slots + 1, sizeof(*addresses));
 	for (uint32_t k = 0; addresses && k < side->numbers->slots; k++)
 		if (side->numbers->slot[k].used)
@@ -197,8 +196,8 @@ static int backend_append(json_t *list, const struct side *before, const struct 
 static bool settings_differ(const struct model_service *a, const struct model_service *b)
 {
 	if (a->table_size != b->table_size || a->forward != b->forward || a->affinity != b->affinity ||
-	    a->tracking != b->tracking || a->algorithm != b->algorithm || a->window_ns != b->window_ns || a->udp_new_cur != b->udp_new_cur ||
-	    side_configured(a) != side_configured(b))
+	    a->tracking != b->tracking || a->algorithm != b->algorithm || a->window_ns != b->window_ns ||
+	    a->udp_new_cur != b->udp_new_cur || side_configured(a) != side_configured(b))
 		return true;
 	for (uint32_t k = 0; k < a->backend_count; k++) {
 		if (a->backends[k].retired)
@@ -252,15 +251,14 @@ static int service_append(json_t *services, const struct side *before, const str
 		return error;
 	}
 	return json_array_append_new(
-	    services,
-	    json_pack("{s:s, s:s, s:I, s:I, s:f, s:I, s:I, s:f, s:f, s:o}", "service", named->name, "change",
-		      added     ? "added"
-		      : removed ? "removed"
-				: "changed",
-		      "table_size", (json_int_t)size, "buckets_moved", (json_int_t)(moved * size + 0.5),
-		      "buckets_moved_percent", moved * 100, "buckets_opened", (json_int_t)opened, "window_seconds",
-		      (json_int_t)model_window_s(named), "flows_protected_percent", protected * 100,
-		      "flows_at_risk_percent", risked * 100, "backends", backends));
+	    services, json_pack("{s:s, s:s, s:I, s:I, s:f, s:I, s:I, s:f, s:f, s:o}", "service", named->name, "change",
+				added     ? "added"
+				: removed ? "removed"
+					  : "changed",
+				"table_size", (json_int_t)size, "buckets_moved", (json_int_t)(moved * size + 0.5),
+				"buckets_moved_percent", moved * 100, "buckets_opened", (json_int_t)opened,
+				"window_seconds", (json_int_t)model_window_s(named), "flows_protected_percent",
+				protected * 100, "flows_at_risk_percent", risked * 100, "backends", backends));
 }
 
 /* A service is the same when address, protocol and ports are: its number says so. */
@@ -279,12 +277,11 @@ static uint32_t *before_by_number(const struct plan_inputs *in, uint32_t *ret_co
 
 static struct side side_before(const struct plan_inputs *in, uint32_t i)
 {
-	return (struct side){.service = &in->before->services[i],
-			     .lookup = lookup_before(in, i),
-			     .numbers = &in->running->identity->services[identity_service_number(
-				 in->running->identity, i)],
-			     .weights =
-				 in->weights_before ? &in->weights_before[in->running->identity->flat[i]] : NULL};
+	return (struct side){
+	    .service = &in->before->services[i],
+	    .lookup = lookup_before(in, i),
+	    .numbers = &in->running->identity->services[identity_service_number(in->running->identity, i)],
+	    .weights = in->weights_before ? &in->weights_before[in->running->identity->flat[i]] : NULL};
 }
 
 static int services_append(const struct plan_inputs *in, json_t *services, struct totals *totals)
@@ -332,14 +329,14 @@ int plan_make(const struct plan_inputs *inputs, json_t **ret)
 		return -ENOMEM;
 	}
 	const double all = totals.buckets > 0 ? totals.buckets / 100 : 1;
-	json_t *plan = json_pack(
-	    "{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:I, s:f, s:f, s:o}", "generation",
-	    (json_int_t)inputs->generation, "services_added", (json_int_t)totals.added, "services_removed",
-	    (json_int_t)totals.removed, "services_changed", (json_int_t)totals.changed, "services_unchanged",
-	    (json_int_t)totals.unchanged, "buckets", (json_int_t)totals.buckets, "buckets_moved",
-	    (json_int_t)(totals.moved + 0.5), "buckets_moved_percent", totals.moved / all, "buckets_opened",
-	    (json_int_t)totals.opened, "flows_protected_percent", totals.protected / all, "flows_at_risk_percent",
-	    totals.risked / all, "services", services);
+	json_t *plan =
+	    json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:I, s:f, s:f, s:o}", "generation",
+		      (json_int_t)inputs->generation, "services_added", (json_int_t)totals.added, "services_removed",
+		      (json_int_t)totals.removed, "services_changed", (json_int_t)totals.changed, "services_unchanged",
+		      (json_int_t)totals.unchanged, "buckets", (json_int_t)totals.buckets, "buckets_moved",
+		      (json_int_t)(totals.moved + 0.5), "buckets_moved_percent", totals.moved / all, "buckets_opened",
+		      (json_int_t)totals.opened, "flows_protected_percent", totals.protected / all,
+		      "flows_at_risk_percent", totals.risked / all, "services", services);
 	if (!plan)
 		return -ENOMEM;
 	*ret = plan;

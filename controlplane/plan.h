@@ -16,7 +16,8 @@
  *         "table_size", "buckets_moved", "buckets_moved_percent",
  *         "buckets_opened", "window_seconds", "flows_protected_percent", "flows_at_risk_percent",
  *         "backends": [ { "name", "address", "weight_before", "weight_after", "share_before", "share_after" } ] } ] }
- * Shares are 0..1. A backend that is removed is told with weight 0, though it keeps flows. An added service moves nothing, a removed one loses all its flows.
+ * Shares are 0..1. A backend that is removed is told with weight 0, though it keeps flows. An added service moves
+ * nothing, a removed one loses all its flows.
  */
 #ifndef CONTROLPLANE_PLAN_H
 #define CONTROLPLANE_PLAN_H

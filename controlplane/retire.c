@@ -51,7 +51,8 @@ struct derivation {
 	retire_keeps_fn keeps;
 	void *user;
 	const struct model_service **sorted; /* of before */
-	/* For each service of desired: which of its former one's backends stay, by position; lists one after another. */
+	/* For each service of desired: which of its former one's backends stay, by position; lists one after another.
+	 */
 	uint32_t *kept;
 	uint32_t *first;  /* [service_count + 1] in kept */
 	uint32_t *former; /* position in before's services, or SLUICE_NONE */
@@ -326,8 +327,8 @@ int retire_model_of_table(const struct sluice_table *table, const struct model *
 	}
 	for (uint32_t n = 0; n < table->header->services.count && !error; n++)
 		if (table->services[n].used)
-			error = service_restore(table, from, &table->services[n],
-						&model->services[model->service_count++]);
+			error =
+			    service_restore(table, from, &table->services[n], &model->services[model->service_count++]);
 	if (error)
 		model_put(model);
 	else

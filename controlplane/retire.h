@@ -15,8 +15,8 @@ typedef bool (*retire_keeps_fn)(void *user, uint32_t before_service, uint32_t be
 
 /*
  * `desired`, as read, with those of `before` (NULL: none) that are kept. Services are matched by address, protocol and
- * ports, backends by address. One reference in *ret: `before` itself when that is the very same, `desired` when nobody is
- * kept. A retired backend keeps its name, or gets "NAME.removed" when another has it. Loop thread. 0 or -ENOMEM.
+ * ports, backends by address. One reference in *ret: `before` itself when that is the very same, `desired` when nobody
+ * is kept. A retired backend keeps its name, or gets "NAME.removed" when another has it. Loop thread. 0 or -ENOMEM.
  */
 int retire_derive(struct model *desired, struct model *before, retire_keeps_fn keeps, void *user, struct model **ret);
 

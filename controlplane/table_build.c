@@ -333,8 +333,7 @@ static bool service_lives(const struct table_build *build, uint32_t i, uint32_t 
 		any |= lives;
 		if (build->running_states && before && number < before->service_count) {
 			const struct identity_service *s = &before->services[number];
-			lives &= slot < s->slots &&
-				 sluice_state_lives(build->running_states[s->first_backend + slot]);
+			lives &= slot < s->slots && sluice_state_lives(build->running_states[s->first_backend + slot]);
 		}
 		ret[slot] = lives;
 	}

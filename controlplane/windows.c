@@ -103,8 +103,7 @@ static int service_compare(const void *a, const void *b)
 static struct windows_header header_make(const struct built_table *table, uint32_t now_s)
 {
 	const struct identity *identity = table->identity;
-	struct windows_header h = {
-	    .magic = WINDOWS_MAGIC, .generation = table->generation, .written_s = now_s};
+	struct windows_header h = {.magic = WINDOWS_MAGIC, .generation = table->generation, .written_s = now_s};
 
 	boot_id_read(h.boot_id);
 	for (uint32_t n = 0; n < table->service_count; n++)
@@ -138,12 +137,11 @@ static void *bytes_make(const struct built_table *table, uint32_t now_s, uint64_
 		const struct lookup *lookup = table->lookups[n];
 		if (!lookup_is_told(lookup))
 			continue;
-		*service++ =
-		    (struct windows_service){.lookup_id = lookup->id,
-					     .first_word = (uint64_t)(word - words),
-					     .word_count = lookup_unsteady(lookup),
-					     .nobody = lookup->nobody ? sluice_bucket_cur(*lookup_buckets(lookup))
-								      : SLUICE_NONE};
+		*service++ = (struct windows_service){
+		    .lookup_id = lookup->id,
+		    .first_word = (uint64_t)(word - words),
+		    .word_count = lookup_unsteady(lookup),
+		    .nobody = lookup->nobody ? sluice_bucket_cur(*lookup_buckets(lookup)) : SLUICE_NONE};
 		word = words_write(lookup, now_s, word);
 	}
 	qsort(first, h.service_count, sizeof(*first), service_compare);
@@ -222,8 +220,8 @@ static const char *fault_of(void *bytes, uint64_t length)
 	if (h->magic != WINDOWS_MAGIC)
 		return "it is no such file";
 	if (h->total_bytes != length || h->word_count > length ||
-	    sizeof(*h) + (uint64_t)h->service_count * sizeof(struct windows_service) + h->word_count * sizeof(uint64_t) +
-		    (uint64_t)h->slot_count * sizeof(struct windows_slot) !=
+	    sizeof(*h) + (uint64_t)h->service_count * sizeof(struct windows_service) +
+		    h->word_count * sizeof(uint64_t) + (uint64_t)h->slot_count * sizeof(struct windows_slot) !=
 		length)
 		return "its size is impossible";
 	h->checksum = 0;

@@ -233,7 +233,7 @@ void apply_windows_status(const struct apply *apply, struct apply_windows_status
 						     .evicted = 4,
 						     .failed = 6,
 						     .syn_across = 8,
-						     .swept = 9};
+						     .expired = 9};
 }
 
 struct sluice_exceptions_header *apply_exceptions(const struct apply *apply)

@@ -2,9 +2,8 @@
 /* The host's exception table as a file: made, adopted, set aside; and its sweep, with writers in between. */
 #include "exceptions_memory.h"
 
-#include "exceptions_sweep.h"
-
 #include "sluice/control.h"
+#include "sluice/exceptions_sweep.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -179,8 +178,6 @@ static void test_no_place(void **state)
 
 /* ------------------------------------------------------------------ sweep ---- */
 
-enum { KEYS = 600 };
-
 static uint64_t key_of(uint32_t i)
 {
 	uint64_t key = (i + 1) * 0x9e3779b97f4a7c15ull;
@@ -194,77 +191,6 @@ static struct sluice_exceptions_header *table_make(uint32_t size_log2)
 	memset(memory, 0, sluice_exceptions_bytes(size_log2));
 	sluice_exceptions_init(memory, size_log2, sluice_exception_times_for(100, 50));
 	return memory;
-}
-
-/* Insertions at every moment of a pass: none is lost from the bits. */
-static void test_sweep_with_insertions(void **state)
-{
-	(void)state;
-	for (uint32_t turn = 0; turn < 40; turn++) {
-		struct sluice_exceptions_header *header = table_make(12);
-		struct exceptions_sweep sweep;
-		uint32_t next = 0, now_s = 1000 + turn;
-		bool in[KEYS] = {false};
-
-		for (; next < KEYS / 3; next++) /* two thirds of them are over */
-			in[next] = insert(header, key_of(next), SLUICE_EXCEPTION_ESTABLISHED,
-					  next % 3 ? now_s - 500 : now_s);
-		for (; next < KEYS / 3 + turn; next++)
-			in[next] = insert(header, key_of(next), SLUICE_EXCEPTION_SYN, now_s);
-		exceptions_sweep_begin(&sweep, header);
-		do {
-			for (uint32_t i = 0; i < 10 && next < KEYS; i++, next++)
-				in[next] = insert(header, key_of(next), SLUICE_EXCEPTION_PROVISIONAL, now_s);
-		} while (exceptions_sweep_slice(&sweep, 20, now_s));
-		for (uint32_t i = 0; i < 10 && next < KEYS; i++, next++)
-			in[next] = insert(header, key_of(next), SLUICE_EXCEPTION_PROVISIONAL, now_s);
-		exceptions_sweep_end(&sweep);
-
-		uint32_t needless = 0;
-		for (uint32_t i = 0; i < next; i++) {
-			const bool over = i < KEYS / 3 && i % 3;
-			if (in[i] && !over)
-				assert_true(maybe(header, key_of(i)));
-			needless += in[i] && over && maybe(header, key_of(i));
-		}
-		/* The others have given their places to insertions already. */
-		assert_true(sweep.reclaimed > 40 && sweep.reclaimed <= KEYS / 3);
-		assert_true(needless < 20); /* bits are shared: a few by chance */
-		assert_int_equal(sweep.by_kind[SLUICE_EXCEPTION_ESTABLISHED], (KEYS / 3 + 2) / 3);
-		assert_int_equal(sweep.by_kind[SLUICE_EXCEPTION_SYN], turn);
-
-		/* When all are over, nothing is left: readers need not look at all. */
-		exceptions_sweep_begin(&sweep, header);
-		while (exceptions_sweep_slice(&sweep, 1000, now_s + 500))
-			;
-		exceptions_sweep_end(&sweep);
-		assert_false(sluice_exceptions_any(header));
-		free(header);
-	}
-}
-
-/* A touched entry is not reclaimed by who judged it before. */
-static void test_sweep_spares_the_touched(void **state)
-{
-	(void)state;
-	struct sluice_exceptions_header *header = table_make(10);
-	struct exceptions_sweep sweep;
-	const uint64_t key = key_of(1);
-	const struct sluice_exceptions_at at = sluice_exceptions_at(header, key);
-	uint64_t value = 0;
-
-	assert_true(insert(header, key, SLUICE_EXCEPTION_ESTABLISHED, 1000));
-	struct sluice_exception *e = sluice_exception_find(&at, key, 1050, &value);
-	assert_non_null(e);
-	assert_true(sluice_exception_change(
-	    e, value, sluice_exception_value(3, SLUICE_EXCEPTION_ESTABLISHED, 1090, 0)));
-	exceptions_sweep_begin(&sweep, header);
-	while (exceptions_sweep_slice(&sweep, 100, 1150))
-		;
-	exceptions_sweep_end(&sweep);
-	assert_true(maybe(header, key) && sweep.reclaimed == 0);
-	assert_non_null(sluice_exception_find(&at, key, 1150, &value));
-	free(header);
 }
 
 struct writer {
@@ -288,17 +214,17 @@ static void test_sweep_beside_a_writer(void **state)
 {
 	(void)state;
 	struct writer *w = calloc(1, sizeof(*w));
-	struct exceptions_sweep sweep;
+	struct sluice_exceptions_sweep sweep;
 	pthread_t thread;
 	uint32_t passes = 0, found = 0;
 
 	w->header = table_make(17);
 	assert_int_equal(pthread_create(&thread, NULL, write_all, w), 0);
 	do {
-		exceptions_sweep_begin(&sweep, w->header);
-		while (exceptions_sweep_slice(&sweep, 4096, 1000))
+		sluice_exceptions_sweep_begin(w->header, &sweep);
+		while (sluice_exceptions_sweep_step(&sweep, 1000, 4096))
 			;
-		exceptions_sweep_end(&sweep);
+		sluice_exceptions_sweep_end(&sweep);
 		passes++;
 	} while (!w->done);
 	pthread_join(thread, NULL);
@@ -319,8 +245,6 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(test_another_size, site_setup, site_teardown),
 	    cmocka_unit_test_setup_teardown(test_unsound_is_set_aside, site_setup, site_teardown),
 	    cmocka_unit_test_setup_teardown(test_no_place, site_setup, site_teardown),
-	    cmocka_unit_test(test_sweep_with_insertions),
-	    cmocka_unit_test(test_sweep_spares_the_touched),
 	    cmocka_unit_test(test_sweep_beside_a_writer),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -25,7 +25,8 @@ static struct identity *next(struct identity *base, const char *spec, uint64_t g
 	struct identity_refusal refusal;
 	struct identity *identity = NULL;
 
-	assert_int_equal(identity_assign(base, model, (struct identity_moment){generation, now_s, rest_s}, &identity, &refusal), 0);
+	assert_int_equal(
+	    identity_assign(base, model, (struct identity_moment){generation, now_s, rest_s}, &identity, &refusal), 0);
 	assert_int_equal(identity->model_services, model->service_count);
 	model_put(model);
 	identity_put(base);

@@ -234,10 +234,8 @@ static void test_plan_of_a_bad_file(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_moved),
-	    SITE_TEST(test_plan),
-	    SITE_TEST(test_plan_of_flows),
-	    SITE_TEST(test_plan_with_a_dead_backend),
+	    cmocka_unit_test(test_moved),       SITE_TEST(test_plan),
+	    SITE_TEST(test_plan_of_flows),      SITE_TEST(test_plan_with_a_dead_backend),
 	    SITE_TEST(test_plan_of_a_bad_file),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

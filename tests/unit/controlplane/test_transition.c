@@ -198,7 +198,8 @@ static void test_words(void **state)
 		struct site site;
 		site_init(&site, seed);
 		for (uint32_t b = 0; b < M; b++)
-			model[b] = (struct model_bucket){.state = STEADY, .cur = sluice_bucket_cur(site.lookup->own[b])};
+			model[b] =
+			    (struct model_bucket){.state = STEADY, .cur = sluice_bucket_cur(site.lookup->own[b])};
 		for (int step = 0; step < 150; step++) {
 			struct maglev_member members[SLOTS];
 			sluice_bucket owners[M];
@@ -368,8 +369,7 @@ static uint32_t world_decide(struct world *w, const struct lookup *lookup, struc
 					       .sequence = flow->sequence + flow->packets * 100,
 					       .role = flow->packets ? SLUICE_ROLE_OTHER : SLUICE_ROLE_FIRST};
 	const struct sluice_exceptions_at at = sluice_exceptions_at(w->memory, in.flow_key);
-	struct sluice_decision d =
-	    sluice_decide_flow(&service, lookup_buckets(lookup), w->states, &at, &in, true);
+	struct sluice_decision d = sluice_decide_flow(&service, lookup_buckets(lookup), w->states, &at, &in, true);
 	w->exceptions += d.decided == SLUICE_DECIDED_EXCEPTION;
 	return d.backend;
 }

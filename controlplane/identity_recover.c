@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Numbers from before a restart, and questions about numbers. */
+#include "identity_internal.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+static int recover_service(const struct sluice_table *table, uint32_t n, struct identity_service *ret)
+{
+	const struct sluice_service *from = &table->services[n];
+	*ret = (struct identity_service){.address = from->address,
+					 .port_first = from->port_first,
+					 .port_last = from->port_last,
+					 .protocol = from->protocol,
+					 .used = true,
+					 .first_backend = from->first_backend,
+					 .slots = from->slots};
+	ret->slot = calloc(from->slots + 1, sizeof(*ret->slot));
+	if (!ret->slot)
+		return -ENOMEM;
+	for (uint32_t k = 0; k < from->slots; k++) {
+		const struct sluice_backend *b = &table->backends[from->first_backend + k];
+		if (b->used && (b->service != n || b->slot != k))
+			return -EBADMSG;
+		ret->slot[k] = (struct identity_slot){.address = b->address, .used = b->used};
+	}
+	return 0;
+}
+
+/* No two services of one key, no two blocks of one number, no address twice in a service. */
+static int recover_check(const struct identity *identity)
+{
+	struct identity_key *keys = NULL;
+	struct identity_block *blocks = NULL;
+	uint32_t count = 0;
+	int error = identity_keys_make(identity, &keys, &count);
+
+	for (uint32_t i = 1; !error && i < count; i++)
+		if (identity_key_compare(&keys[i - 1], &keys[i]) == 0)
+			error = -EBADMSG;
+	free(keys);
+	if (!error)
+		error = identity_blocks_taken(identity, &blocks, &count);
+	if (!error)
+		qsort(blocks, count, sizeof(*blocks), identity_block_compare);
+	for (uint32_t i = 1; !error && i < count; i++)
+		if (blocks[i - 1].first + blocks[i - 1].count > blocks[i].first && blocks[i].count > 0)
+			error = -EBADMSG;
+	free(blocks);
+	return error;
+}
+
+int identity_recover(const struct sluice_table *table, struct identity **ret)
+{
+	const uint32_t services = table->header->services.count;
+	struct identity *identity = calloc(1, sizeof(*identity));
+	int error = -ENOMEM;
+
+	if (!identity)
+		return -ENOMEM;
+	identity->references = 1;
+	identity->generation = table->header->generation;
+	identity->services = calloc(services + 1, sizeof(*identity->services));
+	identity->service_numbers = calloc(1, sizeof(uint32_t));
+	identity->flat = calloc(1, sizeof(uint32_t));
+	identity->backend_slots = calloc(1, sizeof(uint32_t));
+	if (!identity->services || !identity->service_numbers || !identity->flat || !identity->backend_slots)
+		goto fail;
+	identity->service_count = services;
+	for (uint32_t n = 0; n < services; n++) {
+		if (!table->services[n].used)
+			continue;
+		error = recover_service(table, n, &identity->services[n]);
+		if (error)
+			goto fail;
+	}
+	error = recover_check(identity);
+	if (error)
+		goto fail;
+	identity_trim(identity);
+	*ret = identity;
+	return 0;
+fail:
+	identity_put(identity);
+	return error;
+}
+
+int identity_recover_rest(struct identity *identity, const struct identity_service *service, uint32_t slot,
+			  const union sluice_address *backend, uint32_t rests_until_s)
+{
+	const struct identity_key key = identity_key_of_service(service);
+	struct identity_service *s = NULL;
+
+	for (uint32_t n = 0; n < identity->service_count && !s; n++) {
+		const struct identity_key other = identity_key_of_service(&identity->services[n]);
+		if (identity->services[n].used && identity_key_compare(&key, &other) == 0)
+			s = &identity->services[n];
+	}
+	for (uint32_t i = 0; i < identity->past_count && !s; i++) {
+		const struct identity_key other = identity_key_of_service(&identity->past[i]);
+		if (identity_key_compare(&key, &other) == 0)
+			s = &identity->past[i];
+	}
+	if (!s) {
+		struct identity_service *grown =
+		    realloc(identity->past, (identity->past_count + 1) * sizeof(*identity->past));
+		if (!grown)
+			return -ENOMEM;
+		identity->past = grown;
+		s = &grown[identity->past_count];
+		*s = *service;
+		s->used = false;
+		s->first_backend = SLUICE_NONE;
+		s->slot = calloc(s->slots + 1, sizeof(*s->slot));
+		if (!s->slot)
+			return -ENOMEM;
+		identity->past_count++;
+	}
+	if (slot < s->slots && !s->slot[slot].used)
+		s->slot[slot] = (struct identity_slot){.address = *backend,
+						       .freed = identity->generation ? identity->generation : 1,
+						       .rests_until_s = rests_until_s};
+	if (identity->past_count)
+		qsort(identity->past, identity->past_count, sizeof(*identity->past), identity_past_compare);
+	return 0;
+}
+
+uint32_t identity_find(const struct identity *identity, const struct model_service *service)
+{
+	const struct identity_key key = identity_key_of_model(service);
+	for (uint32_t n = 0; n < identity->service_count; n++) {
+		const struct identity_key other = identity_key_of_service(&identity->services[n]);
+		if (identity->services[n].used && identity_key_compare(&key, &other) == 0)
+			return n;
+	}
+	return SLUICE_NONE;
+}
+
+bool identity_is_same_service(const struct identity *a, const struct identity *b, uint32_t number)
+{
+	if (number >= a->service_count || number >= b->service_count || !a->services[number].used ||
+	    !b->services[number].used)
+		return false;
+	const struct identity_key x = identity_key_of_service(&a->services[number]),
+				  y = identity_key_of_service(&b->services[number]);
+	return identity_key_compare(&x, &y) == 0;
+}
+
+uint32_t identity_vacant_slot(const struct identity_service *service)
+{
+	for (uint32_t k = 0; k < service->slots; k++)
+		if (!service->slot[k].used)
+			return k;
+	return SLUICE_NONE;
+}
