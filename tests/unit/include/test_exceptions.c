@@ -257,6 +257,10 @@ static void unanswered_ones_have_a_share(void **state)
 	(void)state;
 	fill(t, 4, SLUICE_EXCEPTION_SYN);
 	assert_false(insert(t, GROUP_KEY(9), SLUICE_EXCEPTION_SYN, NOW_S + 5, 3));
+	/* Of what is refused there is no bit: an entry comes before its bit, never after it. */
+	uint64_t refused = GROUP_KEY(9) | 1 << 7;
+	assert_false(insert(t, refused, SLUICE_EXCEPTION_SYN, NOW_S + 5, 3));
+	assert_false(sluice_exceptions_maybe(t, sluice_exceptions_at(t, refused).bits, refused));
 	assert_true(insert(t, GROUP_KEY(10), SLUICE_EXCEPTION_PROVISIONAL, NOW_S + 5, 3));
 	/* Their time over, others' may come. */
 	assert_true(insert(t, GROUP_KEY(11), SLUICE_EXCEPTION_SYN, NOW_S + 6, 3));
