@@ -187,7 +187,7 @@ SLUICE_INLINE uint32_t sluice_decide_remember(const struct sluice_service *servi
 	uint64_t value = sluice_exception_value(backend - service->first_backend, kind, in->now_s, in->sequence);
 	uint64_t answer = value;
 	if (!writes)
-		return sluice_exception_room(at, kind, in->now_s, &answer) ? backend : SLUICE_NONE;
+		return sluice_exception_room(at, kind, in->now_s).place ? backend : SLUICE_NONE;
 	if (!sluice_exception_insert(at, in->flow_key, value, in->now_s, &answer))
 		return SLUICE_NONE;
 	return service->first_backend + sluice_exception_slot(answer);

@@ -9,12 +9,14 @@
  *   struct sluice_exceptions_header                 line 0
  *   struct sluice_exceptions_counters[16]           lines 1 to 16, by the key's low 4 bits
  *   struct sluice_exceptions_bits[]                 from bits_line: "surely none", 4 bits for each entry
- *   struct sluice_exception_group[]                 from groups_line: 8 places; a flow has one group
+ *   struct sluice_exception_group[]                 from groups_line: 8 places; a flow has a home group, and
+ *                                                   a spare one for when that is full
  *
  * A flow is named by the 64-bit SipHash of its 5-tuple under the cluster's secret: 16 bytes an entry and
  * one comparison. Two flows that meet in it (one pair in 2^64; nobody outside can aim for it) would share a
- * backend. The key's low bits choose group and bit, its upper half chose the bucket: the flows of
- * one bucket lie all over the table.
+ * backend. The key's low bits choose home and bit, middle ones the spare group, the top ones chose the bucket: the
+ * flows of one bucket lie all over the table. Without the spare group one flow in 8,000 found no place in a table
+ * that was a quarter full, and one in 150 in one that was half full.
  *
  *   key    the flow
  *   value  slot:15 kind:3 seen:14 sequence:32
@@ -67,7 +69,7 @@ struct sluice_exception {
 	uint64_t value;
 };
 
-/* All places that a flow can have: two cache lines that the prefetcher fetches as one. */
+/* Two cache lines that the prefetcher fetches as one. */
 struct sluice_exception_group {
 	struct sluice_exception place[SLUICE_EXCEPTION_PLACES];
 } __attribute__((aligned(128)));
@@ -88,7 +90,8 @@ struct sluice_exceptions_counters {
 	uint64_t evicted;    /* provisional ones that gave way */
 	uint64_t failed;     /* insertions for which there was no room */
 	uint64_t syn_across; /* first packets, repeated, that kept the backend of before a change */
-	uint64_t zero[12];
+	uint64_t spilled;    /* insertions into the spare group */
+	uint64_t zero[11];
 } __attribute__((aligned(128)));
 _Static_assert(sizeof(struct sluice_exceptions_counters) == SLUICE_EXCEPTIONS_LINE, "layout");
 
@@ -115,7 +118,8 @@ struct sluice_exceptions_header {
 	uint32_t populated[2]; /* not 0: that generation has a bit; set by who inserts, cleared by the sweep */
 	uint32_t now_s;        /* for a path without a clock of its own; written by whoever keeps time on it, else 0 */
 	struct sluice_exception_times times; /* written by the control plane */
-	uint8_t zero[48];
+	uint32_t spilled[2];                 /* as populated: there is an entry in its spare group */
+	uint8_t zero[40];
 };
 _Static_assert(sizeof(struct sluice_exceptions_header) == SLUICE_EXCEPTIONS_LINE, "layout");
 
@@ -186,12 +190,13 @@ SLUICE_INLINE bool sluice_shared_swap64(uint64_t *p, uint64_t old, uint64_t chan
 	return __sync_val_compare_and_swap(p, old, changed) == old;
 }
 
-/* Where one flow's share lies. On the host by sluice_exceptions_at(); in BPF by four map lookups. */
+/* Where one flow's share lies. On the host by sluice_exceptions_at(); in BPF by five map lookups. */
 struct sluice_exceptions_at {
 	struct sluice_exceptions_header *header;
 	struct sluice_exceptions_counters *counters;
 	struct sluice_exceptions_bits *bits;
-	struct sluice_exception_group *group;
+	struct sluice_exception_group *home;
+	struct sluice_exception_group *spare;
 };
 
 /* Numbers of the lines of a key's share. */
@@ -205,9 +210,14 @@ SLUICE_INLINE uint32_t sluice_exceptions_bits_line(const struct sluice_exception
 	return header->bits_line + ((uint32_t)key & header->bits_mask) / 512;
 }
 
-SLUICE_INLINE uint32_t sluice_exceptions_group_line(const struct sluice_exceptions_header *header, uint64_t key)
+SLUICE_INLINE uint32_t sluice_exceptions_home_line(const struct sluice_exceptions_header *header, uint64_t key)
 {
 	return header->groups_line + ((uint32_t)key & header->groups_mask);
+}
+
+SLUICE_INLINE uint32_t sluice_exceptions_spare_line(const struct sluice_exceptions_header *header, uint64_t key)
+{
+	return header->groups_line + ((uint32_t)(key >> 23) & header->groups_mask);
 }
 
 SLUICE_INLINE struct sluice_exceptions_at sluice_exceptions_at(struct sluice_exceptions_header *header, uint64_t key)
@@ -218,7 +228,8 @@ SLUICE_INLINE struct sluice_exceptions_at sluice_exceptions_at(struct sluice_exc
 	    header,
 	    (struct sluice_exceptions_counters *)(base + line * sluice_exceptions_counters_line(key)),
 	    (struct sluice_exceptions_bits *)(base + line * sluice_exceptions_bits_line(header, key)),
-	    (struct sluice_exception_group *)(base + line * sluice_exceptions_group_line(header, key)),
+	    (struct sluice_exception_group *)(base + line * sluice_exceptions_home_line(header, key)),
+	    (struct sluice_exception_group *)(base + line * sluice_exceptions_spare_line(header, key)),
 	};
 }
 
@@ -366,24 +377,25 @@ SLUICE_INLINE bool sluice_exception_answers(const struct sluice_exception_times 
 
 /* -------------------------------------------------------------- table ---- */
 
-/* The first place with this key, or NULL. answering (a constant): of those whose entry answers. */
-SLUICE_INLINE struct sluice_exception *sluice_exception_place(const struct sluice_exceptions_at *at, uint64_t key,
+/* The first place of a group with this key, or NULL. answering (a constant): of those whose entry answers. */
+SLUICE_INLINE struct sluice_exception *sluice_exception_place(struct sluice_exception_group *group,
+							      const struct sluice_exception_times *times, uint64_t key,
 							      uint32_t now_s, bool answering)
 {
 	uint32_t place = SLUICE_EXCEPTION_PLACES;
 	SLUICE_UNROLL
 	for (uint32_t i = SLUICE_EXCEPTION_PLACES; i-- > 0;) {
-		const struct sluice_exception *e = &at->group->place[i];
+		const struct sluice_exception *e = &group->place[i];
 		uint32_t is_it = sluice_is_equal(sluice_shared_load64(&e->key), key);
 		if (answering)
-			is_it &= sluice_exception_answers(&at->header->times, sluice_shared_load64(&e->value), now_s);
+			is_it &= sluice_exception_answers(times, sluice_shared_load64(&e->value), now_s);
 		place = sluice_pick(is_it, i, place);
 	}
-	return place < SLUICE_EXCEPTION_PLACES ? &at->group->place[place] : NULL;
+	return place < SLUICE_EXCEPTION_PLACES ? &group->place[place] : NULL;
 }
 
 /* Whether a place holds an entry that answers for this flow, and if so its value. */
-SLUICE_INLINE bool sluice_exception_read(const struct sluice_exceptions_at *at, const struct sluice_exception *e,
+SLUICE_INLINE bool sluice_exception_read(const struct sluice_exception *e, const struct sluice_exception_times *times,
 					 uint64_t key, uint32_t now_s, uint64_t *ret_value)
 {
 	/*
@@ -394,26 +406,39 @@ SLUICE_INLINE bool sluice_exception_read(const struct sluice_exceptions_at *at, 
 	if (sluice_shared_load64(&e->key) != key)
 		return false;
 	uint64_t value = sluice_shared_load64(&e->value);
-	if (sluice_exception_slot(value) != slot || !sluice_exception_answers(&at->header->times, value, now_s))
+	if (sluice_exception_slot(value) != slot || !sluice_exception_answers(times, value, now_s))
 		return false;
 	*ret_value = value;
 	return true;
 }
 
 /*
- * The flow's entry, or NULL when it has none that answers; *ret_value is what it was. Its key is looked for first,
- * and almost always that is all. It can also stand where the flow was once and is forgotten.
+ * The flow's entry in one group, or NULL. Its key is looked for first, and almost always that is all. It can also
+ * stand where the flow was once and is forgotten.
  */
+SLUICE_INLINE struct sluice_exception *sluice_exception_find_in(struct sluice_exception_group *group,
+								const struct sluice_exception_times *times,
+								uint64_t key, uint32_t now_s, uint64_t *ret_value)
+{
+	struct sluice_exception *e = sluice_exception_place(group, times, key, now_s, false);
+	if (!e)
+		return NULL;
+	if (SLUICE_LIKELY(sluice_exception_read(e, times, key, now_s, ret_value)))
+		return e;
+	e = sluice_exception_place(group, times, key, now_s, true);
+	return e && sluice_exception_read(e, times, key, now_s, ret_value) ? e : NULL;
+}
+
+/* The flow's entry, or NULL when it has none that answers; *ret_value is what it was. */
 SLUICE_INLINE struct sluice_exception *sluice_exception_find(const struct sluice_exceptions_at *at, uint64_t key,
 							     uint32_t now_s, uint64_t *ret_value)
 {
-	struct sluice_exception *e = sluice_exception_place(at, key, now_s, false);
-	if (!e)
-		return NULL;
-	if (SLUICE_LIKELY(sluice_exception_read(at, e, key, now_s, ret_value)))
+	const struct sluice_exception_times *times = &at->header->times;
+	struct sluice_exception *e = sluice_exception_find_in(at->home, times, key, now_s, ret_value);
+	uint32_t generation = sluice_shared_load32(&at->header->bits_in_use) & 1;
+	if (e || SLUICE_LIKELY(!sluice_shared_load32(&at->header->spilled[generation])))
 		return e;
-	e = sluice_exception_place(at, key, now_s, true);
-	return e && sluice_exception_read(at, e, key, now_s, ret_value) ? e : NULL;
+	return sluice_exception_find_in(at->spare, times, key, now_s, ret_value);
 }
 
 /* Of an entry found to have `value`. False: it is not the same any more, and stays. */
@@ -447,32 +472,58 @@ SLUICE_INLINE uint32_t sluice_exception_yields(const struct sluice_exception_tim
 }
 
 /*
- * The best place for a new entry of a kind, or NULL; *ret_value is what it holds. The choice is one number, so
- * that the kernel's verifier has one way through the 8 places and not 8 to the power of something.
+ * The best place of a group for a new entry of a kind; *ret_yields 0: it is not to be had. The choice is one number,
+ * so that the kernel's verifier has one way through the 8 places and not 8 to the power of something.
  */
-SLUICE_INLINE struct sluice_exception *sluice_exception_room(const struct sluice_exceptions_at *at,
-							     enum sluice_exception_kind kind, uint32_t now_s,
-							     uint64_t *ret_value)
+SLUICE_INLINE struct sluice_exception *sluice_exception_room_in(struct sluice_exception_group *group,
+								const struct sluice_exception_times *times,
+								enum sluice_exception_kind kind, uint32_t now_s,
+								uint32_t *ret_yields)
 {
-	const struct sluice_exception_times *times = &at->header->times;
 	uint32_t best = 0, unanswered = 0;
 	SLUICE_UNROLL
 	for (uint32_t i = 0; i < SLUICE_EXCEPTION_PLACES; i++) {
-		const struct sluice_exception *e = &at->group->place[i];
-		uint64_t value = sluice_shared_load64(&e->value);
+		uint64_t value = sluice_shared_load64(&group->place[i].value);
 		uint32_t over = sluice_exception_is_over(times, value, now_s);
 		uint32_t score = sluice_exception_yields(times, value, now_s) << 3 | i;
 		best = sluice_pick(sluice_is_below(best, score), score, best);
 		unanswered += sluice_is_equal(sluice_exception_kind(value), SLUICE_EXCEPTION_SYN) & (over ^ 1);
 	}
-	if (kind == SLUICE_EXCEPTION_SYN && unanswered >= SLUICE_EXCEPTION_UNANSWERED_MAX)
-		return NULL;
-	struct sluice_exception *e = &at->group->place[best & (SLUICE_EXCEPTION_PLACES - 1)];
-	uint64_t value = sluice_shared_load64(&e->value);
-	if (sluice_exception_yields(times, value, now_s) == 0)
-		return NULL;
-	*ret_value = value;
-	return e;
+	uint32_t has_share =
+	    (kind != SLUICE_EXCEPTION_SYN) | sluice_is_below(unanswered, SLUICE_EXCEPTION_UNANSWERED_MAX);
+	*ret_yields = (best >> 3) * has_share;
+	return &group->place[best & (SLUICE_EXCEPTION_PLACES - 1)];
+}
+
+struct sluice_exception_room {
+	struct sluice_exception *place; /* NULL: there is none */
+	uint64_t value;                 /* what it holds */
+	bool is_spare;                  /* in the spare group */
+};
+
+/* At home when a place is free there; else the spare group, before anyone is evicted at home. */
+SLUICE_INLINE struct sluice_exception_room sluice_exception_room(const struct sluice_exceptions_at *at,
+								 enum sluice_exception_kind kind, uint32_t now_s)
+{
+	const struct sluice_exception_times *times = &at->header->times;
+	struct sluice_exception_room room = {NULL, 0, false};
+	uint32_t yields, spare_yields = 0;
+	room.place = sluice_exception_room_in(at->home, times, kind, now_s, &yields);
+	if (yields < SLUICE_YIELDS_OVER) {
+		struct sluice_exception *spare = sluice_exception_room_in(at->spare, times, kind, now_s, &spare_yields);
+		room.is_spare = spare_yields > yields;
+		if (room.is_spare)
+			room.place = spare;
+	}
+	if (yields == 0 && spare_yields == 0) {
+		room.place = NULL;
+		return room;
+	}
+	/* Judged anew, on the value that will be swapped. */
+	room.value = sluice_shared_load64(&room.place->value);
+	if (sluice_exception_yields(times, room.value, now_s) == 0)
+		room.place = NULL;
+	return room;
 }
 
 /* Claim, key, value. False: another writer was there first. */
@@ -487,18 +538,13 @@ SLUICE_INLINE bool sluice_exception_write(struct sluice_exception *e, uint64_t o
 	return sluice_shared_swap64(&e->key, old_key, key) && sluice_shared_swap64(&e->value, claim, value);
 }
 
-/*
- * Two workers may have inserted the same flow at once. A swap is a full barrier, so the one behind sees the one
- * before it in the group, and takes its own back. The value that answers now.
- */
-SLUICE_INLINE uint64_t sluice_exception_settle(const struct sluice_exceptions_at *at, struct sluice_exception *mine,
-					       uint64_t key, uint64_t value, uint32_t now_s)
+/* As a bit: after the entry itself. */
+SLUICE_INLINE void sluice_exceptions_set_spilled(const struct sluice_exceptions_at *at)
 {
-	uint64_t answer = value;
-	struct sluice_exception *first = sluice_exception_place(at, key, now_s, true);
-	if (first && first != mine && sluice_exception_read(at, first, key, now_s, &answer))
-		sluice_exception_forget(mine, value);
-	return answer;
+	for (uint32_t generation = 0; generation < 2; generation++)
+		if (!sluice_shared_load32(&at->header->spilled[generation]))
+			sluice_shared_store32(&at->header->spilled[generation], 1);
+	__sync_fetch_and_add(&at->counters->spilled, 1);
 }
 
 /*
@@ -509,17 +555,27 @@ SLUICE_INLINE uint64_t sluice_exception_settle(const struct sluice_exceptions_at
 SLUICE_INLINE bool sluice_exception_insert(const struct sluice_exceptions_at *at, uint64_t key, uint64_t value,
 					   uint32_t now_s, uint64_t *ret_value)
 {
-	uint64_t old;
-	struct sluice_exception *e = sluice_exception_room(at, sluice_exception_kind(value), now_s, &old);
-	if (!e || !sluice_exception_write(e, old, key, value, now_s)) {
+	struct sluice_exception_room room = sluice_exception_room(at, sluice_exception_kind(value), now_s);
+	if (!room.place || !sluice_exception_write(room.place, room.value, key, value, now_s)) {
 		__sync_fetch_and_add(&at->counters->failed, 1);
 		return false;
 	}
 	sluice_exceptions_set_bit(at, key);
+	if (room.is_spare)
+		sluice_exceptions_set_spilled(at);
 	__sync_fetch_and_add(&at->counters->inserted, 1);
-	if (sluice_exception_yields(&at->header->times, old, now_s) < SLUICE_YIELDS_CLOSED)
+	if (sluice_exception_yields(&at->header->times, room.value, now_s) < SLUICE_YIELDS_CLOSED)
 		__sync_fetch_and_add(&at->counters->evicted, 1);
-	*ret_value = sluice_exception_settle(at, e, key, value, now_s);
+	/*
+	 * Two workers may have inserted the same flow at once. A swap is a full barrier, so the one behind sees the
+	 * one before it, and takes its own back.
+	 */
+	uint64_t answer;
+	struct sluice_exception *first = sluice_exception_find(at, key, now_s, &answer);
+	bool is_first = !first || first == room.place;
+	if (!is_first)
+		sluice_exception_forget(room.place, value);
+	*ret_value = is_first ? value : answer;
 	return true;
 }
 

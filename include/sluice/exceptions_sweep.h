@@ -22,7 +22,7 @@ struct sluice_exceptions_tally {
 	uint64_t kinds[SLUICE_EXCEPTION_KINDS]; /* entries of each kind that stay; FREE: places */
 	uint64_t closed;                        /* of CLOSING: those that give way to any insertion */
 	uint64_t expired;                       /* freed by this sweep */
-	uint64_t full_groups;                   /* groups where a further flow finds no room */
+	uint64_t full_groups;                   /* groups where a further flow finds no room; it may in its spare one */
 };
 
 struct sluice_exceptions_sweep {
@@ -51,6 +51,7 @@ static inline struct sluice_exceptions_counters sluice_exceptions_counters_sum(s
 		sum.evicted += sluice_shared_load64(&c->evicted);
 		sum.failed += sluice_shared_load64(&c->failed);
 		sum.syn_across += sluice_shared_load64(&c->syn_across);
+		sum.spilled += sluice_shared_load64(&c->spilled);
 	}
 	return sum;
 }
@@ -68,6 +69,7 @@ static inline void sluice_exceptions_sweep_begin(struct sluice_exceptions_header
 	}
 	/* A full barrier, the pair of the swap that publishes an entry: that is before this, or its bits are set after.
 	 */
+	sluice_shared_store32(&header->spilled[ret->building], 0);
 	__sync_fetch_and_and(&header->populated[ret->building], 0);
 }
 
@@ -98,6 +100,8 @@ static inline void sluice_exceptions_sweep_place(struct sluice_exceptions_sweep 
 	struct sluice_exceptions_at at = sluice_exceptions_at(sweep->header, key);
 	__atomic_fetch_or(&at.bits->generation[sweep->building][key >> 6 & 7], 1ull << (key & 63), __ATOMIC_RELAXED);
 	sluice_shared_store32(&sweep->header->populated[sweep->building], 1);
+	if (e < at.home->place || e >= at.home->place + SLUICE_EXCEPTION_PLACES)
+		sluice_shared_store32(&sweep->header->spilled[sweep->building], 1);
 }
 
 /* Walk on, `groups` more at most. True: there are more. now_s: as the packets' time. */
@@ -107,7 +111,7 @@ static inline bool sluice_exceptions_sweep_step(struct sluice_exceptions_sweep *
 		struct sluice_exceptions_at at = sluice_exceptions_at(sweep->header, sweep->next_group++);
 		uint32_t full = 1;
 		for (uint32_t i = 0; i < SLUICE_EXCEPTION_PLACES; i++) {
-			struct sluice_exception *e = &at.group->place[i];
+			struct sluice_exception *e = &at.home->place[i];
 			sluice_exceptions_sweep_place(sweep, e, now_s);
 			full &=
 			    sluice_exception_yields(&sweep->header->times, sluice_shared_load64(&e->value), now_s) == 0;

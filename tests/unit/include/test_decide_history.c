@@ -24,8 +24,8 @@
 enum {
 	M = 31,
 	SLOTS = 8,
-	FLOWS = 160, /* alive at once */
-	SIZE_LOG2 = 14,
+	FLOWS = 160,    /* alive at once */
+	SIZE_LOG2 = 14, /* of the exceptions */
 	TCP_WINDOW_S = 60,
 	UDP_WINDOW_S = 20,
 	EXTENDED = 3, /* a window may be that many times as long */
@@ -97,6 +97,7 @@ static struct {
 	struct flow flows[FLOWS];
 	int numbers;
 	long now_s;
+	bool is_crowded; /* homes are full and spill */
 	struct {
 		long packets, forged, kept, remembered, changes, opened, reopened, returned_to_prev, closed, deaths,
 		    returns, drains, syn_moved, sweeps, by[SLUICE_DECIDED_PREVIOUS + 1];
@@ -287,6 +288,8 @@ static void flow_start(struct flow *f)
 	f->number = w.numbers++;
 	f->service = &w.services[random_below(SERVICES)];
 	f->key = (uint64_t)random32() << 32 | random32();
+	if (w.is_crowded) /* 8 home groups, and spare ones that are none of them */
+		f->key = (f->key & ~0x7f8ull) | 0x400ull << 23;
 	f->bucket = random_below(M); /* not of the key: as with affinity "client" */
 	f->sequence = random32();
 	f->due_s = w.now_s + random_below(10);
@@ -385,11 +388,12 @@ static void service_make(int i, bool udp, uint8_t tracking, enum model_tracking 
 	}
 }
 
-static void world_make(uint64_t seed)
+static void world_make(uint64_t seed, bool is_crowded)
 {
 	uint64_t bytes = sluice_exceptions_bytes(SIZE_LOG2);
 	memset(&w, 0, sizeof(w));
 	random_state = seed;
+	w.is_crowded = is_crowded;
 	w.now_s = START_S;
 	w.table = aligned_alloc(SLUICE_EXCEPTIONS_LINE, bytes);
 	assert_non_null(w.table);
@@ -433,19 +437,21 @@ static void histories_agree_with_the_model(void **state)
 {
 	(void)state;
 	for (int n = 0; n < 3; n++) {
-		world_make(history_seed + (uint64_t)n);
+		world_make(history_seed + (uint64_t)n, n == 2);
 		for (long second = 0; second < history_seconds; second++)
 			history_second();
 		struct sluice_exceptions_counters counters = sluice_exceptions_counters_sum(w.table);
 		printf("%ld packets, %ld forged, %ld kept promises, %ld remembered; %ld changes, %ld opened, %ld "
 		       "again, %ld back, %ld closed; %ld deaths, %ld returns, %ld drains; %ld SYNs moved; %ld "
-		       "sweeps; %llu inserted\n",
+		       "sweeps; %llu inserted, %llu spilled\n",
 		       w.seen.packets, w.seen.forged, w.seen.kept, w.seen.remembered, w.seen.changes, w.seen.opened,
 		       w.seen.reopened, w.seen.returned_to_prev, w.seen.closed, w.seen.deaths, w.seen.returns,
-		       w.seen.drains, w.seen.syn_moved, w.seen.sweeps, (unsigned long long)counters.inserted);
+		       w.seen.drains, w.seen.syn_moved, w.seen.sweeps, (unsigned long long)counters.inserted,
+		       (unsigned long long)counters.spilled);
 		/* The table was never full, so the promise was due without exception. */
 		assert_int_equal(counters.failed, 0);
 		assert_int_equal(counters.evicted, 0);
+		assert_true(n != 2 || counters.spilled > 0);
 		/* And all of it took place. */
 		assert_true(w.seen.kept > history_seconds && w.seen.reopened > 0 && w.seen.returned_to_prev > 0 &&
 			    w.seen.closed > 0 && w.seen.deaths > 0 && w.seen.returns > 0 && w.seen.drains > 0 &&

@@ -17,7 +17,8 @@
 
 enum { SIZE_LOG2 = 10, GROUPS = 128, NOW_S = 16384 * 2 - 3, WINDOW_S = 900, UDP_WINDOW_S = 120 };
 
-#define GROUP_KEY(n) ((uint64_t)(n)*GROUPS * 32 + 5) /* the n-th flow of one group, with a bit of its own word */
+/* The n-th flow (below 2,048) of home group 5 and spare group 9. */
+#define GROUP_KEY(n) (9ull << 23 | (uint64_t)(n) << 12 | 5)
 
 static uint64_t random_state = 7;
 
@@ -83,9 +84,11 @@ static void sizes_and_layout(void **state)
 		for (int i = 0; i < 20000; i++) {
 			uint64_t key = i ? random64() : UINT64_MAX;
 			struct sluice_exceptions_at at = sluice_exceptions_at(t, key);
-			const uint8_t *bits = (const uint8_t *)at.bits, *group = (const uint8_t *)at.group;
+			const uint8_t *bits = (const uint8_t *)at.bits, *home = (const uint8_t *)at.home;
+			const uint8_t *spare = (const uint8_t *)at.spare;
 			assert_true(bits >= base + 128 * t->bits_line && bits < base + 128 * t->groups_line);
-			assert_true(group >= base + 128 * t->groups_line && group <= base + t->total_bytes - 128);
+			assert_true(home >= base + 128 * t->groups_line && home <= base + t->total_bytes - 128);
+			assert_true(spare >= base + 128 * t->groups_line && spare <= base + t->total_bytes - 128);
 			assert_int_equal(((const uint8_t *)at.counters - base) / 128, 1 + key % 16);
 		}
 		free(t);
@@ -211,7 +214,7 @@ static void who_gives_way_to_whom(void **state)
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		struct sluice_exceptions_header *t = table_make(SIZE_LOG2);
 		struct sluice_exceptions_tally tally;
-		fill(t, 8, rows[i].holder);
+		fill(t, 2 * 8, rows[i].holder);
 		uint32_t now_s = NOW_S + rows[i].after_s;
 		if (insert(t, GROUP_KEY(50), rows[i].newcomer, now_s, 9) != rows[i].has_room)
 			fail_msg("%s (row %zu)", rows[i].sentence, i);
@@ -219,9 +222,10 @@ static void who_gives_way_to_whom(void **state)
 		struct sluice_exceptions_counters sum = sluice_exceptions_counters_sum(t);
 		assert_int_equal(sum.failed, !rows[i].has_room);
 		assert_int_equal(sum.evicted, rows[i].is_evicted);
-		assert_int_equal(sum.inserted, 8 + rows[i].has_room);
+		assert_int_equal(sum.inserted, 16 + rows[i].has_room);
+		assert_int_equal(sum.spilled, 8);
 		sweep(t, now_s, &tally);
-		assert_int_equal(tally.full_groups, !rows[i].has_room);
+		assert_int_equal(tally.full_groups, rows[i].has_room ? 0 : 2);
 		free(t);
 	}
 }
@@ -231,6 +235,9 @@ static void order_of_giving_way(void **state)
 	struct sluice_exceptions_header *t = table_make(SIZE_LOG2);
 	(void)state;
 	/* Three established, then: a provisional, an older one, a closed one, an idle SYN, a free place. */
+	for (int i = 0; i < 8; i++)
+		sluice_exceptions_at(t, GROUP_KEY(0)).spare->place[i].value =
+		    sluice_exception_value(1, SLUICE_EXCEPTION_ESTABLISHED, NOW_S, 0);
 	fill(t, 3, SLUICE_EXCEPTION_ESTABLISHED);
 	insert(t, GROUP_KEY(3), SLUICE_EXCEPTION_PROVISIONAL, NOW_S + 5, 3);
 	insert(t, GROUP_KEY(4), SLUICE_EXCEPTION_PROVISIONAL, NOW_S, 3);
@@ -255,7 +262,7 @@ static void unanswered_ones_have_a_share(void **state)
 {
 	struct sluice_exceptions_header *t = table_make(SIZE_LOG2);
 	(void)state;
-	fill(t, 4, SLUICE_EXCEPTION_SYN);
+	fill(t, 4 + 4, SLUICE_EXCEPTION_SYN);
 	assert_false(insert(t, GROUP_KEY(9), SLUICE_EXCEPTION_SYN, NOW_S + 5, 3));
 	/* Of what is refused there is no bit: an entry comes before its bit, never after it. */
 	uint64_t refused = GROUP_KEY(9) | 1 << 7;
@@ -277,16 +284,16 @@ static void the_entry_that_answers_is_found(void **state)
 	for (uint32_t low = 0; low < SLUICE_EXCEPTION_PLACES; low++)
 		for (uint32_t high = low + 1; high < SLUICE_EXCEPTION_PLACES; high++) {
 			uint64_t live = sluice_exception_value(high, SLUICE_EXCEPTION_SYN, NOW_S, 5);
-			memset(at.group, 0, sizeof(*at.group));
-			at.group->place[low].key = at.group->place[high].key = GROUP_KEY(2);
-			at.group->place[high].value = live;
+			memset(at.home, 0, sizeof(*at.home));
+			at.home->place[low].key = at.home->place[high].key = GROUP_KEY(2);
+			at.home->place[high].value = live;
 			assert_ptr_equal(sluice_exception_find(&at, GROUP_KEY(2), NOW_S, &value),
-					 &at.group->place[high]);
+					 &at.home->place[high]);
 			assert_true(value == live);
 			/* What it is no longer cannot be changed nor forgotten; what it is can. */
-			assert_false(sluice_exception_change(&at.group->place[high], live + 1, 0));
-			assert_true(sluice_exception_forget(&at.group->place[high], live));
-			assert_false(sluice_exception_forget(&at.group->place[high], live));
+			assert_false(sluice_exception_change(&at.home->place[high], live + 1, 0));
+			assert_true(sluice_exception_forget(&at.home->place[high], live));
+			assert_false(sluice_exception_forget(&at.home->place[high], live));
 			assert_null(sluice_exception_find(&at, GROUP_KEY(2), NOW_S, &value));
 		}
 	free(t);
@@ -297,19 +304,44 @@ static void a_race_is_settled(void **state)
 {
 	struct sluice_exceptions_header *t = table_make(SIZE_LOG2);
 	struct sluice_exceptions_at at = sluice_exceptions_at(t, GROUP_KEY(1));
-	struct sluice_exception *p = at.group->place;
-	uint64_t mine = sluice_exception_value(2, SLUICE_EXCEPTION_SYN, NOW_S, 5);
+	uint64_t mine = sluice_exception_value(2, SLUICE_EXCEPTION_SYN, NOW_S, 5), answer;
 	uint64_t other = sluice_exception_value(4, SLUICE_EXCEPTION_SYN, NOW_S, 5);
+	struct sluice_exceptions_tally tally;
 	(void)state;
-	assert_true(sluice_exception_write(&p[5], 0, GROUP_KEY(1), mine, NOW_S));
-	assert_true(sluice_exception_write(&p[3], 0, GROUP_KEY(1), other, NOW_S));
-	assert_true(sluice_exception_settle(&at, &p[3], GROUP_KEY(1), other, NOW_S) == other);
-	assert_true(sluice_exception_settle(&at, &p[5], GROUP_KEY(1), mine, NOW_S) == other);
-	assert_int_equal(p[5].value, 0);
-	assert_true(p[3].value == other);
+	assert_true(sluice_exception_write(&at.home->place[3], 0, GROUP_KEY(1), other, NOW_S));
+	assert_true(sluice_exception_insert(&at, GROUP_KEY(1), mine, NOW_S, &answer));
+	assert_true(answer == other);
+	sweep(t, NOW_S, &tally);
+	assert_int_equal(tally.kinds[SLUICE_EXCEPTION_SYN], 1);
 	/* Lost to another flow's writer: nothing is written. */
-	assert_false(sluice_exception_write(&p[3], mine, GROUP_KEY(2), mine, NOW_S));
-	assert_true(p[3].value == other && p[3].key == GROUP_KEY(1));
+	assert_false(sluice_exception_write(&at.home->place[3], mine, GROUP_KEY(2), mine, NOW_S));
+	assert_true(at.home->place[3].value == other && at.home->place[3].key == GROUP_KEY(1));
+	free(t);
+}
+
+/* Home is full: the spare group, before anyone is evicted; and what is there is found for as long as it is there. */
+static void a_full_home_spills(void **state)
+{
+	struct sluice_exceptions_header *t = table_make(SIZE_LOG2);
+	struct sluice_exceptions_at at = sluice_exceptions_at(t, GROUP_KEY(0));
+	struct sluice_exceptions_tally tally;
+	(void)state;
+	fill(t, 8, SLUICE_EXCEPTION_PROVISIONAL);
+	assert_false(t->spilled[0] || t->spilled[1]);
+	assert_true(insert(t, GROUP_KEY(8), SLUICE_EXCEPTION_ESTABLISHED, NOW_S + 5, 3));
+	assert_int_equal(sluice_exceptions_counters_sum(t).evicted, 0);
+	assert_int_equal(sluice_exceptions_counters_sum(t).spilled, 1);
+	/* Home has places again; the bits are made anew, twice. */
+	memset(at.home, 0, sizeof(*at.home));
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(found(t, GROUP_KEY(8), NOW_S + 5), SLUICE_EXCEPTION_ESTABLISHED);
+		sweep(t, NOW_S + 5, &tally);
+		assert_true(sluice_exceptions_maybe(t, at.bits, GROUP_KEY(8)));
+	}
+	/* Once it has gone, the spare groups are not looked at any more. */
+	sweep(t, NOW_S + 5 + WINDOW_S + 2, &tally);
+	assert_int_equal(tally.expired, 1);
+	assert_int_equal(t->spilled[t->bits_in_use], 0);
 	free(t);
 }
 
@@ -473,6 +505,7 @@ int main(void)
 	    cmocka_unit_test(unanswered_ones_have_a_share),
 	    cmocka_unit_test(the_entry_that_answers_is_found),
 	    cmocka_unit_test(a_race_is_settled),
+	    cmocka_unit_test(a_full_home_spills),
 	    cmocka_unit_test(syn_flood),
 	    cmocka_unit_test(ack_flood),
 	    cmocka_unit_test(bits_say_surely_none),
