@@ -115,9 +115,9 @@ static __rte_noinline void track(struct worker *w, const struct sluice_table *ta
 			continue;
 		chosen[chosen_count++] = (uint8_t)i;
 		if (w->exceptions) {
-			const uint8_t *group = (const uint8_t *)sluice_exceptions_at(w->exceptions, key).group;
-			rte_prefetch0(group);
-			rte_prefetch0(group + RTE_CACHE_LINE_SIZE);
+			const uint8_t *home = (const uint8_t *)sluice_exceptions_at(w->exceptions, key).home;
+			rte_prefetch0(home);
+			rte_prefetch0(home + RTE_CACHE_LINE_SIZE);
 		}
 	}
 	for (uint32_t i = 0; i < chosen_count; i++) {

@@ -20,7 +20,8 @@
  *                                                     second packet in a later second
  *
  * An exception that says what its steady bucket says is let go: the answer stays. RST, ICMP errors and later
- * fragments create none and make none firmer; a RST out of sequence passes a SYN-only one by and leaves it.
+ * fragments create none and make none firmer. A RST out of sequence goes where a SYN-only one says and leaves it: so
+ * a client whose SYN met the remains of an older connection can end those (RFC 9293, 3.5.1).
  * FIN and RST let an exception be evicted after 2 min; a later packet takes that back. Until it is evicted it answers,
  * so a forged RST moves nobody while there is room.
  *
@@ -98,20 +99,17 @@ SLUICE_INLINE bool sluice_decide_is_stateless(sluice_bucket word, uint32_t track
 
 /* ---------------------------------------------------- what packets do ---- */
 
-enum sluice_recall {
-	SLUICE_RECALL_ANSWERS,
-	SLUICE_RECALL_ASIDE,  /* does not answer for this packet, and stays */
-	SLUICE_RECALL_FORGET, /* does not answer for this flow */
-};
-
-/* Whether an exception answers for a packet of its flow. Pure. */
-SLUICE_INLINE enum sluice_recall sluice_exception_recall(uint64_t value, const struct sluice_decide_input *in)
+/* Whether a packet answers to the SYN of a SYN-only exception: its sequence number says so, or it has none. Pure. */
+SLUICE_INLINE bool sluice_exception_is_near(uint64_t value, const struct sluice_decide_input *in)
 {
-	if (sluice_exception_kind(value) != SLUICE_EXCEPTION_SYN || in->role == SLUICE_ROLE_FIRST ||
-	    in->role == SLUICE_ROLE_FOLLOWER || in->is_datagram ||
-	    in->sequence - sluice_exception_sequence(value) <= SLUICE_SEQUENCE_NEAR)
-		return SLUICE_RECALL_ANSWERS;
-	return in->role == SLUICE_ROLE_RST ? SLUICE_RECALL_ASIDE : SLUICE_RECALL_FORGET;
+	return in->is_datagram || in->sequence - sluice_exception_sequence(value) <= SLUICE_SEQUENCE_NEAR;
+}
+
+/* Whether an exception answers for a packet of its flow, else it is to be forgotten. Pure. */
+SLUICE_INLINE bool sluice_exception_recalls(uint64_t value, const struct sluice_decide_input *in)
+{
+	return sluice_exception_kind(value) != SLUICE_EXCEPTION_SYN || in->role == SLUICE_ROLE_FIRST ||
+	       in->role == SLUICE_ROLE_FOLLOWER || in->role == SLUICE_ROLE_RST || sluice_exception_is_near(value, in);
 }
 
 /* What an exception that answers becomes by the packet. Pure. */
@@ -122,6 +120,8 @@ SLUICE_INLINE uint64_t sluice_exception_after(uint64_t value, const struct sluic
 	bool ends = in->role == SLUICE_ROLE_FIN || in->role == SLUICE_ROLE_RST;
 
 	if (in->role == SLUICE_ROLE_FOLLOWER)
+		return value;
+	if (kind == SLUICE_EXCEPTION_SYN && in->role == SLUICE_ROLE_RST && !sluice_exception_is_near(value, in))
 		return value;
 	if (kind == SLUICE_EXCEPTION_SYN && in->role == SLUICE_ROLE_FIRST)
 		return sluice_exception_value(slot, kind, now_s, in->sequence);
@@ -156,11 +156,9 @@ SLUICE_INLINE uint32_t sluice_decide_recall(const struct sluice_service *service
 	if (!e)
 		return SLUICE_NONE;
 	uint32_t slot = sluice_exception_slot(value);
-	enum sluice_recall recall = SLUICE_RECALL_FORGET;
-	if (slot < service->slots && sluice_state_lives(states[service->first_backend + slot]))
-		recall = sluice_exception_recall(value, in);
-	if (recall != SLUICE_RECALL_ANSWERS) {
-		if (recall == SLUICE_RECALL_FORGET && writes)
+	bool lives = slot < service->slots && sluice_state_lives(states[service->first_backend + slot]);
+	if (!lives || !sluice_exception_recalls(value, in)) {
+		if (writes)
 			sluice_exception_forget(e, value);
 		return SLUICE_NONE;
 	}

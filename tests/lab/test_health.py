@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Servers die, hang, and come back."""
 
+import socket
 import time
 
 import pytest
@@ -72,6 +73,40 @@ def test_killed_backend(lab, measured):
 def test_hung_backend(lab, measured):
     """A server that hangs while its kernel still accepts connections is found by the probe's timeout, in the same time."""
     break_and_mend(lab, measured, lambda b: b.hang(), lambda b: b.unhang())
+
+
+def request_from(lab, source, port, timeout):
+    """One GET from this address and port; the first bytes of the answer, or what went wrong."""
+    with lab.client.namespace.entered():
+        connection = socket.socket()
+    with connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        connection.settimeout(timeout)
+        try:
+            connection.bind((source, port))
+            connection.connect((lab.vip(4, 1), 80))
+            connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            return connection.recv(12)
+        except OSError as error:
+            return f"{type(error).__name__}: {error}"
+
+
+def test_port_used_again(lab):
+    """A server that comes back to life with connections whose clients have gone answers a SYN from the same address
+    and port with an ACK of the old one; the client's RST must reach it, or no connection from there ever succeeds."""
+    victim, source = lab.backends[2], lab.client.sources4[0]
+    flows = [("tcp", source, port, lab.vip(4, 1), 80) for port in range(20001, 20041)]
+    ports = [flow[2] for flow, answer in zip(flows, lab.balancer.explain(flows)) if answer["backend"] == "b3"]
+    assert len(ports) > 5
+    victim.hang()
+    assert request_from(lab, source, ports[0], 0.2) == "TimeoutError: timed out"
+    for port in ports[1:]:
+        request_from(lab, source, port, 0.01)
+    lab.balancer.wait_backends({"web4/b3": "down", "web6/b3": "down"}, 5)
+    victim.unhang()
+    lab.balancer.wait_backends(timeout=5)
+    answers = {port: request_from(lab, source, port, 5) for port in ports}
+    assert set(answers.values()) == {b"HTTP/1.1 200"}, answers
 
 
 def test_unready_backend(lab, measured):

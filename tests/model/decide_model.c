@@ -94,11 +94,10 @@ static bool is_answered(const struct model *model, const struct model_service *s
 	/* What comes without the client's sequence number cannot disagree with it. */
 	if (e->firmness != SYN_ONLY || packet->kind == MODEL_SYN || packet->kind == MODEL_FOLLOWER || packet->udp)
 		return true;
-	if (is_within_64ki_after(packet->sequence, e->syn_sequence))
+	/* A server that takes the SYN for a stray of an older connection is told so by a RST of that one's number. */
+	if (packet->kind == MODEL_RST || is_within_64ki_after(packet->sequence, e->syn_sequence))
 		return true;
-	/* A RST speaks for nobody: neither for this connection nor for another in its place. */
-	if (packet->kind != MODEL_RST)
-		e->remembered = false;
+	e->remembered = false;
 	return false;
 }
 
@@ -111,6 +110,8 @@ static void use(struct model_flow *e, const struct model_packet *packet, long no
 	case SYN_ONLY:
 		if (packet->kind == MODEL_SYN)
 			e->syn_sequence = packet->sequence;
+		else if (packet->kind == MODEL_RST && !is_within_64ki_after(packet->sequence, e->syn_sequence))
+			return;
 		else
 			e->firmness = ESTABLISHED; /* "thereby established" */
 		break;

@@ -109,7 +109,7 @@ static void packet(struct worker *w, uint32_t flow)
 	w->stands_until_s[flow] = 0;
 	if (e) {
 		check_answer(w, key, value);
-		if (random_below(w, 5) == 0 || sluice_exception_recall(value, &in) == SLUICE_RECALL_FORGET) {
+		if (random_below(w, 5) == 0 || !sluice_exception_recalls(value, &in)) {
 			sluice_exception_forget(e, value);
 			return;
 		}
