@@ -2,6 +2,7 @@
 #include "scene.h"
 
 #include "../../controlplane/table_assemble.h"
+#include "lookup_memory.h"
 #include "sluice/table_check.h"
 
 #include <errno.h>
@@ -151,18 +152,17 @@ static int table_build(struct scene *scene, const struct scene_shape *shape, enu
 	return sluice_table_is_sound(bytes, h.total_bytes, &scene->table, &refusal) ? 0 : -EINVAL;
 }
 
-/* Owners drawn at random: what Maglev's tables look like to a memory system. One array, a row for each service. */
+/* Owners drawn at random: what Maglev's tables look like to a memory system. In the memory that the daemon gives them.
+ */
 static int lookups_build(struct scene *scene, const struct scene_shape *shape, uint64_t *random)
 {
-	size_t row = RTE_ALIGN(SCENE_LOOKUP_SIZE, 16);
 	scene->lookups = calloc(shape->services, sizeof(*scene->lookups));
-	sluice_bucket *all = aligned_alloc(4096, RTE_ALIGN(shape->services * row * sizeof(*all), 4096));
-	if (!scene->lookups || !all) {
-		free(all);
+	if (!scene->lookups)
 		return -ENOMEM;
-	}
 	for (uint32_t s = 0; s < shape->services; s++) {
-		scene->lookups[s] = all + s * row;
+		scene->lookups[s] = lookup_memory_get(SCENE_LOOKUP_SIZE);
+		if (!scene->lookups[s])
+			return -ENOMEM;
 		for (uint32_t i = 0; i < SCENE_LOOKUP_SIZE; i++) {
 			uint32_t slot = random_below(random, shape->backends);
 			uint32_t prev = slot;
@@ -301,8 +301,8 @@ void scene_close(struct scene *scene)
 	free(scene->counters);
 	free(scene->exceptions);
 	free(scene->states);
-	if (scene->lookups)
-		free(scene->lookups[0]);
+	for (uint32_t s = 0; scene->lookups && s < scene->services; s++)
+		lookup_memory_put(scene->lookups[s]);
 	free(scene->lookups);
 	free(scene->table_bytes);
 	*scene = (struct scene){0};
