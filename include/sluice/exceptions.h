@@ -171,17 +171,25 @@ SLUICE_INLINE uint32_t sluice_is_below(uint32_t a, uint32_t b)
 
 SLUICE_INLINE uint32_t sluice_is_equal(uint64_t a, uint64_t b)
 {
+#ifdef __BPF__
 	uint64_t difference = a ^ b, negated = 0 - difference;
 	SLUICE_OPAQUE(negated);
 	uint32_t is_equal = (uint32_t)((difference | negated) >> 63) ^ 1;
 	SLUICE_OPAQUE(is_equal);
 	return is_equal;
+#else
+	return a == b;
+#endif
 }
 
 /* condition: 0 or 1. */
 SLUICE_INLINE uint32_t sluice_pick(uint32_t condition, uint32_t if_true, uint32_t if_false)
 {
+#ifdef __BPF__
 	return if_false ^ (if_false ^ if_true) * condition;
+#else
+	return condition ? if_true : if_false;
+#endif
 }
 
 /* True when *p was `old` and is `changed`. A full barrier. */
