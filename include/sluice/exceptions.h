@@ -314,6 +314,13 @@ SLUICE_INLINE bool sluice_exceptions_any(const struct sluice_exceptions_header *
 	return sluice_shared_load32(&header->populated[generation]) != 0;
 }
 
+/* False: no flow's entry is in its spare group. */
+SLUICE_INLINE bool sluice_exceptions_spilled(const struct sluice_exceptions_header *header)
+{
+	uint32_t generation = sluice_shared_load32(&header->bits_in_use) & 1;
+	return sluice_shared_load32(&header->spilled[generation]) != 0;
+}
+
 /* 0: the flow has no exception, surely. bits: its line. */
 SLUICE_INLINE uint32_t sluice_exceptions_maybe(const struct sluice_exceptions_header *header,
 					       const struct sluice_exceptions_bits *bits, uint64_t key)
@@ -443,8 +450,7 @@ SLUICE_INLINE struct sluice_exception *sluice_exception_find(const struct sluice
 {
 	const struct sluice_exception_times *times = &at->header->times;
 	struct sluice_exception *e = sluice_exception_find_in(at->home, times, key, now_s, ret_value);
-	uint32_t generation = sluice_shared_load32(&at->header->bits_in_use) & 1;
-	if (e || SLUICE_LIKELY(!sluice_shared_load32(&at->header->spilled[generation])))
+	if (e || SLUICE_LIKELY(!sluice_exceptions_spilled(at->header)))
 		return e;
 	return sluice_exception_find_in(at->spare, times, key, now_s, ret_value);
 }
