@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* Never loaded: makes each build prove that the shared headers compile for the kernel. */
+#include "sluice/choose.h"
 #include "sluice/encap.h"
 #include "sluice/forwarding.h"
 #include "sluice/fragments.h"
@@ -48,4 +49,23 @@ uint32_t headers_fragment_backend(const struct sluice_service *service, const ui
 				  const struct sluice_packet *packet)
 {
 	return sluice_fragment_backend(service, states, value, &packet->flow.destination);
+}
+
+bool headers_quic(const uint8_t *payload, const uint8_t *end)
+{
+	return sluice_quic_is_initial(payload, end);
+}
+
+uint32_t headers_choose_in_turn(const struct sluice_service *service, const struct sluice_table *table,
+				struct sluice_turns *turns)
+{
+	return sluice_choose_in_turn(service, 0, table->lookups[service->lookup], table->states, table->backends,
+				     turns);
+}
+
+uint32_t headers_choose_least(const struct sluice_service *service, const struct sluice_table *table,
+			      const uint32_t *live, uint64_t flow_key)
+{
+	return sluice_choose_least(service, table->lookups[service->lookup], table->states, table->backends, live, 0,
+				   flow_key);
 }
