@@ -28,12 +28,12 @@ static void flush_all(struct fixture *f)
 	struct worker *w = f->worker;
 	for (uint32_t port = 0; port < SLUICE_PORTS_MAX; port++) {
 		uint32_t count = w->transmit[port].count;
-		struct rte_mbuf *packets[WORKER_QUEUE];
+		struct rte_mbuf *packets[WORKER_FRAMES];
 		memcpy(packets, w->transmit[port].packets, count * sizeof(*packets));
 		worker_transmitted(w, port, count);
 		rte_pktmbuf_free_bulk(packets, count);
 	}
-	struct rte_mbuf *packets[WORKER_QUEUE];
+	struct rte_mbuf *packets[WORKER_FRAMES];
 	uint32_t count = w->pass.count;
 	memcpy(packets, w->pass.packets, count * sizeof(*packets));
 	worker_passed(w, count);
