@@ -7,8 +7,10 @@
 #ifndef STAGE_TRACK_H
 #define STAGE_TRACK_H
 
+#include "stage_hash.h"
 #include "worker.h"
 
+#include "sluice/choose.h"
 #include "sluice/decide.h"
 
 #include <rte_prefetch.h>
@@ -41,12 +43,38 @@ static __rte_always_inline uint32_t track_sequence(const struct worker_lanes *la
 	return SLUICE_BE32(sluice_load32(data + l4_offset + 4));
 }
 
+/* Whether the lane's datagram is a QUIC Initial; a later fragment or what is cut short is none. */
+static __rte_noinline bool track_is_quic_initial(const struct worker_lanes *lanes, uint32_t lane)
+{
+	const uint8_t *data = lanes->data[lane], *end = data + lanes->packet[lane]->data_len;
+	struct sluice_packet p;
+	if (sluice_packet_parse(data, end, &p) != SLUICE_FORWARD || p.flow.protocol != SLUICE_IP_UDP)
+		return false;
+	end = data + p.l3_offset + p.l3_bytes;
+	return sluice_quic_is_initial(data + p.l4_offset + SLUICE_UDP_BYTES, end);
+}
+
 static __rte_always_inline enum sluice_role track_role(const struct worker_lanes *lanes, uint32_t lane,
 						       bool is_datagram)
 {
 	if (SLUICE_UNLIKELY(lanes->facts[lane].follows))
 		return SLUICE_ROLE_FOLLOWER;
-	return is_datagram ? SLUICE_ROLE_OTHER : sluice_role_of_tcp(lanes->facts[lane].tcp_flags);
+	if (!is_datagram)
+		return sluice_role_of_tcp(lanes->facts[lane].tcp_flags);
+	return lanes->service[lane]->quic && track_is_quic_initial(lanes, lane) ? SLUICE_ROLE_FIRST : SLUICE_ROLE_OTHER;
+}
+
+/* What the lane's flow is told by the previous table of its service, which has one. */
+static __rte_noinline sluice_bucket track_previous(const struct worker_lanes *lanes, const struct sluice_table *table,
+						   uint32_t lane)
+{
+	const struct sluice_service *service = lanes->service[lane];
+	uint64_t hash = track_key(lanes, lane);
+	if (service->previous_affinity == SLUICE_AFFINITY_CLIENT)
+		hash = service->affinity == SLUICE_AFFINITY_CLIENT
+			   ? lanes->hash[lane]
+			   : hash_of_client(lanes, &table->header->hash_key, lane);
+	return table->lookups[service->previous_lookup - 1][sluice_hash_bucket(hash, service->previous_size)];
 }
 
 static __rte_always_inline struct sluice_decide_input track_input(const struct worker *w,
@@ -55,10 +83,13 @@ static __rte_always_inline struct sluice_decide_input track_input(const struct w
 	const struct worker_lanes *lanes = &w->lanes;
 	const struct sluice_service *service = lanes->service[lane];
 	bool is_datagram = service->protocol == SLUICE_IP_UDP;
+	uint32_t bucket = (uint32_t)(lanes->bucket[lane] - table->lookups[service->lookup]);
+	sluice_bucket previous = SLUICE_UNLIKELY(service->previous_lookup) ? track_previous(lanes, table, lane) : 0;
 	return (struct sluice_decide_input){
 	    .flow_key = track_key(lanes, lane),
-	    .bucket = (uint32_t)(lanes->bucket[lane] - table->lookups[service->lookup]),
-	    .word = *lanes->bucket[lane],
+	    .bucket = bucket,
+	    .service = (uint32_t)(service - table->services),
+	    .word = sluice_decide_word(service, *lanes->bucket[lane], previous),
 	    .now_s = w->now_s,
 	    .sequence = track_sequence(lanes, lane),
 	    .role = (uint8_t)track_role(lanes, lane, is_datagram),

@@ -21,6 +21,9 @@
  *   key    the flow
  *   value  slot:15 kind:3 seen:14 sequence:32
  *
+ * `sequence` of a kind without one (PROVISIONAL, ESTABLISHED, DATAGRAM) is the service's number + 1, for those who
+ * count flows; 0: not known.
+ *
  * The value is the entry's lock, and the only thing that decides what a place holds. Whoever wants a place
  * changes its value, by compare-and-swap, from exactly what it judged to CLAIMED, then the key, then
  * the value to what it is to be. So a flow that was touched in between is never taken for idle, a touch of

@@ -102,6 +102,23 @@ SLUICE_INLINE bool sluice_packet_is_first(const struct sluice_packet *p)
 	       (p->tcp_flags & (SLUICE_TCP_SYN | SLUICE_TCP_ACK)) == SLUICE_TCP_SYN;
 }
 
+#define SLUICE_QUIC_V2 SLUICE_BE32(0x6b3343cfu)
+
+/*
+ * QUIC's first packet of a connection: an Initial, which has a long header (RFC 9000, 17.2.2; in version 2 of another
+ * type, RFC 9369, 3.2). payload: what follows the UDP header. Versions that nobody knows yet are taken to be as 1;
+ * 0 is version negotiation. Reads only bytes in [payload, end).
+ */
+SLUICE_INLINE bool sluice_quic_is_initial(const uint8_t *payload, const uint8_t *end)
+{
+	SLUICE_OPAQUE(payload);
+	if (payload + 5 > end)
+		return false;
+	uint32_t version_be32 = sluice_load32(payload + 1);
+	uint8_t initial = version_be32 == SLUICE_QUIC_V2 ? 0xd0 : 0xc0;
+	return version_be32 != 0 && (payload[0] & 0xf0) == initial;
+}
+
 /*
  * The transport header at data + ret->l4_offset. `l4_bytes`: what the IP header
  * leaves for it. In a first fragment the lengths speak of the whole datagram.
