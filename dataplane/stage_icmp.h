@@ -54,6 +54,8 @@ static __rte_noinline bool icmp_answer_too_big(struct worker *w, struct rte_mbuf
 	uint8_t *data = rte_pktmbuf_mtod(m, uint8_t *);
 	const uint8_t *end = data + m->data_len;
 	struct sluice_packet p;
+	if (w->in_port == SLUICE_NONE)
+		return false;
 	/* The lane may have the flow that an ICMP error quotes. */
 	sluice_packet_parse(data, end, &p);
 	uint32_t room = sluice_icmp_too_big_room(&p);

@@ -3,6 +3,7 @@
 
 #include "stage_decide.h"
 #include "stage_encapsulate.h"
+#include "stage_fragment.h"
 #include "stage_hash.h"
 #include "stage_parse.h"
 #include "stage_receive.h"
@@ -36,6 +37,8 @@ static __rte_always_inline void journey(struct worker *w, const struct sluice_ta
 	count = stage_parse(w, table, count);
 	count = stage_service_and_hash(w, table, count);
 	count = stage_decide(w, table, count);
+	if (SLUICE_UNLIKELY(w->first_count))
+		fragments_record(w, table, count);
 	stage_encapsulate(w, table, count);
 }
 
@@ -124,6 +127,19 @@ static __rte_noinline void count_mixed(struct worker *w, struct worker_transmit_
 			verdicts[i < sent ? queue->verdicts[i] : SLUICE_DROP_TRANSMIT]++;
 	memset(queue->verdicts, SLUICE_FORWARD, queue->count);
 	queue->is_mixed = 0;
+}
+
+void worker_release(struct worker *w, const struct sluice_table *table)
+{
+	w->in_port = SLUICE_NONE; /* of one or another burst: nobody to be answered */
+	stage_encapsulate(w, table, fragments_release(w, table));
+}
+
+void worker_drop_held(struct worker *w)
+{
+	for (uint32_t i = 0; i < w->held_count; i++)
+		exit_drop(w, w->held[i].packet, SLUICE_DROP_FRAGMENT);
+	w->held_count = 0;
 }
 
 void worker_transmitted(struct worker *w, uint32_t port, uint32_t sent)

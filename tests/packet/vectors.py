@@ -13,6 +13,7 @@ RFCs, never by Sluice's code. Printed as lines that run_vectors.c reads:
     vector VERDICT BACKEND INPUT-HEX OUTPUT-HEX[,OUTPUT-HEX ...]|- SENTENCE
 
 The lookup table of every service is bucket i -> slot i mod SLOTS with M = 251.
+Rows run in order, and a first fragment is remembered for the later ones of its datagram that come after it.
 """
 import ipaddress
 import logging
@@ -69,6 +70,15 @@ def flow_hash(source, destination, source_port, destination_port, protocol, affi
     source, destination = ipaddress.ip_address(source).packed, ipaddress.ip_address(destination).packed
     rest = destination + source_port.to_bytes(2, "big") + destination_port.to_bytes(2, "big") + bytes([protocol])
     return siphash13(KEY, source + (rest if affinity == "flow" else bytes(len(rest))))
+
+
+def datagram_hash(packet):
+    """The name of a fragment's datagram: its flow with the identification, as it stands in the packet, for the ports;
+    in IPv6 the fragment header's number for the protocol."""
+    if IP in packet:
+        return flow_hash(packet[IP].src, packet[IP].dst, packet[IP].id, 0, packet[IP].proto)
+    number = packet[IPv6ExtHdrFragment].id
+    return flow_hash(packet[IPv6].src, packet[IPv6].dst, number >> 16, number & 0xFFFF, 44)
 
 
 def walk_bucket(bucket, k):
@@ -153,8 +163,9 @@ def choose(service, packet_hash):
     return None
 
 
-def forwarded(frame, service_number, source_port, destination_port, client=None):
-    """What must leave for `frame`, and the slot of the backend that it leaves for. client: whose flow it is about."""
+def forwarded(frame, service_number, source_port, destination_port, client=None, is_later=False):
+    """What must leave for `frame`, and the slot of the backend that it leaves for. client: whose flow it is about;
+    is_later: it is a later fragment, of a datagram with these ports."""
     service = SERVICES[service_number]
     layer = IP if "." in service.address else IPv6
     inner = frame[layer]
@@ -162,13 +173,14 @@ def forwarded(frame, service_number, source_port, destination_port, client=None)
                   service.affinity)
     slot = choose(service, h)
     backend = service.backends[slot]
+    entropy = (datagram_hash(frame) if is_later else h) & 0xFFFFFFFF
     inner_bytes = bytes(inner)
     length = inner.len if layer is IP else inner.plen + 40 if inner.plen is not None else None
     tos = inner.tos if layer is IP else inner.tc
     if backend.mode != "l2" and length is not None:
         inner_bytes = inner_bytes[:length]
     if layer is IP and len(inner_bytes) > inner_mtu(backend) and backend.mode != "l2":
-        pieces = [encapsulated(piece, tos, backend, h, layer) for piece in fragments(inner_bytes, inner_mtu(backend))]
+        pieces = [encapsulated(piece, tos, backend, entropy, layer) for piece in fragments(inner_bytes, inner_mtu(backend))]
         return pieces, slot
     if backend.mode == "l2":
         # All that followed the link header, padding too.
@@ -176,8 +188,8 @@ def forwarded(frame, service_number, source_port, destination_port, client=None)
         pieces = [bytes(frame)[link:]]
         if len(inner_bytes) > backend.mtu:
             pieces = fragments(inner_bytes, backend.mtu)
-        return [encapsulated(piece, tos, backend, h, layer) for piece in pieces], slot
-    return [encapsulated(inner_bytes, tos, backend, h, layer)], slot
+        return [encapsulated(piece, tos, backend, entropy, layer) for piece in pieces], slot
+    return [encapsulated(inner_bytes, tos, backend, entropy, layer)], slot
 
 
 OVERHEAD = {"l2": (0, 0), "ipip": (20, 40), "gue": (28, 48), "gre": (24, 44)}
@@ -211,9 +223,8 @@ def fragments(packet, mtu):
     return pieces
 
 
-def encapsulated(inner_bytes, tos, backend, h, layer):
-    """The frame that carries an IP packet of `layer` and TOS to the backend, its flow having hash h."""
-    entropy = h & 0xFFFFFFFF
+def encapsulated(inner_bytes, tos, backend, entropy, layer):
+    """The frame that carries an IP packet of `layer` and TOS to the backend."""
     source = backend.source
     if backend.spread_bits:
         low = int.from_bytes((entropy & int.from_bytes(((1 << backend.spread_bits) - 1).to_bytes(4, "big"), "little"))
@@ -259,13 +270,13 @@ def answered_too_big(frame, mtu):
 ROWS = []
 
 
-def row(sentence, frame, verdict, service=None, ports=None, client=None, answer=None):
+def row(sentence, frame, verdict, service=None, ports=None, client=None, is_later=False, answer=None):
     """With a service number the packet is forwarded for it (or dropped on its account: give the verdict)."""
     frame = frame if isinstance(frame, bytes) else Ether(bytes(frame))
     output, backend = "-", "-"
     if verdict in ("forward", "fragmented"):
         ports = ports or (frame.sport, frame.dport)
-        frames, slot = forwarded(frame, service, *ports, client)
+        frames, slot = forwarded(frame, service, *ports, client, is_later)
         output, backend = ",".join(data.hex() for data in frames), "%d/%d" % (service, slot)
     if answer:
         output = answer.hex()
@@ -430,6 +441,14 @@ def too_big():
         src="192.0.2.77", dst="198.51.100.28", id=80) / data / text(1400), 27)
     split("a first fragment in fragments: all say that more come",
           v4("198.51.100.28", id=81, flags="MF") / UDP(sport=1, dport=53, len=4000) / text(1400), 27)
+    row("a first fragment that fits, of a datagram whose others do not",
+        v4("198.51.100.28", id=85, flags="MF") / UDP(sport=1, dport=53, len=4000) / text(80), "forward", 27, (1, 53))
+    row("a later fragment in fragments: their places are those in the datagram",
+        v4("198.51.100.28", id=85, flags="MF", frag=11, proto=17) / text(1400), "fragmented", 27, (1, 53), is_later=True)
+    row("the last fragment in fragments: the last piece ends the datagram",
+        v4("198.51.100.28", id=85, frag=186, proto=17) / text(1399), "fragmented", 27, (1, 53), is_later=True)
+    row("a later fragment that is too big and not to be fragmented is not answered",
+        v4("198.51.100.28", id=85, flags="DF", frag=186, proto=17) / text(1399), "too_big")
     split("fragments of a packet with options: the first has all, the others those to be copied",
           v4("198.51.100.28", id=82, options=[IPOption(b"\x07\x0b\x04" + b"\0" * 8), IPOption_NOP(), IPOption(
               b"\x94\x04\0\0"), IPOption(b"\x44\x08\x05\0\0\0\0\0")]) / data / text(1400), 27)
@@ -564,13 +583,47 @@ def vectors():
         "forward", 9, (40000, 80))
     row("a first IPv6 fragment has ports", v6("2001:db8:5::2") / IPv6ExtHdrFragment(offset=0, m=1, id=5) / data,
         "forward", 9, (40000, 80))
-    row("a later IPv6 fragment to a VIP",
-        v6("2001:db8:5::2") / IPv6ExtHdrFragment(offset=10, m=0, id=5, nh=6) / Raw(b"x" * 64), "fragment")
+    row("a later IPv6 fragment to a VIP, its first one unknown",
+        v6("2001:db8:5::2") / IPv6ExtHdrFragment(offset=10, m=0, id=6, nh=6) / Raw(b"x" * 64), "fragment")
+    row("a later IPv6 fragment to a VIP with destination options next, its first one unknown",
+        v6("2001:db8:5::2") / IPv6ExtHdrFragment(offset=10, m=0, id=6, nh=60) / Raw(b"x" * 64), "fragment")
+    row("a later IPv6 fragment of ICMP passes",
+        v6("2001:db8:5::2") / IPv6ExtHdrFragment(offset=10, m=0, id=6, nh=58) / Raw(b"x" * 64), "protocol")
     row("a later IPv6 fragment to another address passes",
         v6("2001:db8:66::1") / IPv6ExtHdrFragment(offset=10, m=0, id=5, nh=6) / Raw(b"x" * 64), "no_service")
     row("a first IPv4 fragment has ports", v4("198.51.100.3", flags="MF", id=3) / UDP(
         sport=5353, dport=53, len=2008) / Raw(b"x" * 64), "forward", 2)
-    row("a later IPv4 fragment to a VIP", v4("198.51.100.3", frag=9, id=3, proto=17) / Raw(b"x" * 64), "fragment")
+    row("a later IPv4 fragment to a VIP, its first one unknown",
+        v4("198.51.100.3", frag=9, id=4, proto=17) / Raw(b"x" * 64), "fragment")
+    row("a first fragment without its whole TCP header", v4("198.51.100.20", flags="MF", id=40, proto=6) / Raw(
+        bytes(TCP(sport=40000, dport=80, flags="S"))[:16]), "tcp_malformed")
+    row("and nothing may follow that", v4("198.51.100.20", frag=2, id=40, proto=6) / Raw(b"x" * 64), "fragment")
+    for number, name in {0: "ipip", 2: "gue", 3: "gue, IPv4 in IPv6, out with a VLAN tag", 6: "l2",
+                         15: "three backends", 16: "three backends, one of them down", 23: "a spread source",
+                         24: "affinity client"}.items():
+        service = SERVICES[number]
+        port, ip = service.ports[0], dict(id=0x1200 + number, proto=PROTOCOLS[service.protocol])
+        l4 = (UDP(sport=40001, dport=port, len=2008) if service.protocol == "udp" else
+              TCP(sport=40001, dport=port, flags="A")) / Raw(b"1" * 44)
+        row("a first IPv4 fragment by %s" % name, v4(service.address, flags="MF", **ip) / l4, "forward", number)
+        for offset, flags in (8, "MF"), (16, "MF"), (24, 0):
+            row("its fragment at %d" % (8 * offset), v4(service.address, flags=flags, frag=offset, tos=0xB9, **ip) / Raw(
+                b"2" * 64), "forward", number, (40001, port), is_later=True)
+        ip["id"] += 0x100
+        row("but not one of another datagram", v4(service.address, frag=8, **ip) / Raw(b"2" * 64), "fragment")
+    for number, name in {8: "ipip, IPv6 in IPv4", 9: "ipip", 10: "gue", 13: "gre", 14: "l2", 25: "a spread source"}.items():
+        service = SERVICES[number]
+        port, next_header = service.ports[0], PROTOCOLS[service.protocol]
+        l4 = (UDP(sport=40001, dport=port, len=2008) if service.protocol == "udp" else
+              TCP(sport=40001, dport=port, flags="A")) / Raw(b"1" * 44)
+        head = lambda **fields: v6(service.address) / IPv6ExtHdrFragment(id=0x12345600 + number, **fields)
+        row("a first IPv6 fragment by %s" % name, head(m=1) / l4, "forward", number, (40001, port))
+        row("its next one", head(offset=8, m=1, nh=next_header) / Raw(b"2" * 64), "forward", number, (40001, port),
+            is_later=True)
+        row("its last one, whose next header says something else (RFC 8200, 4.5)",
+            head(offset=16, nh=60) / Raw(b"2" * 61), "forward", number, (40001, port), is_later=True)
+        row("but not one of another datagram", v6(service.address) / IPv6ExtHdrFragment(
+            id=0x12345700 + number, offset=8, nh=next_header) / Raw(b"2" * 64), "fragment")
     row("a later IPv4 fragment to another address passes",
         v4("203.0.113.3", frag=9, id=3, proto=17) / Raw(b"x" * 64), "no_service")
     row("a later IPv4 fragment of ICMP passes", v4("198.51.100.3", frag=9, id=3, proto=1) / Raw(b"x" * 64), "protocol")
