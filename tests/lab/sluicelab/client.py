@@ -59,7 +59,7 @@ class Traffic:
     def finish(self):
         """Let the running requests end; returns the Answers."""
         self.process.popen.stdin.close()
-        return self.wait(self.limit + 20)
+        return self.wait(self.limit + 60)
 
     def wait(self, timeout):
         try:
