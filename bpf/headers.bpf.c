@@ -1,12 +1,19 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* Never loaded: makes each build prove that the shared headers compile for the kernel. */
+#include "sluice/choose.h"
 #include "sluice/encap.h"
 #include "sluice/forwarding.h"
+#include "sluice/icmp.h"
 #include "sluice/packet.h"
 
 enum sluice_verdict headers_parse(const uint8_t *data, const uint8_t *end, struct sluice_packet *ret)
 {
 	return sluice_packet_parse(data, end, ret);
+}
+
+bool headers_icmp(const uint8_t *data, const uint8_t *end, const struct sluice_packet *packet, struct sluice_flow *ret)
+{
+	return sluice_icmp_error_flow(data, end, packet, ret);
 }
 
 uint64_t headers_hash(const struct sluice_hash_key *key, const struct sluice_flow *flow)
@@ -23,4 +30,23 @@ uint32_t headers_decide(const struct sluice_service *service, const sluice_bucke
 void headers_fill(uint8_t *inner, const struct sluice_backend *backend, uint32_t inner_bytes, uint64_t hash)
 {
 	sluice_encap_fill(inner, backend, SLUICE_ENCAP_IPIP4, inner_bytes, 0, sluice_hash_entropy(hash));
+}
+
+bool headers_quic(const uint8_t *payload, const uint8_t *end)
+{
+	return sluice_quic_is_initial(payload, end);
+}
+
+uint32_t headers_choose_in_turn(const struct sluice_service *service, const struct sluice_table *table,
+				struct sluice_turns *turns)
+{
+	return sluice_choose_in_turn(service, 0, table->lookups[service->lookup], table->states, table->backends,
+				     turns);
+}
+
+uint32_t headers_choose_least(const struct sluice_service *service, const struct sluice_table *table,
+			      const uint32_t *live, uint64_t flow_key)
+{
+	return sluice_choose_least(service, table->lookups[service->lookup], table->states, table->backends, live, 0,
+				   flow_key);
 }

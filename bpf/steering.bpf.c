@@ -13,6 +13,7 @@
 
 #include <bpf/bpf_helpers.h>
 
+#include "sluice/icmp.h"
 #include "sluice/packet.h"
 #include "sluice/steering.h"
 
@@ -83,10 +84,16 @@ static __always_inline bool is_vip(const union sluice_address *address)
 }
 
 /* Whether the dataplane is to have the packet, be it to forward it or to count why not. */
-static __always_inline bool is_for_dataplane(enum sluice_verdict parsed, const struct sluice_packet *packet)
+static __always_inline bool is_for_dataplane(enum sluice_verdict parsed, const uint8_t *data, const uint8_t *end,
+					     const struct sluice_packet *packet)
 {
+	struct sluice_flow flow;
+
 	if (parsed == SLUICE_FORWARD)
 		return is_for_service(&packet->flow);
+	/* An error about a service's flow goes where the flow goes. */
+	if (parsed == SLUICE_PASS_PROTOCOL)
+		return sluice_icmp_error_flow(data, end, packet, &flow) && is_for_service(&flow);
 	/* Fragments and malformed headers: wherever a VIP is the destination. */
 	return sluice_verdict_needs_vip(parsed) && is_vip(&packet->flow.destination);
 }
@@ -109,7 +116,7 @@ int sluice_steering(struct xdp_md *context)
 	struct sluice_packet packet;
 
 	enum sluice_verdict parsed = sluice_packet_parse(data, end, &packet);
-	if (!is_for_dataplane(parsed, &packet))
+	if (!is_for_dataplane(parsed, data, end, &packet))
 		return finish(STEERING_PASSED, XDP_PASS);
 	/* The flags' low bits are what it returns when no socket is there. */
 	if (bpf_redirect_map(&xsks, context->rx_queue_index, XDP_DROP) == XDP_REDIRECT)

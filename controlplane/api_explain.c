@@ -203,15 +203,28 @@ static json_t *outer_json(const struct sluice_table *table, const struct explain
 	return json;
 }
 
-static json_t *next_hop_json(const struct sluice_table *table, const struct explain_result *r)
+/* Why the MTU is less than its link's; "": it is not. */
+static const char *mtu_reason(const struct api *api, uint32_t service, uint32_t backend,
+			      struct apply_backend_status *room)
+{
+	if (service >= api->names.service_count || !api->names.services[service] ||
+	    backend >= api->names.backend_count || !api->names.backends[backend] ||
+	    apply_backend_status(api->apply, api->names.services[service], api->names.backends[backend], room))
+		return "";
+	return room->adjacency.link_mtu ? room->adjacency.reason : "";
+}
+
+static json_t *next_hop_json(const struct api *api, const struct sluice_table *table, const struct explain_result *r)
 {
 	const struct sluice_backend *backend = &table->backends[r->backend];
 	struct explain_outer outer;
+	struct apply_backend_status status;
 
 	explain_outer_read(r, (enum sluice_encap)backend->encap, &outer);
-	return json_pack("{s:o, s:o, s:i, s:s, s:i, s:i}", "mac", mac_json(outer.destination_mac), "source_mac",
+	return json_pack("{s:o, s:o, s:i, s:s, s:i, s:i, s:s}", "mac", mac_json(outer.destination_mac), "source_mac",
 			 mac_json(outer.source_mac), "vlan", outer.vlan & 0xfff, "interface",
-			 table->ports[backend->port].name, "port", backend->port, "mtu", backend->mtu);
+			 table->ports[backend->port].name, "port", backend->port, "mtu", backend->mtu, "mtu_reason",
+			 mtu_reason(api, r->service, r->backend, &status));
 }
 
 /* What is remembered of the flow; null: nothing. */
@@ -254,7 +267,7 @@ json_t *api_explain_json(const struct api *api, const struct sluice_table *table
 		return NULL;
 	if (r.outer_bytes) {
 		json_object_set_new(json, "outer", outer_json(table, &r));
-		json_object_set_new(json, "next_hop", next_hop_json(table, &r));
+		json_object_set_new(json, "next_hop", next_hop_json(api, table, &r));
 	} else {
 		json_object_set_new(json, "outer", json_null());
 		json_object_set_new(json, "next_hop", json_null());

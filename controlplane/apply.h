@@ -14,6 +14,7 @@
 #include "model.h"
 #include "operator_state.h"
 #include "steering.h"
+#include "underlay_mtu.h"
 
 #include <uv.h>
 
@@ -86,6 +87,9 @@ struct apply_windows_status {
 	struct exceptions_status exceptions;
 };
 void apply_windows_status(const struct apply *apply, struct apply_windows_status *ret);
+
+/* What routers have said of the ways to backends. */
+void apply_underlay_status(const struct apply *apply, struct underlay_mtu_status *ret);
 
 /* The host's exceptions (sluice/exceptions.h), for reading. NULL: this host has none. */
 struct sluice_exceptions_header *apply_exceptions(const struct apply *apply);

@@ -76,6 +76,7 @@ static int inputs_of(const struct apply *apply, struct model_match *match, struc
 	if (error)
 		return error;
 	adjacency_of(apply, model, backend, &ret->adjacency);
+	underlay_mtu_apply(apply->underlay, service, backend, &ret->adjacency);
 	if (optimistic && ret->health.state == HEALTH_UNKNOWN)
 		ret->health.state = HEALTH_UP;
 	if (optimistic && !ret->adjacency.resolved && apply->model) {

@@ -15,6 +15,7 @@
 #include "retire.h"
 #include "states.h"
 #include "table_store.h"
+#include "underlay_mtu.h"
 #include "vips.h"
 #include "windows.h"
 
@@ -96,6 +97,7 @@ struct apply {
 	uint32_t handles;
 
 	struct adjacency *adjacency;
+	struct underlay_mtu *underlay;
 	struct health *health;
 	struct steering *steering; /* NULL when this host cannot have it */
 	bool steering_narrowed;    /* services that are to go no longer come to us; undone when the change fails */

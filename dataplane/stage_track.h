@@ -7,8 +7,10 @@
 #ifndef STAGE_TRACK_H
 #define STAGE_TRACK_H
 
+#include "stage_hash.h"
 #include "worker.h"
 
+#include "sluice/choose.h"
 #include "sluice/decide.h"
 
 #include <rte_prefetch.h>
@@ -26,12 +28,12 @@ static __rte_noinline void track_ask(const struct worker *w, uint32_t count)
 		rte_prefetch0(sluice_exceptions_at(w->exceptions, w->lanes.hash[i]).bits);
 }
 
-/* TCP's sequence number in the lane's frame, which the parser has found whole; 0 for UDP. */
+/* TCP's sequence number in the lane's frame, which the parser has found whole; 0 for UDP and what only follows. */
 static __rte_always_inline uint32_t track_sequence(const struct worker_lanes *lanes, uint32_t lane)
 {
 	const uint8_t *data = lanes->data[lane];
 	uint32_t l4_offset = lanes->facts[lane].l3_offset + SLUICE_IPV4_BYTES;
-	if (lanes->service[lane]->protocol != SLUICE_IP_TCP)
+	if (lanes->service[lane]->protocol != SLUICE_IP_TCP || lanes->facts[lane].follows)
 		return 0;
 	if (SLUICE_UNLIKELY(data[lanes->facts[lane].l3_offset] != 0x45)) {
 		struct sluice_packet p;
@@ -41,19 +43,56 @@ static __rte_always_inline uint32_t track_sequence(const struct worker_lanes *la
 	return SLUICE_BE32(sluice_load32(data + l4_offset + 4));
 }
 
+/* Whether the lane's datagram is a QUIC Initial; a later fragment or what is cut short is none. */
+static __rte_noinline bool track_is_quic_initial(const struct worker_lanes *lanes, uint32_t lane)
+{
+	const uint8_t *data = lanes->data[lane], *end = data + lanes->packet[lane]->data_len;
+	struct sluice_packet p;
+	if (sluice_packet_parse(data, end, &p) != SLUICE_FORWARD || p.flow.protocol != SLUICE_IP_UDP)
+		return false;
+	end = data + p.l3_offset + p.l3_bytes;
+	return sluice_quic_is_initial(data + p.l4_offset + SLUICE_UDP_BYTES, end);
+}
+
+static __rte_always_inline enum sluice_role track_role(const struct worker_lanes *lanes, uint32_t lane,
+						       bool is_datagram)
+{
+	if (SLUICE_UNLIKELY(lanes->facts[lane].follows))
+		return SLUICE_ROLE_FOLLOWER;
+	if (!is_datagram)
+		return sluice_role_of_tcp(lanes->facts[lane].tcp_flags);
+	return lanes->service[lane]->quic && track_is_quic_initial(lanes, lane) ? SLUICE_ROLE_FIRST : SLUICE_ROLE_OTHER;
+}
+
+/* What the lane's flow is told by the previous table of its service, which has one. */
+static __rte_noinline sluice_bucket track_previous(const struct worker_lanes *lanes, const struct sluice_table *table,
+						   uint32_t lane)
+{
+	const struct sluice_service *service = lanes->service[lane];
+	uint64_t hash = track_key(lanes, lane);
+	if (service->previous_affinity == SLUICE_AFFINITY_CLIENT)
+		hash = service->affinity == SLUICE_AFFINITY_CLIENT
+			   ? lanes->hash[lane]
+			   : hash_of_client(lanes, &table->header->hash_key, lane);
+	return table->lookups[service->previous_lookup - 1][sluice_hash_bucket(hash, service->previous_size)];
+}
+
 static __rte_always_inline struct sluice_decide_input track_input(const struct worker *w,
 								  const struct sluice_table *table, uint32_t lane)
 {
 	const struct worker_lanes *lanes = &w->lanes;
 	const struct sluice_service *service = lanes->service[lane];
 	bool is_datagram = service->protocol == SLUICE_IP_UDP;
+	uint32_t bucket = (uint32_t)(lanes->bucket[lane] - table->lookups[service->lookup]);
+	sluice_bucket previous = SLUICE_UNLIKELY(service->previous_lookup) ? track_previous(lanes, table, lane) : 0;
 	return (struct sluice_decide_input){
 	    .flow_key = track_key(lanes, lane),
-	    .bucket = (uint32_t)(lanes->bucket[lane] - table->lookups[service->lookup]),
-	    .word = *lanes->bucket[lane],
+	    .bucket = bucket,
+	    .service = (uint32_t)(service - table->services),
+	    .word = sluice_decide_word(service, *lanes->bucket[lane], previous),
 	    .now_s = w->now_s,
 	    .sequence = track_sequence(lanes, lane),
-	    .role = (uint8_t)(is_datagram ? SLUICE_ROLE_OTHER : sluice_role_of_tcp(lanes->facts[lane].tcp_flags)),
+	    .role = (uint8_t)track_role(lanes, lane, is_datagram),
 	    .tracking = service->tracking,
 	    .is_datagram = is_datagram,
 	};

@@ -21,6 +21,9 @@
  *   key    the flow
  *   value  slot:15 kind:3 seen:14 sequence:32
  *
+ * `sequence` of a kind without one (PROVISIONAL, ESTABLISHED, DATAGRAM) is the service's number + 1, for those who
+ * count flows; 0: not known.
+ *
  * The value is the entry's lock, and the only thing that decides what a place holds. Whoever wants a place
  * changes its value, by compare-and-swap, from exactly what it judged to CLAIMED, then the key, then
  * the value to what it is to be. So a flow that was touched in between is never taken for idle, a touch of
@@ -560,9 +563,10 @@ SLUICE_INLINE bool sluice_exception_insert(const struct sluice_exceptions_at *at
 		__sync_fetch_and_add(&at->counters->failed, 1);
 		return false;
 	}
-	sluice_exceptions_set_bit(at, key);
+	/* Who meets the bit looks into the spare group, too. */
 	if (room.is_spare)
 		sluice_exceptions_set_spilled(at);
+	sluice_exceptions_set_bit(at, key);
 	__sync_fetch_and_add(&at->counters->inserted, 1);
 	if (sluice_exception_yields(&at->header->times, room.value, now_s) < SLUICE_YIELDS_CLOSED)
 		__sync_fetch_and_add(&at->counters->evicted, 1);

@@ -87,7 +87,7 @@ _Static_assert(sizeof(struct sluice_flow) == 40, "a flow is compared as whole wo
 struct sluice_packet {
 	struct sluice_flow flow;
 	uint16_t l3_offset;    /* bytes of link header, tags included */
-	uint16_t l4_offset;    /* from the frame's start; 0 when not reached */
+	uint16_t l4_offset;    /* of what follows the IP headers, from the frame's start; 0 when not reached */
 	uint32_t l3_bytes;     /* the whole IP packet as its header says (at most what the frame holds) */
 	uint8_t ip_version;    /* 4, 6; 0 when not IP */
 	uint8_t traffic_class; /* TOS or traffic class: DSCP and ECN */
@@ -100,6 +100,23 @@ SLUICE_INLINE bool sluice_packet_is_first(const struct sluice_packet *p)
 {
 	return p->flow.protocol == SLUICE_IP_TCP &&
 	       (p->tcp_flags & (SLUICE_TCP_SYN | SLUICE_TCP_ACK)) == SLUICE_TCP_SYN;
+}
+
+#define SLUICE_QUIC_V2 SLUICE_BE32(0x6b3343cfu)
+
+/*
+ * QUIC's first packet of a connection: an Initial, which has a long header (RFC 9000, 17.2.2; in version 2 of another
+ * type, RFC 9369, 3.2). payload: what follows the UDP header. Versions that nobody knows yet are taken to be as 1;
+ * 0 is version negotiation. Reads only bytes in [payload, end).
+ */
+SLUICE_INLINE bool sluice_quic_is_initial(const uint8_t *payload, const uint8_t *end)
+{
+	SLUICE_OPAQUE(payload);
+	if (payload + 5 > end)
+		return false;
+	uint32_t version_be32 = sluice_load32(payload + 1);
+	uint8_t initial = version_be32 == SLUICE_QUIC_V2 ? 0xd0 : 0xc0;
+	return version_be32 != 0 && (payload[0] & 0xf0) == initial;
 }
 
 /*
@@ -153,11 +170,11 @@ SLUICE_INLINE enum sluice_verdict sluice_packet_parse_ipv4(const uint8_t *data, 
 
 	uint16_t fragment = SLUICE_BE16(sluice_load16(l3 + 6));
 	ret->is_fragment = (fragment & 0x3fff) != 0; /* more fragments, or an offset */
+	ret->l4_offset = (uint16_t)(l3 - data + header_bytes);
 	if (l3[9] != SLUICE_IP_TCP && l3[9] != SLUICE_IP_UDP)
 		return SLUICE_PASS_PROTOCOL;
 	if (fragment & 0x1fff)
 		return SLUICE_DROP_FRAGMENT;
-	ret->l4_offset = (uint16_t)(l3 - data + header_bytes);
 	/* Padding beyond the IP packet is not part of it. */
 	return sluice_packet_parse_l4(l3 + header_bytes, end, total_bytes - header_bytes, ret);
 }
@@ -197,6 +214,7 @@ SLUICE_INLINE enum sluice_verdict sluice_packet_parse_ipv6(const uint8_t *data, 
 		}
 		if (next >= 64 || !(SLUICE_EXTENSIONS >> next & 1)) {
 			ret->flow.protocol = next;
+			ret->l4_offset = (uint16_t)(l3 - data + offset);
 			return SLUICE_PASS_PROTOCOL;
 		}
 		if (header + 8 > end)
