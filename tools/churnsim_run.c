@@ -17,7 +17,7 @@
 enum {
 	WHEEL_SLOTS = 1 << 18, /* of a millisecond each; what is later than that goes around */
 	TABLE_DELAY_MS = 100,  /* from a change to Sluice's tables that follow it */
-	SAMPLE_EVERY_S = 3,
+	SAMPLE_EVERY_S = 9,
 	ROUND_TRIP_MS_LEAST = 10,
 	ROUND_TRIP_MS_SPREAD = 190,
 	NEVER_MS = UINT32_MAX,

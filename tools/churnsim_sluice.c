@@ -16,10 +16,10 @@
 #include <string.h>
 
 enum {
-	CLOSE_EVERY_S = 3,      /* as in the control plane: ends of windows make one table in this time at most */
-	FAILING_S = 10,         /* and after an insertion that failed, windows are extended for so long */
-	SWEEP_EVERY_S = 3,      /* and so often the exceptions are swept */
-	CLOCK_STARTS_S = 10000, /* CLOCK_MONOTONIC at the beginning */
+	CLOSE_EVERY_S = 3,     /* as in the control plane: ends of windows make one table in this time at most */
+	FAILING_S = 10,        /* and after an insertion that failed, windows are extended for so long */
+	SWEEP_EVERY_S = 9,     /* a third of its sweeps: what is over answers to nobody in between either */
+	CLOCK_STARTS_S = 9000, /* CLOCK_MONOTONIC at the beginning: what is seen in seconds wraps on the way */
 };
 
 struct balancer {
@@ -229,7 +229,7 @@ uint32_t churn_sluice_packet(struct churn_sluice *sluice, const struct churn_pac
 	const struct sluice_exceptions_at at = sluice_exceptions_at(b->exceptions, packet->key);
 	const struct sluice_decide_input in = {.flow_key = packet->key,
 					       .bucket = bucket,
-					       .word = lookup[bucket],
+					       .word = sluice_decide_word(&sluice->service, lookup[bucket], 0),
 					       .now_s = clock_s(packet->now_ms),
 					       .sequence = packet->sequence,
 					       .role = packet->role,
