@@ -106,7 +106,7 @@ struct churn_backend {
 	uint32_t weight;
 	uint8_t state;    /* enum sluice_backend_state, as health and operator want it */
 	bool is_gone;     /* for good */
-	bool is_spare;    /* the next to be added */
+	bool is_spare;    /* one of the next to be added */
 	bool is_busy;     /* something happens to it */
 	uint32_t died_ms; /* connections from before that are lost; 0: none */
 	enum churn_change change;
@@ -117,7 +117,7 @@ struct churn {
 	const struct churn_scenario *scenario;
 	struct churn_random random;
 	struct churn_backend backends[CHURN_SLOTS]; /* by slot; never used twice */
-	uint32_t backend_count;                     /* slots in use, the spare included */
+	uint32_t backend_count;                     /* slots in use, the spare ones included */
 	uint32_t in[CHURN_BALANCERS_MAX];           /* balancers that get packets */
 	uint32_t in_count;
 	uint32_t next_change_ms, next_reshuffle_ms;

@@ -6,6 +6,7 @@
 enum {
 	FLAPS = 3, /* of one flapping backend, each */
 	FLAP_MS = 3000,
+	SPARES = 2, /* backends that are known and not yet added */
 	NEVER_MS = UINT32_MAX,
 };
 
@@ -114,12 +115,12 @@ static enum churn_change change_draw(struct churn *churn)
 	return (enum churn_change)kind;
 }
 
-/* The spare one begins, and the next is known from here on. */
+/* The spare one that is known for longest begins, and another is known from here on. */
 static uint32_t backend_add(struct churn *churn)
 {
 	if (churn->backend_count == CHURN_SLOTS)
 		return CHURN_SAME;
-	struct churn_backend *spare = &churn->backends[churn->backend_count - 1];
+	struct churn_backend *spare = &churn->backends[churn->backend_count - SPARES];
 	spare->is_spare = false;
 	spare->state = SLUICE_BACKEND_UP;
 	backend_create(churn, true);
@@ -211,7 +212,8 @@ void churn_init(struct churn *churn, const struct churn_scenario *scenario)
 	churn->random.state = churn_mix64(scenario->seed ^ 0x636875726e);
 	for (uint32_t i = 0; i < scenario->backends; i++)
 		backend_create(churn, false);
-	backend_create(churn, true);
+	for (uint32_t i = 0; i < SPARES; i++)
+		backend_create(churn, true);
 	for (uint32_t slot = 0; slot < CHURN_SLOTS; slot++)
 		backend_rests(&churn->backends[slot]);
 	for (uint32_t i = 0; i < scenario->balancers; i++)

@@ -7,7 +7,7 @@
  *   hash   the Maglev table alone
  *   jet    Mendelson et al., "Load Balancing with JET: Just Enough Tracking", CoNEXT 2020: weighted rendezvous over a
  *          table of buckets; a connection is entered when it would move if the horizon were added, which is every
- *          backend that is known and not in service: the next one to be added, and those that will be back
+ *          backend that is known and not in service: the next two to be added, and those that will be back
  *   full   every connection in a table of its balancer; with a bound that is never met
  *
  * They are given the best case: their tables follow a change at once, on all balancers.

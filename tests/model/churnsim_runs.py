@@ -93,6 +93,14 @@ def test_dead_backends_are_counted_apart():
     assert drained["models"]["maglev"]["broken_draining"] > 0
 
 
+def test_jet_keeps_what_it_knows_of():
+    """Those that fail will be back: JET tracks what that would break, and nothing does break."""
+    document = run("--mix", "fail=1")
+    assert broken(document, "jet") == 0 and broken(document, "maglev") > 100
+    jet, full = document["models"]["jet"], document["models"]["full_table"]
+    assert 0 < jet["state_bytes_mean"] < full["state_bytes_mean"] / 2
+
+
 def test_assumptions():
     rows = run("--assumptions", "--flows", "5000")
     assert [row["assumption"] for row in rows][:4] == ["none", "gaps", "table_full", "reshuffles"]
