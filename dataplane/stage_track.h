@@ -21,11 +21,63 @@ static __rte_always_inline uint64_t track_key(const struct worker_lanes *lanes, 
 	return lanes->service[lane]->affinity == SLUICE_AFFINITY_CLIENT ? lanes->key[lane] : lanes->hash[lane];
 }
 
-/* Ask for the lines of the "surely none" bits, while lanes->hash still is that of the 5-tuple everywhere. */
+/* Lanes to be decided by the whole rule. */
+struct track_list {
+	uint32_t count;
+	uint8_t lane[WORKER_BURST];
+};
+
+/* Both lines of a group: entries lie in either. */
+static __rte_always_inline void track_ask_group(const struct sluice_exception_group *group)
+{
+	rte_prefetch0(group);
+	rte_prefetch0((const uint8_t *)group + RTE_CACHE_LINE_SIZE);
+}
+
+/*
+ * Ask for what tells of each lane's flow, while lanes->hash still is that of the 5-tuple everywhere: the line of its
+ * "surely none" bit, or of a service that remembers every flow the exception itself.
+ */
 static __rte_noinline void track_ask(const struct worker *w, uint32_t count)
 {
-	for (uint32_t i = 0; i < count; i++)
-		rte_prefetch0(sluice_exceptions_at(w->exceptions, w->lanes.hash[i]).bits);
+	for (uint32_t i = 0; i < count; i++) {
+		struct sluice_exceptions_at at = sluice_exceptions_at(w->exceptions, w->lanes.hash[i]);
+		if (w->lanes.service[i]->tracking == SLUICE_TRACKING_ALL)
+			track_ask_group(at.home);
+		else
+			rte_prefetch0(at.bits);
+	}
+}
+
+/*
+ * The lanes for which the bucket alone is no answer; their exceptions are asked for. any: some flow has an exception.
+ */
+static __rte_noinline void track_choose(const struct worker *w, uint32_t count, bool any, struct track_list *ret)
+{
+	const struct worker_lanes *lanes = &w->lanes;
+	bool has_spilled = any && sluice_exceptions_spilled(w->exceptions);
+	uint32_t chosen = 0;
+	for (uint32_t i = 0; i < count; i++) {
+		uint32_t tracking = lanes->service[i]->tracking, maybe = 0;
+		sluice_bucket word = *lanes->bucket[i];
+		struct sluice_exceptions_at at = {0};
+		if (any) {
+			uint64_t key = track_key(lanes, i);
+			at = sluice_exceptions_at(w->exceptions, key);
+			if (tracking == SLUICE_TRACKING_CHANGES)
+				maybe = sluice_exceptions_maybe(w->exceptions, at.bits, key);
+		}
+		if (sluice_decide_is_stateless(word, tracking, maybe))
+			continue;
+		ret->lane[chosen++] = (uint8_t)i;
+		if (!any || tracking == SLUICE_TRACKING_ALL)
+			continue;
+		track_ask_group(at.home);
+		/* At rest, it is more often than not another flow's bit: then both groups are searched. */
+		if (has_spilled && sluice_bucket_is_steady(word))
+			track_ask_group(at.spare);
+	}
+	ret->count = chosen;
 }
 
 /* TCP's sequence number in the lane's frame, which the parser has found whole; 0 for UDP and what only follows. */
@@ -135,32 +187,12 @@ static __rte_always_inline void track_lane(struct worker *w, const struct sluice
 	lanes->backend[lane] = decision.backend;
 }
 
-/*
- * Decide those lanes by the whole rule; lanes->backend of the others is right already. any: some flow has an exception.
- */
-static __rte_noinline void track(struct worker *w, const struct sluice_table *table, uint32_t count, bool any)
+/* Decide those lanes by the whole rule. */
+static __rte_noinline void track(struct worker *w, const struct sluice_table *table, const struct track_list *list)
 {
-	struct worker_lanes *lanes = &w->lanes;
-	uint8_t chosen[WORKER_BURST];
-	uint32_t chosen_count = 0;
-
-	for (uint32_t i = 0; i < count; i++) {
-		uint64_t key = track_key(lanes, i);
-		uint32_t maybe = 0;
-		if (any)
-			maybe =
-			    sluice_exceptions_maybe(w->exceptions, sluice_exceptions_at(w->exceptions, key).bits, key);
-		if (sluice_decide_is_stateless(*lanes->bucket[i], lanes->service[i]->tracking, maybe))
-			continue;
-		chosen[chosen_count++] = (uint8_t)i;
-		if (w->exceptions) {
-			const uint8_t *home = (const uint8_t *)sluice_exceptions_at(w->exceptions, key).home;
-			rte_prefetch0(home);
-			rte_prefetch0(home + RTE_CACHE_LINE_SIZE);
-		}
-	}
-	for (uint32_t i = 0; i < chosen_count; i++) {
-		uint32_t lane = chosen[i], was = lanes->backend[lane];
+	const struct worker_lanes *lanes = &w->lanes;
+	for (uint32_t i = 0; i < list->count; i++) {
+		uint32_t lane = list->lane[i], was = lanes->backend[lane];
 		track_lane(w, table, lane);
 		uint32_t number = lanes->backend[lane];
 		if (number == was)
