@@ -230,9 +230,6 @@ void apply_drain_timer(struct apply *apply);
 
 /* `desired` with the backends that keep connections though it has them no more. One reference in *ret. 0 or -ENOMEM. */
 int apply_retire(struct apply *apply, struct model *desired, struct model **ret);
-/* One line for each service whose connections a change of M, affinity or algorithm moves. */
-void apply_warn_plain(const struct apply *apply, const struct model *next, void (*say)(void *user, const char *line),
-		      void *user);
 /* The exception table, when there is none yet. */
 void apply_exceptions_make(struct apply *apply, const struct model *model);
 /* Its idle times serve these models; either may be NULL. */
