@@ -153,6 +153,7 @@ def test_errors_reach_the_backend(lab, counts, measured, family):
     expected = {b.name: collections.Counter() for b in lab.backends}
     for port, e in zip(ports, lab.balancer.explain([("tcp", client, port, vip, 80) for port in ports])):
         expected[e["backend"]][port] += 1
+        assert e["icmp_errors"].endswith(f" {e['backend']}")
     seen = send_errors(lab, family, [(client, port) for port in ports])
     measured(f"family {family}: errors about {len(ports)} connections, by backend "
              f"{ {name: sum(found.values()) for name, found in seen.items()} }")
