@@ -5,6 +5,8 @@
 #include "exceptions_memory.h"
 #include "windows.h"
 
+#include "sluice/fragments.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -114,6 +116,13 @@ static void decided_write(const struct explain_result *r, const char *owner, con
 			 r->exception_age_s, r->bucket, r->table_size, owner);
 		return;
 	case SLUICE_DECIDED_FIRST:
+		if (r->algorithm != SLUICE_ALGORITHM_TABLE) {
+			snprintf(ret, bytes, "a first packet: it goes to %s, and the flow is remembered there",
+				 r->algorithm == SLUICE_ALGORITHM_ROUND_ROBIN
+				     ? "the next backend in turn, which each worker counts for itself"
+				     : "the one with fewer flows for its weight of two that the flow draws");
+			return;
+		}
 		length = snprintf(ret, bytes, "bucket %u of %u %s %s: a first packet goes there and is remembered",
 				  r->bucket, r->table_size,
 				  sluice_bucket_is_steady(r->word) || sluice_bucket_is_closing(r->word) ? "belongs to"
@@ -130,6 +139,12 @@ static void decided_write(const struct explain_result *r, const char *owner, con
 	case SLUICE_DECIDED_PREVIOUS:
 		if (r->previous == r->owner)
 			length = snprintf(ret, bytes, "bucket %u of %u belongs to %s", r->bucket, r->table_size, owner);
+		else if (r->previous_size)
+			length =
+			    snprintf(ret, bytes,
+				     "bucket %u of %u belongs to %s, but a flow that is not new stays with %s, who had "
+				     "bucket %u of %u of the table before",
+				     r->bucket, r->table_size, owner, previous, r->previous_bucket, r->previous_size);
 		else
 			length = snprintf(ret, bytes,
 					  "bucket %u of %u moves from %s to %s: a flow that is not new stays with the "
@@ -174,6 +189,20 @@ static void reason_write(const struct api *api, const struct sluice_table *table
 			    state_word(r->asked_state));
 		else
 			snprintf(ret, bytes, "dropped: how to reach %s is not known", backend);
+		break;
+	case SLUICE_ANSWERED_TOO_BIG:
+		snprintf(ret, bytes,
+			 "%u bytes on the way to %s, its adjacency's MTU is %u: the sender is told by ICMP that %u "
+			 "fit, at the "
+			 "rate of icmp_rate; without DF the packet goes in fragments",
+			 r->sent_bytes, backend, table->backends[r->backend].mtu, r->inner_mtu);
+		break;
+	case SLUICE_FRAGMENTED:
+		snprintf(ret, bytes,
+			 "%u bytes on the way to %s, its adjacency's MTU is %u: goes in fragments of at most %u; with "
+			 "DF the "
+			 "sender is told by ICMP",
+			 r->sent_bytes, backend, table->backends[r->backend].mtu, r->inner_mtu);
 		break;
 	case SLUICE_DROP_TOO_BIG:
 		snprintf(ret, bytes, "dropped: %u bytes on the way to %s, its adjacency's MTU is %u", r->sent_bytes,
@@ -239,6 +268,27 @@ static json_t *exception_json(const struct api *api, const struct sluice_table *
 			 (int)r->exception_age_s);
 }
 
+/* Where fragments without ports go. It is the dataplane that remembers their first one; null: that is not forwarded. */
+static json_t *fragments_json(const char *backend, const struct explain_result *r)
+{
+	char text[128];
+	if (!sluice_verdict_is_forward(r->verdict))
+		return json_null();
+	snprintf(text, sizeof(text), "later ones follow their first one to %.64s, for %u s after it", backend,
+		 SLUICE_FRAGMENT_LIFE_S);
+	return json_string(text);
+}
+
+/* Where ICMP errors about the flow go; null: to nobody, or the kernel. */
+static json_t *errors_json(const char *backend)
+{
+	char text[128];
+	if (!backend)
+		return json_null();
+	snprintf(text, sizeof(text), "those about this flow go to %.64s", backend);
+	return json_string(text);
+}
+
 json_t *api_explain_json(const struct api *api, const struct sluice_table *table, const struct explain_query *query)
 {
 	struct explain_result r;
@@ -248,10 +298,13 @@ json_t *api_explain_json(const struct api *api, const struct sluice_table *table
 	explain_packet(table, apply_exceptions(api->apply), windows_now_s(), query, &r);
 	reason_write(api, table, query, &r, reason, sizeof(reason));
 	snprintf(hash, sizeof(hash), "%016llx", (unsigned long long)r.hash);
+	/* Whose turn it is, a worker alone knows. */
+	if (r.decided == SLUICE_DECIDED_FIRST && r.algorithm != SLUICE_ALGORITHM_TABLE)
+		r.backend = SLUICE_NONE;
 	bool hashed = r.bucket != SLUICE_NONE, chosen = r.backend != SLUICE_NONE;
 	json_t *json = json_pack(
 	    "{s:s, s:s?, s:s?, s:s?, s:o, s:o, s:s, s:s, s:s?, s:o, s:b, s:b, s:s?, s:s?, s:o, s:s?, s:s?, s:s?, s:s?, "
-	    "s:i, s:o, s:I}",
+	    "s:o, s:o, s:i, s:o, s:I}",
 	    "verdict", sluice_verdict_text(r.verdict).label, "service", service_name(api, r.service), "backend",
 	    backend_name(api, table, r.backend, room), "backend_address",
 	    chosen ? model_address_text(&table->backends[r.backend].address, address) : NULL, "bucket",
@@ -261,17 +314,21 @@ json_t *api_explain_json(const struct api *api, const struct sluice_table *table
 	    hashed ? state_word(r.owner_state) : NULL, "exception", exception_json(api, table, &r), "bucket_state",
 	    hashed ? bucket_word(r.word) : NULL, "previous", backend_name(api, table, r.previous, previous_room),
 	    "asked", backend_name(api, table, r.asked, asked_room), "decided", hashed ? decided_word(r.decided) : NULL,
-	    "bytes", (int)r.bytes, "sent_bytes", r.sent_bytes ? json_integer(r.sent_bytes) : json_null(), "generation",
+	    "previous_bucket", r.previous_size ? json_integer(r.previous_bucket) : json_null(), "previous_table_size",
+	    r.previous_size ? json_integer(r.previous_size) : json_null(), "bytes", (int)r.bytes, "sent_bytes",
+	    r.sent_bytes ? json_integer(r.sent_bytes) : json_null(), "generation",
 	    (json_int_t)table->header->generation);
 	if (!json)
 		return NULL;
-	if (r.outer_bytes) {
+	if (r.outer_bytes && chosen) {
 		json_object_set_new(json, "outer", outer_json(table, &r));
 		json_object_set_new(json, "next_hop", next_hop_json(api, table, &r));
 	} else {
 		json_object_set_new(json, "outer", json_null());
 		json_object_set_new(json, "next_hop", json_null());
 	}
+	json_object_set_new(json, "icmp_errors", errors_json(backend_name(api, table, r.errors_backend, asked_room)));
+	json_object_set_new(json, "fragments", fragments_json(backend_name(api, table, r.backend, room), &r));
 	return json;
 }
 

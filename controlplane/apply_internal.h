@@ -29,7 +29,7 @@ enum {
 	APPLY_START_HELLO_MS = 500,   /* how long to wait for it to connect */
 	APPLY_START_SETTLE_MS = 3000, /* and for adjacencies, and perhaps health, to be known */
 	APPLY_REBUILDS_MAX = 3,       /* of one change, when backends die while it is compiled */
-	APPLY_THREADS_MAX = 4,        /* libuv's pool has no more by default */
+	APPLY_THREADS_MAX = 3,        /* libuv's pool has 4 by default: orders are written beside a compilation */
 	APPLY_LINES_MAX = 16,         /* said by apply itself, besides the configuration's */
 };
 
@@ -230,9 +230,6 @@ void apply_drain_timer(struct apply *apply);
 
 /* `desired` with the backends that keep connections though it has them no more. One reference in *ret. 0 or -ENOMEM. */
 int apply_retire(struct apply *apply, struct model *desired, struct model **ret);
-/* One line for each service whose connections a change of M, affinity or algorithm moves. */
-void apply_warn_plain(const struct apply *apply, const struct model *next, void (*say)(void *user, const char *line),
-		      void *user);
 /* The exception table, when there is none yet. */
 void apply_exceptions_make(struct apply *apply, const struct model *model);
 /* Its idle times serve these models; either may be NULL. */

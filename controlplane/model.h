@@ -76,6 +76,7 @@ struct model_service {
 	enum model_algorithm algorithm;
 	enum sluice_affinity affinity;
 	enum sluice_tracking tracking;
+	bool quic;          /* a QUIC Initial is a flow's first packet */
 	bool udp_new_cur;   /* udp_new = "cur": datagrams go to the new owner at once, with no memory */
 	uint64_t window_ns; /* for how long a change keeps a bucket's flows where they are */
 	uint32_t table_size;
@@ -90,6 +91,7 @@ struct model_service {
 struct model_vip {
 	union sluice_address address;
 	char *interface; /* kernel interface that gets the address; "lo" by default */
+	bool icmp_echo;  /* pings are answered by the dataplane, not by the kernel */
 	int line;        /* mode is "static" so far */
 };
 
@@ -132,6 +134,15 @@ struct model *model_get(struct model *model);
 void model_put(struct model *model); /* accepts NULL and half-built */
 
 /*
+ * The addresses of the VIPs with icmp_echo, in ascending order, for model_address_is_in(). 0 and *ret_addresses, which
+ * the caller frees, NULL when there is none; -ENOMEM.
+ */
+int model_echo_addresses(const struct model *model, union sluice_address **ret_addresses, uint32_t *ret_count);
+
+/* Whether an address is one of `count` in ascending order. */
+bool model_address_is_in(const union sluice_address *addresses, uint32_t count, const union sluice_address *address);
+
+/*
  * Build the indices by name, for who makes a model: before it is shared, after names are complete.
  * 0, or -ENOMEM: lookups still work, slowly.
  */
@@ -145,6 +156,12 @@ const struct model_backend *model_backend_find(const struct model_service *servi
 static inline enum sluice_tracking model_tracking(const struct model_service *service)
 {
 	return service->udp_new_cur ? SLUICE_TRACKING_NONE : service->tracking;
+}
+
+/* What a flow is hashed by: source_hash is the table over the client's address. */
+static inline enum sluice_affinity model_affinity(const struct model_service *service)
+{
+	return service->algorithm == MODEL_ALGORITHM_SOURCE_HASH ? SLUICE_AFFINITY_CLIENT : service->affinity;
 }
 
 /* Its window in seconds, rounded up. */

@@ -14,7 +14,7 @@
 enum {
 	HEADS = 16384,
 	/* Every service's, of three generations: more means that the sender has lost its way. */
-	LOOKUPS_MAX = 3 * SLUICE_SERVICES_MAX,
+	LOOKUPS_MAX = 4 * SLUICE_SERVICES_MAX,
 };
 
 struct held_lookup {

@@ -11,6 +11,7 @@
 
 #include "stage_decide.h"
 #include "stage_exit.h"
+#include "stage_split.h"
 #include "worker.h"
 
 #include "sluice/encap.h"
@@ -18,7 +19,26 @@
 /* One more "mode": some lane has less room before its packet than sluice_encap_copy_mode() writes. */
 #define MODE_TIGHT (1u << 31)
 
-/* What a lane adds to the burst's modes, and who serves it; SLUICE_NONE: it was dropped. */
+/* A lane whose packet does not fit the way to its backend: answered, split or dropped. */
+static __rte_noinline void judge_too_big(struct worker *w, const struct sluice_table *table, uint32_t lane,
+					 uint32_t number)
+{
+	struct worker_lanes *lanes = &w->lanes;
+	const struct sluice_backend *backend = &table->backends[number];
+	struct rte_mbuf *m = lanes->packet[lane];
+	const uint8_t *l3 = lanes->data[lane] + lanes->facts[lane].l3_offset;
+	uint32_t overhead = sluice_encap_overhead(backend->encap);
+	uint32_t inner_mtu = backend->mtu > overhead ? backend->mtu - overhead : 0;
+	enum sluice_verdict verdict = SLUICE_DROP_TOO_BIG;
+	if (sluice_icmp_may_fragment(l3, l3[0] >> 4))
+		verdict = split(w, backend, number, lane, inner_mtu);
+	else if (icmp_answer_too_big(w, m, inner_mtu))
+		verdict = SLUICE_ANSWERED_TOO_BIG;
+	if (sluice_verdict_is_drop(verdict))
+		exit_drop_for_service(w, m, (uint32_t)(lanes->service[lane] - table->services), verdict);
+}
+
+/* What a lane adds to the burst's modes, and who serves it; SLUICE_NONE: it has left. */
 struct judgement {
 	uint32_t number;
 	uint32_t modes;
@@ -36,9 +56,11 @@ static __rte_noinline struct judgement judge_closely(struct worker *w, const str
 		verdict = SLUICE_DROP_NO_BACKEND;
 	} else {
 		const struct sluice_backend *backend = &table->backends[number];
-		if (lanes->facts[lane].l3_bytes + sluice_encap_overhead(backend->encap) > backend->mtu)
-			verdict = SLUICE_DROP_TOO_BIG;
-		else if (room < backend->outer_bytes)
+		if (lanes->facts[lane].l3_bytes + sluice_encap_overhead(backend->encap) > backend->mtu) {
+			judge_too_big(w, table, lane, number);
+			return (struct judgement){SLUICE_NONE, 0};
+		}
+		if (room < backend->outer_bytes)
 			verdict = SLUICE_DROP_HEADROOM;
 	}
 	if (verdict == SLUICE_FORWARD)

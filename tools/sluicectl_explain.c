@@ -71,6 +71,8 @@ static void explanation_print(const json_t *e)
 		if (text_of(hop, "mtu_reason")[0])
 			line("", text_of(hop, "mtu_reason"));
 	}
+	line("fragments", text_of(e, "fragments"));
+	line("icmp", text_of(e, "icmp_errors"));
 	line("path", text_of(e, "path"));
 }
 

@@ -103,7 +103,7 @@ static inline bool sluice_header_is_sound(const void *bytes, uint64_t length, st
 				    "services", ret_refusal) &&
 	       sluice_span_is_sound(&h->backends, sizeof(struct sluice_backend), SLUICE_BACKENDS_MAX, length,
 				    "backends", ret_refusal) &&
-	       sluice_span_is_sound(&h->lookups, sizeof(struct sluice_lookup_ref), SLUICE_SERVICES_MAX, length,
+	       sluice_span_is_sound(&h->lookups, sizeof(struct sluice_lookup_ref), 2 * SLUICE_SERVICES_MAX, length,
 				    "lookups", ret_refusal) &&
 	       sluice_span_is_sound(&h->ports, sizeof(struct sluice_port), SLUICE_PORTS_MAX, length, "ports",
 				    ret_refusal);
@@ -115,7 +115,8 @@ static inline bool sluice_index_is_sound(const struct sluice_table *t, struct sl
 		const struct sluice_index_entry *e = &t->index[i];
 		bool is_service = e->kind == SLUICE_INDEX_SERVICE, is_wildcard = e->kind == SLUICE_INDEX_WILDCARD;
 		if (e->kind > SLUICE_INDEX_VIP || (is_service && e->value >= t->header->services.count) ||
-		    (is_wildcard && e->value >= t->header->wildcards.count))
+		    (is_wildcard && e->value >= t->header->wildcards.count) ||
+		    (e->kind == SLUICE_INDEX_VIP && (e->value & ~(uint32_t)SLUICE_VIP_FLAGS)))
 			return SLUICE_REFUSE(ret_refusal, "index[%u]: kind %u value %u", i, e->kind, e->value);
 		if (is_service && !t->services[e->value].used)
 			return SLUICE_REFUSE(ret_refusal, "index[%u]: service %u is not in use", i, e->value);
