@@ -353,7 +353,7 @@ int plan_make(const struct plan_inputs *inputs, json_t **ret)
 	const double all = totals.buckets > 0 ? totals.buckets / 100 : 1;
 	const uint32_t log2 = inputs->after->dataplane.exceptions_log2;
 	json_t *plan = json_pack(
-	    "{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:I, s:f, s:f, s:o}", "generation",
+	    "{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:I, s:f, s:f, s:I, s:I, s:o}", "generation",
 	    (json_int_t)inputs->generation, "services_added", (json_int_t)totals.added, "services_removed",
 	    (json_int_t)totals.removed, "services_changed", (json_int_t)totals.changed, "services_unchanged",
 	    (json_int_t)totals.unchanged, "buckets", (json_int_t)totals.buckets, "buckets_moved",
