@@ -16,20 +16,20 @@ def lab(make_lab):
     lab = make_lab()
     lab.start_servers()
     lab.open_tunnels()
+    lab.is_started = False
     return lab
 
 
 def use(lab, algorithm, vip=1, **settings):
     """One service with this algorithm, and all its backends up. A connection that has the ports of one that is still
     remembered goes where that went: where this matters, take another VIP."""
-    started = lab.balancer.config.exists() and getattr(lab, "is_started", False)
     lab.balancer.configure([lab.service("web", lab.vip(4, vip), 80, forward="ipip", algorithm=algorithm,
                                         **{"weights": WEIGHTS[algorithm], **settings})])
-    if not started:
+    if lab.is_started:
+        lab.balancer.ctl("reload")
+    else:
         lab.balancer.start()
         lab.is_started = True
-    else:
-        lab.balancer.ctl("reload")
     lab.balancer.wait_backends()
     lab.balancer.wait_published()
 
