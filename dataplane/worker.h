@@ -30,6 +30,7 @@
 #ifndef WORKER_H
 #define WORKER_H
 
+#include "sluice/choose.h"
 #include "sluice/counters.h"
 #include "sluice/exceptions.h"
 #include "sluice/forwarding.h"
@@ -185,6 +186,7 @@ struct worker {
 	struct worker_first_fragment first[WORKER_BURST];
 	struct worker_held held[WORKER_HELD_MAX + WORKER_BURST]; /* in order of arrival; kept between bursts */
 	uint8_t linear[WORKER_LINEAR_BYTES];                     /* a frame of several buffers, as one piece */
+	struct sluice_turns turns;                               /* of services with round robin; kept between bursts */
 } __rte_cache_aligned;
 
 /* The instruction sets that worker_burst() is compiled for. */
