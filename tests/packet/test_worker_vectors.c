@@ -100,8 +100,9 @@ static void end_burst(void)
 		if (worker->held_count == held)
 			worker_drop_held(worker);
 	}
-	while (in_flight_count)
-		ASAN_UNPOISON_MEMORY_REGION(in_flight[--in_flight_count], BUFFER_BYTES);
+	for (uint32_t i = 0; i < in_flight_count; i++)
+		ASAN_UNPOISON_MEMORY_REGION(in_flight[i], BUFFER_BYTES);
+	in_flight_count = 0;
 }
 
 /* What left for one packet, in order; owned by the caller. */
