@@ -214,8 +214,8 @@ SLUICE_INLINE bool sluice_icmp_sender_is_one(const uint8_t *data, const struct s
 		uint8_t first = source->bytes[12];
 		return first != 0 && first != 127 && first < 224;
 	}
-	bool is_low = source->halves[0] == 0 && source->words[2] == 0; /* ::, ::1 and what once was IPv4's */
-	return packet->ip_version == 6 && source->bytes[0] != 0xff && !is_low;
+	/* ::/64 holds nobody's address, the loopback one and those that stand for IPv4. */
+	return packet->ip_version == 6 && source->bytes[0] != 0xff && source->halves[0] != 0;
 }
 
 /* Whether an IPv4 packet may be fragmented on its way; no IPv6 one may. `l3`: a whole IP header. */
