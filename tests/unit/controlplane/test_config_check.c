@@ -160,14 +160,17 @@ static void test_backends(void **state)
 /* One service with this many backends. Returns the text, to be freed. */
 static char *backends_text(unsigned backends, const char *more)
 {
-	char *text = malloc(1024 + 64 * (size_t)backends), *at = text;
-	assert_non_null(text);
-	at += sprintf(at, TOP "services = ( { name = \"web\"; address = \"192.0.2.10\"; port = 80; %s backends = (\n",
-		      more);
+	char *text = NULL;
+	size_t length;
+	FILE *out = open_memstream(&text, &length);
+
+	assert_non_null(out);
+	fprintf(out, TOP "services = ( { name = \"web\"; address = \"192.0.2.10\"; port = 80; %s backends = (\n", more);
 	for (unsigned i = 0; i < backends; i++)
-		at += sprintf(at, "%s{ name = \"w%u\"; address = \"10.%u.%u.%u\"; }", i ? ",\n" : "", i, 1 + i / 65536,
-			      i / 256 % 256, i % 256);
-	strcpy(at, " ); } );\nvips = ( { address = \"192.0.2.10\"; } );\n");
+		fprintf(out, "%s{ name = \"w%u\"; address = \"10.%u.%u.%u\"; }", i ? ",\n" : "", i, 1 + i / 65536,
+			i / 256 % 256, i % 256);
+	fputs(" ); } );\nvips = ( { address = \"192.0.2.10\"; } );\n", out);
+	assert_int_equal(fclose(out), 0);
 	return text;
 }
 
@@ -177,6 +180,31 @@ static void all_found(const struct model *model)
 	assert_non_null(service);
 	for (uint32_t i = 0; i < service->backend_count; i++)
 		assert_ptr_equal(model_backend_find(service, service->backends[i].name), &service->backends[i]);
+}
+
+static void test_room_for_flows(void **state)
+{
+	(void)state;
+#define TRACKED(more, entries)                                                                                         \
+	TOP "dataplane = { exceptions = " entries                                                                      \
+	    "; };\nservices = ( { name = \"web\"; address = \"192.0.2.10\"; port = 80; "                               \
+	    "protocol = \"tcp\"; " more " backends = ( { name = \"b\"; address = \"10.0.0.1\"; } ); } );\n"            \
+	    "vips = ( { address = \"192.0.2.10\"; } );\n"
+	static const struct row rows[] = {
+	    {"Room for all flows of a service", TRACKED("tracking = \"all\";", "131072"), "", NULL},
+	    {"Only flows in changes", TRACKED("", "65536"), "", NULL},
+	    {"Too little", TRACKED("tracking = \"all\";", "65536"),
+	     "t:3: warning: service \"web\" remembers every flow, and dataplane.exceptions = 65536 (6 MiB of memory) "
+	     "has "
+	     "room for fewer than 100000: flows beyond go by the table alone; set 1048576 (22 MiB)\n",
+	     NULL},
+	    {"So does who takes turns", TRACKED("algorithm = \"round_robin\";", "1024"),
+	     "t:3: warning: service \"web\" remembers every flow, and dataplane.exceptions = 1024 (5 MiB of memory) "
+	     "has "
+	     "room for fewer than 100000: flows beyond go by the table alone; set 1048576 (22 MiB)\n",
+	     NULL},
+	};
+	ROWS_RUN(rows);
 }
 
 static void test_sizes(void **state)
@@ -294,8 +322,10 @@ static void test_vips(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_services), cmocka_unit_test(test_ranges_are_limited), cmocka_unit_test(test_backends),
-	    cmocka_unit_test(test_sizes),    cmocka_unit_test(test_interfaces),         cmocka_unit_test(test_vips),
+	    cmocka_unit_test(test_services), cmocka_unit_test(test_ranges_are_limited),
+	    cmocka_unit_test(test_backends), cmocka_unit_test(test_room_for_flows),
+	    cmocka_unit_test(test_sizes),    cmocka_unit_test(test_interfaces),
+	    cmocka_unit_test(test_vips),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
