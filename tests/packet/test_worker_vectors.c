@@ -78,9 +78,18 @@ static struct rte_mbuf *frame_make(const uint8_t *bytes, uint32_t length)
 	if (length)
 		memcpy(rte_pktmbuf_append(m, (uint16_t)length), bytes, length);
 	ASAN_POISON_MEMORY_REGION(rte_pktmbuf_mtod_offset(m, void *, length), rte_pktmbuf_tailroom(m));
+	/* It stays ours until frame_done(), so that the worker gets it for nothing else meanwhile. */
+	rte_mbuf_refcnt_set(m, 2);
 	/* Outer headers may take at most SLUICE_OUTER_MAX bytes of the headroom. */
 	ASAN_POISON_MEMORY_REGION(m->buf_addr, rte_pktmbuf_headroom(m) - SLUICE_OUTER_MAX);
 	return m;
+}
+
+/* What frame_make() made has been through the worker: any part of it may be used for another one. */
+static void frame_done(struct rte_mbuf *m)
+{
+	ASAN_UNPOISON_MEMORY_REGION(m->buf_addr, m->buf_len);
+	rte_pktmbuf_free(m);
 }
 
 /* After a burst: later fragments follow their first one, or will not in this run. */
@@ -97,8 +106,14 @@ static void end_holding(void)
 /* What left for one packet, in order; owned by the caller. */
 struct output {
 	uint32_t count;
-	struct rte_mbuf *frames[WORKER_FRAMES];
+	struct rte_mbuf *frames[WORKER_FRAMES], *input;
 };
+
+static void output_free(struct output *out)
+{
+	rte_pktmbuf_free_bulk(out->frames, out->count);
+	frame_done(out->input);
+}
 
 /* One frame through the worker. Returns its verdict after making sure that it has exactly one, to which what left fits.
  */
@@ -106,6 +121,7 @@ static enum sluice_verdict run(struct rte_mbuf *m, struct output *ret)
 {
 	uint64_t before[SLUICE_VERDICTS];
 	enum sluice_verdict verdict = SLUICE_VERDICTS;
+	ret->input = m;
 	memcpy(before, worker->counters->verdicts, sizeof(before));
 	worker_burst(worker, &vectors.table, &m, 1, 0);
 	end_holding();
@@ -172,7 +188,7 @@ static void each_vector(void **state)
 			print_error("\"%s\": backend %u did not count it\n", v->sentence, v->backend);
 			failures++;
 		}
-		rte_pktmbuf_free_bulk(out.frames, out.count);
+		output_free(&out);
 	}
 	assert_int_equal(failures, 0);
 }
@@ -211,6 +227,8 @@ static void all_vectors_in_bursts(void **state)
 			rte_pktmbuf_free(worker->pass.packets[i]);
 		worker_transmitted(worker, 0, worker->transmit[0].count);
 		worker_passed(worker, worker->pass.count);
+		for (uint32_t i = 0; i < n; i++)
+			frame_done(burst[i]);
 		assert_memory_equal(worker->counters->verdicts, expected, sizeof(expected));
 	}
 }
@@ -222,7 +240,7 @@ static void every_truncation_gets_one_verdict(void **state)
 		for (uint32_t length = 0; length < vectors.vectors[i].input_bytes; length++) {
 			struct output out;
 			run(frame_make(vectors.vectors[i].input, length), &out);
-			rte_pktmbuf_free_bulk(out.frames, out.count);
+			output_free(&out);
 		}
 }
 
@@ -270,6 +288,8 @@ static void mutated_packets_get_one_verdict_each(void **state)
 			rte_pktmbuf_free(worker->pass.packets[i]);
 		worker_transmitted(worker, 0, worker->transmit[0].count);
 		worker_passed(worker, worker->pass.count);
+		for (uint32_t i = 0; i < n; i++)
+			frame_done(burst[i]);
 		assert_int_equal(verdict_sum() - before, n);
 		done += n;
 	}
