@@ -2,11 +2,17 @@
 /* Never loaded: makes each build prove that the shared headers compile for the kernel. */
 #include "sluice/encap.h"
 #include "sluice/forwarding.h"
+#include "sluice/icmp.h"
 #include "sluice/packet.h"
 
 enum sluice_verdict headers_parse(const uint8_t *data, const uint8_t *end, struct sluice_packet *ret)
 {
 	return sluice_packet_parse(data, end, ret);
+}
+
+bool headers_icmp(const uint8_t *data, const uint8_t *end, const struct sluice_packet *packet, struct sluice_flow *ret)
+{
+	return sluice_icmp_error_flow(data, end, packet, ret);
 }
 
 uint64_t headers_hash(const struct sluice_hash_key *key, const struct sluice_flow *flow)

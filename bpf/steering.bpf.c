@@ -17,6 +17,7 @@
 #include "kernel_encapsulate.h"
 #include "kernel_maps.h"
 #include "kernel_service.h"
+#include "sluice/icmp.h"
 #include "sluice/packet.h"
 #include "sluice/steering.h"
 
@@ -101,9 +102,21 @@ static __always_inline bool is_vip(const union sluice_address *address)
  * What becomes of a packet as far as its headers and the services say: a PASS verdict, a drop reason when it is
  * for a VIP and no good, or FORWARD when it is for a service. A frame that ends inside its headers is the
  * kernel's to drop: it may be the host's own, of offloads that only the kernel understands.
+ * *ret_follows: an ICMP error about a service's flow, which goes where that goes; packet->flow is that flow then.
  */
-static __always_inline enum sluice_verdict verdict_of(enum sluice_verdict parsed, const struct sluice_packet *packet)
+static __always_inline enum sluice_verdict verdict_of(enum sluice_verdict parsed, const uint8_t *data,
+						      const uint8_t *end, struct sluice_packet *packet,
+						      bool *ret_follows)
 {
+	*ret_follows = false;
+	if (parsed == SLUICE_PASS_PROTOCOL) {
+		struct sluice_flow flow;
+		if (!sluice_icmp_error_flow(data, end, packet, &flow) || !is_for_service(&flow))
+			return parsed;
+		packet->flow = flow;
+		*ret_follows = true;
+		return SLUICE_FORWARD;
+	}
 	if (parsed == SLUICE_FORWARD)
 		return is_for_service(&packet->flow) ? SLUICE_FORWARD : SLUICE_PASS_NO_SERVICE;
 	if (sluice_verdict_is_pass(parsed))
@@ -136,13 +149,14 @@ static __always_inline int drop_for_service(const struct sluice_kernel_head *hea
 	return finish_drop(verdict);
 }
 
-/* TCP's sequence number, host order; 0 for UDP. */
-static __always_inline uint32_t sequence_of(const struct xdp_md *context, const struct sluice_packet *packet)
+/* TCP's sequence number, host order; 0 for UDP and what only follows. */
+static __always_inline uint32_t sequence_of(const struct xdp_md *context, const struct sluice_packet *packet,
+					    bool follows)
 {
 	const uint8_t *end = (const uint8_t *)(long)context->data_end;
 	const uint8_t *l4 = (const uint8_t *)(long)context->data + (packet->l4_offset & 0x7fff);
 	SLUICE_OPAQUE(l4);
-	if (packet->flow.protocol != SLUICE_IP_TCP || l4 + SLUICE_TCP_BYTES > end)
+	if (follows || packet->flow.protocol != SLUICE_IP_TCP || l4 + SLUICE_TCP_BYTES > end)
 		return 0;
 	return SLUICE_BE32(sluice_load32(l4 + 4));
 }
@@ -163,7 +177,7 @@ static __always_inline uint32_t exception_maybe(uint64_t key)
 
 /* Number of the backend, or SLUICE_NONE. */
 static __always_inline uint32_t decide(const struct xdp_md *context, const struct sluice_service *service,
-				       const struct sluice_packet *packet, uint64_t key, uint64_t hash)
+				       const struct sluice_packet *packet, bool follows, uint64_t key, uint64_t hash)
 {
 	uint32_t lookup_number = service->lookup, zero = 0;
 	const uint8_t *bytes = bpf_map_lookup_elem(&states, &zero);
@@ -182,16 +196,19 @@ static __always_inline uint32_t decide(const struct xdp_md *context, const struc
 		uint32_t number = service->first_backend + sluice_bucket_cur(in.word);
 		if (SLUICE_LIKELY(sluice_state_lives(sluice_state_at(bytes, number))))
 			return number;
-		/* owner(cur) is not at home: decide_closely()'s last way, which walks. */
-		in.tracking = SLUICE_TRACKING_NONE;
+		uint32_t slot =
+		    sluice_kernel_walk(lookup_number, service->lookup_size, service->first_backend, in.bucket);
+		return slot == SLUICE_NONE ? slot : service->first_backend + slot;
 	}
-	in.sequence = sequence_of(context, packet);
-	in.role = (uint8_t)(is_datagram ? SLUICE_ROLE_OTHER : sluice_role_of_tcp(packet->tcp_flags));
+	in.sequence = sequence_of(context, packet, follows);
+	in.role = (uint8_t)(follows       ? SLUICE_ROLE_FOLLOWER
+			    : is_datagram ? SLUICE_ROLE_OTHER
+					  : sluice_role_of_tcp(packet->tcp_flags));
 	return decide_closely(service, &in);
 }
 
 /* A packet of a service that no dataplane takes. */
-static __always_inline int forward(struct xdp_md *context, const struct sluice_packet *packet)
+static __always_inline int forward(struct xdp_md *context, const struct sluice_packet *packet, bool follows)
 {
 	struct table table;
 	if (!table_get(&table))
@@ -201,7 +218,8 @@ static __always_inline int forward(struct xdp_md *context, const struct sluice_p
 	const struct sluice_service *service = NULL;
 	if (number != SLUICE_NONE)
 		service = line_at(table.lines, head->services_line + number);
-	/* Steered, and not in the table: it has just come or gone. The kernel must not see it, it would answer with RST. */
+	/* Steered, and not in the table: it has just come or gone. The kernel must not see it, it would answer with
+	 * RST. */
 	if (!service)
 		return finish(STEERING_DROPPED_NO_SOCKET, XDP_DROP);
 	if (sluice_packet_is_first(packet)) {
@@ -215,7 +233,7 @@ static __always_inline int forward(struct xdp_md *context, const struct sluice_p
 	uint64_t key = sluice_flow_hash(&head->hash_key, &packet->flow, SLUICE_AFFINITY_FLOW), hash = key;
 	if (service->affinity == SLUICE_AFFINITY_CLIENT)
 		hash = sluice_flow_hash(&head->hash_key, &packet->flow, SLUICE_AFFINITY_CLIENT);
-	uint32_t chosen = decide(context, service, packet, key, hash);
+	uint32_t chosen = decide(context, service, packet, follows, key, hash);
 	const struct sluice_backend *backend = NULL;
 	if (chosen != SLUICE_NONE)
 		backend = line_at(table.lines, head->backends_line + 2 * chosen);
@@ -256,7 +274,10 @@ int sluice_steering(struct xdp_md *context)
 	const uint8_t *end = (const uint8_t *)(long)context->data_end;
 	struct sluice_packet packet;
 
-	enum sluice_verdict verdict = verdict_of(sluice_packet_parse(data, end, &packet), &packet);
+	bool follows;
+
+	enum sluice_verdict parsed = sluice_packet_parse(data, end, &packet);
+	enum sluice_verdict verdict = verdict_of(parsed, data, end, &packet, &follows);
 	if (sluice_verdict_is_pass(verdict))
 		return finish_pass(verdict);
 	/* The flags' low bits are what it returns when no socket is there. */
@@ -264,7 +285,7 @@ int sluice_steering(struct xdp_md *context)
 		return finish(STEERING_REDIRECTED, XDP_REDIRECT);
 	if (verdict != SLUICE_FORWARD)
 		return finish_drop(verdict);
-	return forward(context, &packet);
+	return forward(context, &packet, follows);
 }
 
 char steering_license[] SEC("license") = "GPL";

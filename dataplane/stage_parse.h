@@ -12,6 +12,7 @@
 #define STAGE_PARSE_H
 
 #include "stage_exit.h"
+#include "stage_icmp.h"
 #include "stage_receive.h"
 #include "worker.h"
 
@@ -133,6 +134,9 @@ static __rte_noinline bool parse_other(struct worker *w, const struct sluice_tab
 		return false;
 	}
 	enum sluice_verdict verdict = sluice_packet_parse(data, data + m->data_len, &p);
+	bool follows = verdict == SLUICE_PASS_PROTOCOL && icmp_follows_flow(table, m, &p);
+	if (follows)
+		verdict = SLUICE_FORWARD;
 	if (sluice_verdict_needs_vip(verdict) && !sluice_vip_find(table, &p.flow.destination))
 		verdict = SLUICE_PASS_NO_SERVICE;
 	if (sluice_verdict_is_pass(verdict)) {
@@ -164,6 +168,7 @@ static __rte_noinline bool parse_other(struct worker *w, const struct sluice_tab
 	    .traffic_class = p.traffic_class,
 	    .tcp_flags = p.tcp_flags,
 	    .message_v6 = (uint8_t)message_v6,
+	    .follows = follows,
 	}};
 	lanes->destination[0][lane] = p.flow.destination.halves[0];
 	lanes->destination[1][lane] = p.flow.destination.halves[1];

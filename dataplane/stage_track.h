@@ -26,12 +26,12 @@ static __rte_noinline void track_ask(const struct worker *w, uint32_t count)
 		rte_prefetch0(sluice_exceptions_at(w->exceptions, w->lanes.hash[i]).bits);
 }
 
-/* TCP's sequence number in the lane's frame, which the parser has found whole; 0 for UDP. */
+/* TCP's sequence number in the lane's frame, which the parser has found whole; 0 for UDP and what only follows. */
 static __rte_always_inline uint32_t track_sequence(const struct worker_lanes *lanes, uint32_t lane)
 {
 	const uint8_t *data = lanes->data[lane];
 	uint32_t l4_offset = lanes->facts[lane].l3_offset + SLUICE_IPV4_BYTES;
-	if (lanes->service[lane]->protocol != SLUICE_IP_TCP)
+	if (lanes->service[lane]->protocol != SLUICE_IP_TCP || lanes->facts[lane].follows)
 		return 0;
 	if (SLUICE_UNLIKELY(data[lanes->facts[lane].l3_offset] != 0x45)) {
 		struct sluice_packet p;
@@ -39,6 +39,14 @@ static __rte_always_inline uint32_t track_sequence(const struct worker_lanes *la
 		l4_offset = p.l4_offset;
 	}
 	return SLUICE_BE32(sluice_load32(data + l4_offset + 4));
+}
+
+static __rte_always_inline enum sluice_role track_role(const struct worker_lanes *lanes, uint32_t lane,
+						       bool is_datagram)
+{
+	if (SLUICE_UNLIKELY(lanes->facts[lane].follows))
+		return SLUICE_ROLE_FOLLOWER;
+	return is_datagram ? SLUICE_ROLE_OTHER : sluice_role_of_tcp(lanes->facts[lane].tcp_flags);
 }
 
 static __rte_always_inline struct sluice_decide_input track_input(const struct worker *w,
@@ -53,7 +61,7 @@ static __rte_always_inline struct sluice_decide_input track_input(const struct w
 	    .word = *lanes->bucket[lane],
 	    .now_s = w->now_s,
 	    .sequence = track_sequence(lanes, lane),
-	    .role = (uint8_t)(is_datagram ? SLUICE_ROLE_OTHER : sluice_role_of_tcp(lanes->facts[lane].tcp_flags)),
+	    .role = (uint8_t)track_role(lanes, lane, is_datagram),
 	    .tracking = service->tracking,
 	    .is_datagram = is_datagram,
 	};

@@ -58,7 +58,7 @@ union worker_facts {
 		uint8_t traffic_class;
 		uint8_t tcp_flags;  /* 0 for UDP */
 		uint8_t message_v6; /* which of words_v6, from 1; 0: the lane's message is its words_v4 */
-		uint8_t zero;
+		uint8_t follows;    /* 1: no packet of the flow, but one that goes where those go (an ICMP error) */
 	};
 	uint64_t word;
 };

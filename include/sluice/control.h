@@ -28,11 +28,12 @@
 #include "types.h"
 
 /*
- * Of tables, blobs, messages, counters. 2 added to 1: buckets that are open or closing, and struct
- * sluice_backend.member. All layouts are the same, so both are read alike.
+ * Of tables, blobs, messages, counters. 3 added to 2: meanings where 2 had zero bytes, for which zero says "not
+ * there" (struct sluice_service: the previous table, algorithm, quic). All layouts are the same, so both are read
+ * alike.
  */
-#define SLUICE_ABI 2u
-#define SLUICE_ABI_MIN 1u /* the oldest that is accepted */
+#define SLUICE_ABI 3u
+#define SLUICE_ABI_MIN 2u /* the oldest that is accepted */
 #define SLUICE_CONTROL_SOCKET "control.sock"
 
 /*

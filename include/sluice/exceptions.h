@@ -560,9 +560,10 @@ SLUICE_INLINE bool sluice_exception_insert(const struct sluice_exceptions_at *at
 		__sync_fetch_and_add(&at->counters->failed, 1);
 		return false;
 	}
-	sluice_exceptions_set_bit(at, key);
+	/* Who meets the bit looks into the spare group, too. */
 	if (room.is_spare)
 		sluice_exceptions_set_spilled(at);
+	sluice_exceptions_set_bit(at, key);
 	__sync_fetch_and_add(&at->counters->inserted, 1);
 	if (sluice_exception_yields(&at->header->times, room.value, now_s) < SLUICE_YIELDS_CLOSED)
 		__sync_fetch_and_add(&at->counters->evicted, 1);

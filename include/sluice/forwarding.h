@@ -113,6 +113,13 @@ enum sluice_tracking {
 	SLUICE_TRACKING_NONE = 2,
 };
 
+/* Who gets the first packet of a flow. The others need SLUICE_TRACKING_ALL. */
+enum sluice_algorithm {
+	SLUICE_ALGORITHM_TABLE = 0,             /* the owner of the flow's bucket */
+	SLUICE_ALGORITHM_ROUND_ROBIN = 1,       /* the owner of the next bucket in turn */
+	SLUICE_ALGORITHM_LEAST_CONNECTIONS = 2, /* of the owners of two buckets, who has fewer flows for its weight */
+};
+
 struct sluice_service {
 	/* What the fast path reads. */
 	uint32_t lookup;        /* index in lookups[]; SLUICE_NONE: no backend is eligible */
@@ -128,7 +135,17 @@ struct sluice_service {
 	/* What explains it. */
 	union sluice_address address;
 	uint64_t config_id; /* sluice_checksum() of the service's name */
-	uint8_t zero[16];
+	/*
+	 * From ABI 3. The table from before `lookup_size`, `affinity` or `algorithm` changed: for a window it goes on
+	 * saying where flows are that are not remembered, and all are (tracking is SLUICE_TRACKING_ALL).
+	 */
+	uint32_t previous_lookup;  /* index in lookups[] + 1; 0: none, and then the three after it are 0 */
+	uint32_t previous_size;    /* its M; copied here from the reference */
+	uint8_t previous_affinity; /* enum sluice_affinity it is read by */
+	uint8_t previous_closing;  /* 1: its time is over, but another path may still ask it */
+	uint8_t algorithm;         /* enum sluice_algorithm */
+	uint8_t quic;              /* 1: a QUIC Initial is a flow's first packet */
+	uint8_t zero[4];
 };
 _Static_assert(sizeof(struct sluice_service) == 64, "one cache line");
 

@@ -89,7 +89,7 @@ _Static_assert(sizeof(struct sluice_flow) == 40, "a flow is compared as whole wo
 struct sluice_packet {
 	struct sluice_flow flow;
 	uint16_t l3_offset;    /* bytes of link header, tags included */
-	uint16_t l4_offset;    /* from the frame's start; 0 when not reached */
+	uint16_t l4_offset;    /* of what follows the IP headers, from the frame's start; 0 when not reached */
 	uint32_t l3_bytes;     /* the whole IP packet as its header says (at most what the frame holds) */
 	uint8_t ip_version;    /* 4, 6; 0 when not IP */
 	uint8_t traffic_class; /* TOS or traffic class: DSCP and ECN */
@@ -155,11 +155,11 @@ SLUICE_INLINE enum sluice_verdict sluice_packet_parse_ipv4(const uint8_t *data, 
 
 	uint16_t fragment = SLUICE_BE16(sluice_load16(l3 + 6));
 	ret->is_fragment = (fragment & 0x3fff) != 0; /* more fragments, or an offset */
+	ret->l4_offset = (uint16_t)(l3 - data + header_bytes);
 	if (l3[9] != SLUICE_IP_TCP && l3[9] != SLUICE_IP_UDP)
 		return SLUICE_PASS_PROTOCOL;
 	if (fragment & 0x1fff)
 		return SLUICE_DROP_FRAGMENT;
-	ret->l4_offset = (uint16_t)(l3 - data + header_bytes);
 	/* Padding beyond the IP packet is not part of it. */
 	return sluice_packet_parse_l4(l3 + header_bytes, end, total_bytes - header_bytes, ret);
 }
@@ -201,6 +201,7 @@ SLUICE_INLINE enum sluice_verdict sluice_packet_parse_ipv6(const uint8_t *data, 
 		}
 		if (next >= 64 || !(SLUICE_EXTENSIONS >> next & 1)) {
 			ret->flow.protocol = next;
+			ret->l4_offset = (uint16_t)(l3 - data + offset);
 			return SLUICE_PASS_PROTOCOL;
 		}
 		if (header + 8 > end)

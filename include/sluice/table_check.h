@@ -160,6 +160,41 @@ static inline bool sluice_service_is_sound(const struct sluice_table *t, uint32_
 	return true;
 }
 
+/* The fields from ABI 3, of a service that is sound otherwise. */
+static inline bool sluice_service_has_sound_rule(const struct sluice_table *t, uint32_t n,
+						 struct sluice_refusal *ret_refusal)
+{
+	const struct sluice_service *s = &t->services[n];
+	if (!s->used)
+		return true;
+	if (s->algorithm > SLUICE_ALGORITHM_LEAST_CONNECTIONS ||
+	    (s->algorithm != SLUICE_ALGORITHM_TABLE && s->tracking != SLUICE_TRACKING_ALL))
+		return SLUICE_REFUSE(ret_refusal, "services[%u]: algorithm %u with tracking %u", n, s->algorithm,
+				     s->tracking);
+	if (s->quic > 1 || (s->quic && s->protocol != SLUICE_IP_UDP))
+		return SLUICE_REFUSE(ret_refusal, "services[%u]: quic %u with protocol %u", n, s->quic, s->protocol);
+	if (s->previous_lookup == 0) {
+		if (s->previous_size || s->previous_affinity || s->previous_closing)
+			return SLUICE_REFUSE(ret_refusal,
+					     "services[%u]: no previous lookup, but its size, affinity or end", n);
+		return true;
+	}
+	if (s->previous_lookup > t->header->lookups.count)
+		return SLUICE_REFUSE(ret_refusal, "services[%u]: previous lookup %u of %u", n, s->previous_lookup - 1,
+				     t->header->lookups.count);
+	const struct sluice_lookup_ref *ref = &t->lookup_refs[s->previous_lookup - 1];
+	if (s->previous_size != ref->size || ref->slots_bound > s->slots)
+		return SLUICE_REFUSE(
+		    ret_refusal, "services[%u]: previous lookup of size %u with slots below %u for %u slots, size %u",
+		    n, ref->size, ref->slots_bound, s->slots, s->previous_size);
+	if (s->previous_affinity > SLUICE_AFFINITY_CLIENT || s->previous_closing > 1 ||
+	    s->tracking != SLUICE_TRACKING_ALL)
+		return SLUICE_REFUSE(ret_refusal,
+				     "services[%u]: previous lookup with affinity %u, closing %u, tracking %u", n,
+				     s->previous_affinity, s->previous_closing, s->tracking);
+	return true;
+}
+
 static inline bool sluice_backend_is_sound(const struct sluice_table *t, uint32_t n, struct sluice_refusal *ret_refusal)
 {
 	const struct sluice_backend *b = &t->backends[n];
@@ -198,7 +233,7 @@ static inline bool sluice_table_is_sound(const void *bytes, uint64_t length, str
 			return SLUICE_REFUSE(ret_refusal, "lookups[%u]: size %u, slots below %u", i,
 					     t.lookup_refs[i].size, t.lookup_refs[i].slots_bound);
 	for (uint32_t i = 0; i < t.header->services.count; i++)
-		if (!sluice_service_is_sound(&t, i, ret_refusal))
+		if (!sluice_service_is_sound(&t, i, ret_refusal) || !sluice_service_has_sound_rule(&t, i, ret_refusal))
 			return false;
 	for (uint32_t i = 0; i < t.header->backends.count; i++)
 		if (!sluice_backend_is_sound(&t, i, ret_refusal))

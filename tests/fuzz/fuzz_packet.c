@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The packet parser on any bytes: no read outside them, and what it says of a flow is true. */
+/* The parsers of packets and ICMP errors on any bytes: no read outside them, and what they say of a flow is true. */
+#include "sluice/icmp.h"
 #include "sluice/packet.h"
 
 #include <stdlib.h>
@@ -10,6 +11,18 @@
 		if (!(x))                                                                                              \
 			abort();                                                                                       \
 	} while (0)
+
+static void icmp(const uint8_t *frame, size_t size, const struct sluice_packet *p)
+{
+	struct sluice_flow flow;
+	if (!sluice_icmp_error_flow(frame, frame + size, p, &flow))
+		return;
+	HOLDS(flow.protocol == SLUICE_IP_TCP || flow.protocol == SLUICE_IP_UDP);
+	HOLDS(sluice_address_equal(&flow.destination, &p->flow.destination));
+	HOLDS(p->l4_offset + SLUICE_ICMP_BYTES + (p->ip_version == 4 ? SLUICE_IPV4_BYTES : SLUICE_IPV6_BYTES) +
+		  SLUICE_ICMP_QUOTE_L4 <=
+	      p->l3_offset + p->l3_bytes);
+}
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -32,6 +45,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		HOLDS(p.flow.source_port_be16 == sluice_load16(frame + p.l4_offset));
 		HOLDS(sluice_address_is_v4(&p.flow.source) == (p.ip_version == 4) || p.ip_version == 6);
 	}
+	if (v == SLUICE_PASS_PROTOCOL)
+		icmp(frame, size, &p);
 	if (sluice_verdict_needs_vip(v))
 		HOLDS(p.ip_version != 0);
 	free(frame);

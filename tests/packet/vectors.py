@@ -20,7 +20,8 @@ import sys
 logging.getLogger("scapy").setLevel(logging.ERROR)
 from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption_NOP  # noqa: E402
 from scapy.layers.inet6 import (  # noqa: E402
-    ICMPv6EchoRequest, IPv6, IPv6ExtHdrDestOpt, IPv6ExtHdrFragment, IPv6ExtHdrHopByHop, IPv6ExtHdrRouting, PadN)
+    ICMPv6DestUnreach, ICMPv6EchoRequest, ICMPv6PacketTooBig, ICMPv6ParamProblem, ICMPv6TimeExceeded, ICMPv6Unknown,
+    IPv6, IPv6ExtHdrDestOpt, IPv6ExtHdrFragment, IPv6ExtHdrHopByHop, IPv6ExtHdrRouting, PadN)
 from scapy.layers.l2 import ARP, GRE, Dot1AD, Dot1Q, Ether  # noqa: E402
 from scapy.packet import Raw  # noqa: E402
 
@@ -141,12 +142,13 @@ def choose(service, packet_hash):
     return None
 
 
-def forwarded(frame, service_number, source_port, destination_port):
-    """What must leave for `frame`, and the slot of the backend that it leaves for."""
+def forwarded(frame, service_number, source_port, destination_port, client=None):
+    """What must leave for `frame`, and the slot of the backend that it leaves for. client: whose flow it is about."""
     service = SERVICES[service_number]
     layer = IP if "." in service.address else IPv6
     inner = frame[layer]
-    h = flow_hash(inner.src, inner.dst, source_port, destination_port, PROTOCOLS[service.protocol], service.affinity)
+    h = flow_hash(client or inner.src, inner.dst, source_port, destination_port, PROTOCOLS[service.protocol],
+                  service.affinity)
     slot = choose(service, h)
     backend = service.backends[slot]
     entropy = h & 0xFFFFFFFF
@@ -189,13 +191,13 @@ def forwarded(frame, service_number, source_port, destination_port):
 ROWS = []
 
 
-def row(sentence, frame, verdict, service=None, ports=None):
+def row(sentence, frame, verdict, service=None, ports=None, client=None):
     """With a service number the packet is forwarded for it (or dropped on its account: give the verdict)."""
     frame = frame if isinstance(frame, bytes) else Ether(bytes(frame))
     output, backend = "-", "-"
     if verdict == "forward":
         ports = ports or (frame.sport, frame.dport)
-        data, slot = forwarded(frame, service, *ports)
+        data, slot = forwarded(frame, service, *ports, client)
         output, backend = data.hex(), "%d/%d" % (service, slot)
     ROWS.append((verdict, backend, bytes(frame).hex(), output, sentence))
 
@@ -210,6 +212,91 @@ def v4(destination, **fields):
 
 def v6(destination, **fields):
     return link() / IPv6(src="2001:db8:77::1", dst=destination, **fields)
+
+
+def icmp_errors():
+    """An error comes from anyone on the way and quotes what the backend sent: from the VIP to the client."""
+    def reply(service, **fields):
+        address = SERVICES[service].address
+        if "." in address:
+            return IP(src=address, dst="192.0.2.77", **fields)
+        return IPv6(src=address, dst="2001:db8:77::1", **fields)
+
+    def error(service, icmp, quote, *length, **fields):
+        quote = Raw(bytes(quote)[:length[0] if length else None])
+        if "." in SERVICES[service].address:
+            return link() / IP(src="203.0.113.200", dst=SERVICES[service].address, **fields) / icmp / quote
+        return link() / IPv6(src="2001:db8:99::1", dst=SERVICES[service].address, **fields) / icmp / quote
+
+    def about(sentence, service, icmp, quote, *length, ports=(40000, 80), **fields):
+        client = "192.0.2.77" if "." in SERVICES[service].address else "2001:db8:77::1"
+        row(sentence, error(service, icmp, quote, *length, **fields), "forward", service, ports, client)
+
+    def passes(sentence, service, icmp, quote, *length, **fields):
+        row(sentence, error(service, icmp, quote, *length, **fields), "protocol")
+
+    tcp = TCP(sport=80, dport=40000, flags="A", seq=7, ack=9)
+    for port in range(40000, 40006):
+        about("an ICMP error goes where flow %d of three backends goes" % port, 15, ICMP(type=3, code=1),
+              reply(15) / TCP(sport=80, dport=port) / Raw(b"x" * 100), 28, ports=(port, 80))
+        about("an ICMP error of flow %d, one of three backends is down" % port, 16, ICMP(type=3, code=3),
+              reply(16) / TCP(sport=80, dport=port), 28, ports=(port, 80))
+        about("an ICMPv6 error goes where flow %d of three backends goes" % port, 25, ICMPv6DestUnreach(code=1),
+              reply(25) / TCP(sport=80, dport=port) / Raw(b"x" * 1100), ports=(port, 80))
+    about("an ICMP error with affinity client", 24, ICMP(type=3, code=1), reply(24) / tcp, 28)
+    about("fragmentation needed, to a backend by gue", 2, ICMP(type=3, code=4, nexthopmtu=1400),
+          reply(2) / UDP(sport=53, dport=5353) / Raw(b"x" * 520), ports=(5353, 53))
+    about("time exceeded", 6, ICMP(type=11, code=0), reply(6) / tcp, 28)
+    about("parameter problem", 0, ICMP(type=12, ptr=3), reply(0) / tcp, 28)
+    about("an ICMP error with IPv4 options, about a packet with IPv4 options", 0, ICMP(type=3, code=1),
+          reply(0, options=[IPOption_NOP()] * 8) / tcp, 36, options=[IPOption_NOP()] * 4)
+    about("an ICMP error about a first fragment", 2, ICMP(type=11, code=1),
+          reply(2, flags="MF", id=4) / UDP(sport=53, dport=5353, len=3000) / Raw(b"x" * 80), ports=(5353, 53))
+    about("an ICMP error keeps its DSCP and ECN", 0, ICMP(type=3, code=1), reply(0) / tcp, 28, tos=0xC2)
+    about("packet too big", 9, ICMPv6PacketTooBig(mtu=1280), reply(9) / tcp / Raw(b"x" * 1100))
+    about("ICMPv6 time exceeded", 8, ICMPv6TimeExceeded(), reply(8) / tcp, 48)
+    about("ICMPv6 parameter problem", 10, ICMPv6ParamProblem(), reply(10) / UDP(sport=443, dport=999), 48,
+          ports=(999, 443))
+    hop = IPv6ExtHdrHopByHop(options=[PadN(optdata=b"\0" * 4)])
+    dest = IPv6ExtHdrDestOpt(options=[PadN(optdata=b"\0" * 12)])
+    about("an ICMPv6 error about a packet with extension headers", 9, ICMPv6DestUnreach(code=1),
+          reply(9) / hop / dest / IPv6ExtHdrFragment(offset=0, m=1, id=5) / tcp, 40 + 8 + 16 + 8 + 8)
+    row("an ICMPv6 error behind extension headers of its own",
+        link() / IPv6(src="2001:db8:99::1", dst=SERVICES[9].address) / hop / ICMPv6DestUnreach(code=1) / Raw(
+            bytes(reply(9) / tcp)), "forward", 9, (40000, 80), "2001:db8:77::1")
+    row("a tagged ICMP error", Ether(src=ROUTER, dst=BALANCER) / Dot1Q(vlan=7) / IP(
+        src="203.0.113.200", dst=SERVICES[0].address) / ICMP(type=3, code=1) / Raw(bytes(reply(0) / tcp)[:28]),
+        "forward", 0, (40000, 80), "192.0.2.77")
+    row("no living backend for the flow of an ICMP error",
+        error(17, ICMP(type=3, code=1), reply(17) / tcp, 28), "no_backend")
+
+    passes("an ICMP error about a later fragment passes: it has no ports", 2, ICMP(type=11, code=1),
+           reply(2, frag=4, id=4, proto=17) / Raw(b"x" * 80))
+    passes("an ICMPv6 error about a later fragment passes", 10, ICMPv6TimeExceeded(code=1),
+           reply(10) / IPv6ExtHdrFragment(offset=4, m=0, id=5, nh=17) / Raw(b"x" * 80))
+    passes("an ICMP error that quotes 7 bytes of TCP passes", 0, ICMP(type=3, code=1), reply(0) / tcp, 27)
+    passes("an ICMPv6 error that quotes 7 bytes of TCP passes", 9, ICMPv6DestUnreach(code=1), reply(9) / tcp, 47)
+    passes("an ICMP error about no service's port passes", 0, ICMP(type=3, code=1),
+           reply(0) / TCP(sport=22, dport=40000), 28)
+    passes("an ICMP error about UDP at a TCP service's port passes", 0, ICMP(type=3, code=1),
+           reply(0) / UDP(sport=80, dport=40000), 28)
+    passes("an ICMP error about a ping passes", 0, ICMP(type=3, code=1), reply(0) / ICMP(type=0), 28)
+    passes("an ICMP error whose quoted source is not where it went passes", 0, ICMP(type=3, code=1),
+           reply(3) / tcp, 28)
+    passes("a source quench passes", 0, ICMP(type=4), reply(0) / tcp, 28)
+    passes("an ICMP redirect passes", 0, ICMP(type=5, code=1), reply(0) / tcp, 28)
+    passes("an ICMPv6 error of unknown type passes", 9, ICMPv6Unknown(type=100), reply(9) / tcp)
+    passes("ICMPv6 over IPv4 passes", 0, Raw(bytes(ICMP(type=3, code=1))), reply(0) / tcp, 28, proto=58)
+    passes("ICMP over IPv6 passes", 9, Raw(bytes(ICMP(type=3, code=1))), reply(9) / tcp, nh=1)
+    passes("an ICMP error in fragments passes", 0, ICMP(type=3, code=1), reply(0) / tcp, 28, flags="MF")
+    passes("an ICMP error whose quote has version 6 passes", 0, ICMP(type=3, code=1),
+           reply(0, version=6) / tcp, 28)
+    passes("an ICMP error whose quote has a header of 16 bytes passes", 0, ICMP(type=3, code=1),
+           reply(0, ihl=4) / tcp, 28)
+    passes("an ICMP error whose quote has a header beyond it passes", 0, ICMP(type=3, code=1),
+           reply(0, ihl=15) / tcp, 60)
+    padded = error(0, ICMP(type=3, code=1), reply(0) / tcp, 24)
+    row("Ethernet padding is no part of a quote", Ether(bytes(padded) + bytes([0, 80, 0x9C, 0x40] * 4)), "protocol")
 
 
 def vectors():
@@ -348,6 +435,7 @@ def vectors():
 
 def main():
     vectors()
+    icmp_errors()
     print("port", BALANCER, 1500)
     for number, service in enumerate(SERVICES):
         print("service", number, service.address, service.protocol, *service.ports, service.affinity,

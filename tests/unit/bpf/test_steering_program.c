@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include "frames.h"
+#include "sluice/icmp.h"
 #include "sluice/steering.h"
 #include "steering.skel.h"
 
@@ -30,6 +31,7 @@ static struct steering_bpf *skeleton;
 #define MACS "020000000001 020000000002 "
 #define IPV4(total, fragment, protocol, to) MACS "0800 45 00" total "0000" fragment "40" protocol "ssss" CLIENT4 to
 #define IPV6(payload, next, to) MACS "86dd 60000000" payload next "40" CLIENT6 to
+#define QUOTE4(fragment, protocol, from) "4500 0200 0000" fragment "40" protocol "ssss" from CLIENT4
 #define TCP(port) "3039" port "00000001 00000000 5002ffff00000000"
 #define UDP(port) "3039" port "000a0000 6869"
 #define EXTENSION(next) next "00 0000 00000000"
@@ -86,6 +88,30 @@ static const struct row rows[] = {
     {"a later fragment of a ping to a VIP", IPV4("001c", "0003", "01", VIP4) "0102030405060708", false},
     {"a ping to a VIP", IPV4("001c", "4000", "01", VIP4) "0800f7fd00010001", false},
     {"an IPv6 ping to a VIP", IPV6("0008", "3a", VIP6) "8000000000010001", false},
+    {"an ICMP error about a service's flow",
+     IPV4("0038", "0000", "01", VIP4) "03010000 00000000" QUOTE4("0000", "06", VIP4) "00503039 00000001", true},
+    {"an ICMP error about a packet with options",
+     IPV4("0040", "0000", "01", VIP4) "0b000000 00000000 4700 0200 0000 0000 4006 ssss" VIP4 CLIENT4
+				      "0101010101010101 00503039 00000001",
+     true},
+    {"an ICMP error about a flow in a range of ports",
+     IPV4("0038", "0000", "01", VIP4) "0c000000 00000000" QUOTE4("0000", "06", VIP4) "03e83039 00000001", true},
+    {"an ICMP error about no service's flow",
+     IPV4("0038", "0000", "01", VIP4) "03010000 00000000" QUOTE4("0000", "06", VIP4) "00513039 00000001", false},
+    {"an ICMP error about a later fragment",
+     IPV4("0038", "0000", "01", VIP4) "03010000 00000000" QUOTE4("0003", "06", VIP4) "00503039 00000001", false},
+    {"an ICMP error that quotes another source",
+     IPV4("0038", "0000", "01", VIP4) "03010000 00000000" QUOTE4("0000", "06", OTHER4) "00503039 00000001", false},
+    {"an ICMPv6 error about a service's flow",
+     IPV6("0038", "3a", VIP6) "02000000 00000500 60000000 0014 06 40" VIP6 CLIENT6 "00503039 00000001", true},
+    {"an ICMPv6 error about a packet with extension headers",
+     IPV6("0050", "3a", VIP6) "01000000 00000000 60000000 002c 00 40" VIP6 CLIENT6 EXTENSION("3c") EXTENSION("2c")
+	 FRAGMENT("06", "0001") "00503039 00000001",
+     true},
+    {"an ICMPv6 error about a later fragment",
+     IPV6("0040", "3a", VIP6) "01000000 00000000 60000000 001c 2c 40" VIP6 CLIENT6 FRAGMENT("06",
+											    "0008") "00503039 00000001",
+     false},
     {"a neighbour solicitation", IPV6("0018", "3a", VIP6) "8700000000000000" VIP6, false},
     {"ARP", "ffffffffffff 020000000002 0806 0001080006040001 020000000002" CLIENT4 "000000000000" VIP4, false},
     {"an impossible TCP data offset to a VIP",
@@ -124,7 +150,11 @@ static bool is_for_service(const struct sluice_flow *flow)
 static bool is_for_dataplane(const struct frame *frame)
 {
 	struct sluice_packet packet;
+	struct sluice_flow flow;
 	enum sluice_verdict v = sluice_packet_parse(frame->bytes, frame->bytes + frame->length, &packet);
+	if (v == SLUICE_PASS_PROTOCOL)
+		return sluice_icmp_error_flow(frame->bytes, frame->bytes + frame->length, &packet, &flow) &&
+		       is_for_service(&flow);
 	return v == SLUICE_FORWARD ? is_for_service(&packet.flow) : sluice_verdict_needs_vip(v) && is_vip(&packet.flow);
 }
 

@@ -90,7 +90,7 @@ static void test_bad_messages(void **state)
 		const char *text;
 	} rows[] = {
 	    {"Another protocol", MAGIC, -EPROTO, "magic"},
-	    {"A dataplane older than this accepts", OLD_ABI, -EPROTONOSUPPORT, "ABI 0"},
+	    {"A dataplane older than this accepts", OLD_ABI, -EPROTONOSUPPORT, "ABI 1"},
 	    {"A dataplane newer than this knows", NEW_ABI, -EPROTONOSUPPORT, "upgrade"},
 	    {"A message of the control plane's own", TYPE, -EPROTO, "type 4"},
 	    {"A length that disagrees", LENGTH, -EPROTO, "bytes"},

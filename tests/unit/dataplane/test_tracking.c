@@ -63,19 +63,49 @@ static void flush(struct fixture *f)
 
 /* The backend whose template stands before the frame of this one packet: its slot, or SLUICE_NONE when it was dropped.
  */
-static uint32_t slot_of(struct scene *s, const struct fixture_frame *spec)
+static uint32_t slot_of_mbuf(struct scene *s, int service, struct rte_mbuf *m)
 {
 	struct fixture *f = s->f;
-	struct rte_mbuf *m = fixture_frame_mbuf(f, spec);
 	uint32_t slot = SLUICE_NONE;
 	worker_burst(f->worker, &f->table, &m, 1, 0);
 	for (uint32_t port = 0; port < SLUICE_PORTS_MAX; port++)
 		if (f->worker->transmit[port].count) {
 			const uint8_t *frame = rte_pktmbuf_mtod(f->worker->transmit[port].packets[0], const uint8_t *);
-			slot = frame[5] - (uint32_t)spec->service * FIXTURE_BACKENDS;
+			slot = frame[5] - (uint32_t)service * FIXTURE_BACKENDS;
 		}
 	flush(f);
 	return slot;
+}
+
+static uint32_t slot_of(struct scene *s, const struct fixture_frame *spec)
+{
+	return slot_of_mbuf(s, spec->service, fixture_frame_mbuf(s->f, spec));
+}
+
+/* The same of an ICMP error about the flow: what a router sends that cannot pass on the service's answer. */
+static uint32_t slot_of_error(struct scene *s, int service, uint32_t flow)
+{
+	struct fixture_frame spec = {.service = service, .flow = flow};
+	uint8_t frame[2048], error[2048];
+	fixture_frame_write(&spec, frame);
+	bool is_v4 = frame[12] == 0x08;
+	uint32_t address_bytes = is_v4 ? 4 : 16, header_bytes = is_v4 ? 20 : 40, source = is_v4 ? 12 : 8;
+	uint8_t *outer = error + 14, *quote = outer + header_bytes + 8;
+	uint32_t length = 14 + 2 * header_bytes + 8 + 8;
+
+	memcpy(error, frame, length);
+	outer[is_v4 ? 9 : 6] = is_v4 ? 1 : 58;
+	outer[is_v4 ? 3 : 5] = (uint8_t)(is_v4 ? length - 14 : length - 14 - header_bytes);
+	outer[is_v4 ? 2 : 4] = 0;
+	outer[source + 1] ^= 0xff; /* some router */
+	memset(outer + header_bytes, 0, 8);
+	outer[header_bytes] = is_v4 ? 3 : 1;
+	memcpy(quote, frame + 14, header_bytes + 8);
+	memcpy(quote + source, frame + 14 + source + address_bytes, address_bytes);
+	memcpy(quote + source + address_bytes, frame + 14 + source, address_bytes);
+	memcpy(quote + header_bytes, frame + 14 + header_bytes + 2, 2);
+	memcpy(quote + header_bytes + 2, frame + 14 + header_bytes, 2);
+	return slot_of_mbuf(s, service, fixture_mbuf(s->f, error, length));
 }
 
 static uint32_t send(struct scene *s, int service, uint32_t flow, uint8_t flags, uint32_t sequence)
@@ -141,6 +171,38 @@ static void datagrams_stay_where_their_flow_was(void **state)
 	every_bucket(&s, sluice_bucket_make(CUR, CUR));
 	assert_int_equal(send(&s, FIXTURE_DNS, 1, 0, 0), PREV);
 	assert_int_equal(send(&s, FIXTURE_DNS, 2, 0, 0), CUR);
+	scene_close(&s);
+}
+
+static void an_icmp_error_follows_its_flow_and_leaves_no_trace(void **state)
+{
+	struct scene s = scene_open(sluice_bucket_make(CUR, PREV));
+	uint8_t *before = malloc(s.bytes);
+	(void)state;
+	assert_non_null(before);
+	for (uint32_t i = 0; i < RTE_DIM(tcp_services); i++) {
+		int service = tcp_services[i];
+		assert_int_equal(send(&s, service, 1, SLUICE_TCP_SYN, 1000), CUR);
+		memcpy(before, s.exceptions, s.bytes);
+		assert_int_equal(slot_of_error(&s, service, 1), CUR);
+		/* One that nothing is remembered of is where it has always been. */
+		assert_int_equal(slot_of_error(&s, service, 2), PREV);
+		assert_memory_equal(before, s.exceptions, s.bytes);
+		assert_int_equal(send(&s, service, 1, SLUICE_TCP_ACK, 1001), CUR);
+		assert_int_equal(send(&s, service, 3, SLUICE_TCP_ACK, 7), PREV);
+	}
+	/* The flows that are pinned, when all buckets are steady again. */
+	every_bucket(&s, sluice_bucket_make(CUR, CUR));
+	memcpy(before, s.exceptions, s.bytes);
+	for (uint32_t i = 0; i < RTE_DIM(tcp_services); i++) {
+		assert_int_equal(slot_of_error(&s, tcp_services[i], 3), PREV);
+		assert_int_equal(slot_of_error(&s, tcp_services[i], 2), CUR);
+	}
+	assert_memory_equal(before, s.exceptions, s.bytes);
+	/* And while nothing is in the memory at all. */
+	s.f->worker->exceptions = NULL;
+	assert_int_equal(slot_of_error(&s, FIXTURE_WEB, 9), CUR);
+	free(before);
 	scene_close(&s);
 }
 
@@ -287,6 +349,7 @@ int main(void)
 	    cmocka_unit_test(a_new_connection_goes_to_the_new_owner_and_stays),
 	    cmocka_unit_test(a_connection_of_before_stays_where_it_was),
 	    cmocka_unit_test(datagrams_stay_where_their_flow_was),
+	    cmocka_unit_test(an_icmp_error_follows_its_flow_and_leaves_no_trace),
 	    cmocka_unit_test(a_syn_out_of_the_blue_does_not_take_a_connection_along),
 	    cmocka_unit_test(a_flow_is_remembered_apart_from_its_clients_others),
 	    cmocka_unit_test(a_dead_backend_is_forgotten),

@@ -51,8 +51,18 @@ static void sample_make(struct sample *s)
 	s->index[1] = (struct sluice_index_entry){.kind = SLUICE_INDEX_WILDCARD, .value = 0};
 	s->wildcards[0].count = 1;
 	s->wildcards[0].ranges[0].service = 1;
-	s->services[1] = (struct sluice_service){
-	    .used = 1, .protocol = SLUICE_IP_TCP, .lookup = 0, .lookup_size = 251, .first_backend = 1, .slots = 2};
+	s->services[1] = (struct sluice_service){.used = 1,
+						 .protocol = SLUICE_IP_TCP,
+						 .tracking = SLUICE_TRACKING_ALL,
+						 .algorithm = SLUICE_ALGORITHM_ROUND_ROBIN,
+						 .lookup = 0,
+						 .lookup_size = 251,
+						 .first_backend = 1,
+						 .slots = 2,
+						 .previous_lookup = 1,
+						 .previous_size = 251,
+						 .previous_affinity = SLUICE_AFFINITY_CLIENT,
+						 .previous_closing = 1};
 	s->backends[1] = (struct sluice_backend){.encap = SLUICE_ENCAP_IPIP4, .outer_bytes = 34, .used = 1};
 	s->lookups[0] = (struct sluice_lookup_ref){.id = 7, .size = 251, .slots_bound = 2};
 	strcpy(s->ports[0].name, "eth0");
@@ -123,6 +133,16 @@ static const struct {
     ROW("services[1]: lookup 1 of 1", services[1].lookup, 1),
     ROW("services[1]: lookup of size 251", services[1].lookup_size, 1021),
     ROW("services[1]: lookup of size 251", services[1].slots, 1),
+    ROW("services[1]: algorithm 1 with tracking 0", services[1].tracking, SLUICE_TRACKING_CHANGES),
+    ROW("services[1]: algorithm 3", services[1].algorithm, 3),
+    ROW("services[1]: quic 1 with protocol 6", services[1].quic, 1),
+    ROW("services[1]: quic 2", services[1].quic, 2),
+    ROW("services[1]: no previous lookup, but", services[1].previous_lookup, 0),
+    ROW("services[1]: previous lookup 1 of 1", services[1].previous_lookup, 2),
+    ROW("services[1]: previous lookup 4294967294 of 1", services[1].previous_lookup, UINT32_MAX),
+    ROW("services[1]: previous lookup of size 251 with slots below 2 for 2", services[1].previous_size, 1021),
+    ROW("services[1]: previous lookup with affinity 2, closing 1", services[1].previous_affinity, 2),
+    ROW("services[1]: previous lookup with affinity 1, closing 2", services[1].previous_closing, 2),
     ROW("backends[1]: 33 outer bytes", backends[1].outer_bytes, 33),
     ROW("backends[1]: 255 outer bytes", backends[1].outer_bytes, 255),
     ROW("backends[1]: 34 outer bytes for encapsulation 8", backends[1].encap, 8),
