@@ -24,10 +24,10 @@ static __always_inline bool exceptions_at(void *map, struct sluice_exceptions_he
 }
 
 /*
- * The whole rule, for the few that the bucket alone does not answer. Not static: the verifier takes it once, by
- * itself.
+ * The whole rule, for the few that the bucket alone does not answer; it adds the time to *in. Not static: the verifier
+ * takes it once, by itself.
  */
-__noinline uint32_t decide_closely(const struct sluice_service *service, const struct sluice_decide_input *in)
+__noinline uint32_t decide_closely(const struct sluice_service *service, struct sluice_decide_input *in)
 {
 	const void *lookup = NULL; /* its walk finds it */
 	struct sluice_exceptions_header *header = NULL;
@@ -43,6 +43,7 @@ __noinline uint32_t decide_closely(const struct sluice_service *service, const s
 	/* Without a memory all is as when it has no room: who would have to be remembered stays where it was. */
 	if (!header || !exceptions_at(map, header, in->flow_key, &at))
 		return sluice_owner(service, lookup, bytes, in->bucket, sluice_bucket_prev(in->word));
+	in->now_s = now_s(header);
 	uint32_t backend = sluice_decide_recall(service, bytes, &at, in, true);
 	if (backend != SLUICE_NONE)
 		return backend;

@@ -69,10 +69,10 @@ static __always_inline void *line_at(void *map, uint32_t line)
 	return bpf_map_lookup_elem(map, &line);
 }
 
-static __always_inline void *part_at(enum sluice_kernel_part part)
+/* part: enum sluice_kernel_part. */
+static __always_inline void *part_at(uint32_t part)
 {
-	uint32_t key = part;
-	return bpf_map_lookup_elem(&parts, &key);
+	return bpf_map_lookup_elem(&parts, &part);
 }
 
 /* forwarding.h's way into a lookup table. No bucket lies beyond one's end: the table was checked. */

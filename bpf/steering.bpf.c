@@ -129,7 +129,7 @@ static __always_inline enum sluice_verdict verdict_of(enum sluice_verdict parsed
 /* Line of this CPU's block of counters. */
 static __always_inline void *counters_line(const struct sluice_kernel_head *head, uint32_t line)
 {
-	void *map = part_at(SLUICE_KERNEL_COUNTERS);
+	void *map = part_at(head->counters_part);
 	return map ? line_at(map, line + bpf_get_smp_processor_id() * head->counters_cpu_lines) : NULL;
 }
 

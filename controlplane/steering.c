@@ -187,12 +187,11 @@ void steering_refresh(struct steering *steering)
 /* ------------------------------------------------------------------- status ---- */
 
 /* Sum over all CPUs; 0 when it cannot be read. */
-static uint64_t counter_read(int map_fd, enum steering_outcome outcome, uint64_t *values, uint32_t cpus)
+static uint64_t counter_read(int map_fd, uint32_t counter, uint64_t *values, uint32_t cpus)
 {
-	uint32_t key = outcome;
 	uint64_t sum = 0;
 
-	if (map_fd < 0 || bpf_map_lookup_elem(map_fd, &key, values))
+	if (map_fd < 0 || bpf_map_lookup_elem(map_fd, &counter, values))
 		return 0;
 	for (uint32_t i = 0; i < cpus; i++)
 		sum += values[i];
@@ -219,9 +218,16 @@ int steering_status(const struct steering *steering, uint32_t i, struct steering
 	else
 		snprintf(ret->reason, sizeof(ret->reason), "%s", interface->reason);
 	ret->redirected = counter_read(interface->counters_fd, STEERING_REDIRECTED, values, (uint32_t)cpus);
-	ret->passed = counter_read(interface->counters_fd, STEERING_PASSED, values, (uint32_t)cpus);
 	ret->dropped_no_socket =
 	    counter_read(interface->counters_fd, STEERING_DROPPED_NO_SOCKET, values, (uint32_t)cpus);
+	for (uint32_t v = 0; v < SLUICE_VERDICTS; v++) {
+		ret->verdicts[v] = counter_read(interface->counters_fd, STEERING_VERDICT + v, values, (uint32_t)cpus);
+		if (sluice_verdict_is_pass(v))
+			ret->passed += ret->verdicts[v];
+		else if (v != SLUICE_FORWARD)
+			ret->dropped += ret->verdicts[v];
+	}
+	ret->forwarded = ret->verdicts[SLUICE_FORWARD];
 	free(values);
 	return 0;
 }

@@ -17,14 +17,19 @@
 
 #include "model.h"
 
+#include "sluice/counters.h"
+
 struct steering; /* the module */
 
 struct steering_status {
 	char interface[64];
 	bool attached;
-	char mode[16];                                  /* "native" or "generic" */
-	char reason[256];                               /* when not attached */
-	uint64_t redirected, passed, dropped_no_socket; /* packets since the maps were made */
+	char mode[16];    /* "native" or "generic" */
+	char reason[256]; /* when not attached */
+	/* Packets since the maps were made. */
+	uint64_t redirected, passed, dropped_no_socket;
+	uint64_t forwarded, dropped;        /* decided here, in the kernel */
+	uint64_t verdicts[SLUICE_VERDICTS]; /* of which the three before are sums */
 };
 
 /* Mounts bpffs at RUNTIME_DIR/bpf when it is not there. 0 or -errno (logged). */

@@ -61,8 +61,9 @@ struct sluice_table_header {
 struct sluice_port {
 	char name[64]; /* the interface's name, PCI address or vdev name; NUL-terminated */
 	uint8_t mac[6];
-	uint16_t mtu;     /* largest IP packet */
-	uint32_t ifindex; /* in the kernel's copy alone (kernel.h): of the interface, 0 when the kernel has none; else 0 */
+	uint16_t mtu; /* largest IP packet */
+	uint32_t
+	    ifindex; /* in the kernel's copy alone (kernel.h): of the interface, 0 when the kernel has none; else 0 */
 	uint8_t zero[52];
 };
 _Static_assert(sizeof(struct sluice_port) == 128, "layout");
@@ -398,8 +399,8 @@ SLUICE_INLINE uint32_t sluice_walk_steps(const struct sluice_service *service, c
 {
 	SLUICE_ROLLED
 	for (uint32_t k = 1; k <= SLUICE_WALK_STEPS; k++) {
-		uint32_t slot = sluice_bucket_cur(
-		    sluice_bucket_at(lookup, sluice_walk_bucket(bucket, k, service->lookup_size)));
+		uint32_t slot =
+		    sluice_bucket_cur(sluice_bucket_at(lookup, sluice_walk_bucket(bucket, k, service->lookup_size)));
 		if (sluice_state_lives(sluice_state_at(states, service->first_backend + slot)))
 			return slot;
 	}

@@ -14,8 +14,10 @@
  * before one pointer in `parts` makes it the one in force, so no packet sees a part of it. A number in `lookups` that
  * a table in force names is never written: a new generation's lookup tables take free numbers.
  *
- * SLUICE_KERNEL_COUNTERS is the counters' memory of counters.h, with a block for each possible CPU. The program
- * writes the blocks' services and backends; verdicts it counts by interface (steering.h).
+ * SLUICE_KERNEL_COUNTERS is the counters' memory of counters.h, with a block for each possible CPU and a last one in
+ * which the control plane keeps what was counted in a memory before it. The program writes the CPUs' services and
+ * backends; verdicts it counts by interface (steering.h). There are two places for it: a head names the one that its
+ * generation uses, so a larger memory comes with the first table that needs it.
  */
 #ifndef SLUICE_KERNEL_H
 #define SLUICE_KERNEL_H
@@ -43,7 +45,7 @@ struct sluice_kernel_head {
 	uint32_t index_mask; /* entries - 1 */
 	uint8_t index_shift; /* 64 - index_bits */
 	uint8_t has_wildcards;
-	uint16_t zero;
+	uint16_t counters_part; /* enum sluice_kernel_part */
 	uint32_t index_line;
 	uint32_t wildcards_line;
 	uint32_t services_line;
@@ -56,5 +58,10 @@ struct sluice_kernel_head {
 _Static_assert(sizeof(struct sluice_kernel_head) == SLUICE_KERNEL_LINE, "line 0");
 
 #define SLUICE_KERNEL_TABLE_LINE 1u /* where the flat table starts */
+
+/*
+ * Behind the flat table, from the next line on: for each of its lookups[] its number (uint32_t), so that who adopts the
+ * maps knows what they hold.
+ */
 
 #endif
