@@ -35,7 +35,8 @@ int steering_create(const char *runtime_dir, struct steering **ret)
 
 	if (!steering)
 		return -ENOMEM;
-	steering->services_fd = -1;
+	for (uint32_t i = 0; i < STEERING_SHARED; i++)
+		steering->shared_fds[i] = -1;
 	if (asprintf(&steering->directory, "%s/bpf", runtime_dir) < 0) {
 		steering->directory = NULL;
 		error = -ENOMEM;
@@ -52,7 +53,7 @@ int steering_create(const char *runtime_dir, struct steering **ret)
 		log_warning("steering: the bpffs at %s is in a mount namespace of its own: what is attached ends with "
 			    "it; mount it from outside (\"mount -t bpf bpf %s\")",
 			    steering->directory, steering->directory);
-	error = steering_services_open(steering);
+	error = steering_shared_open(steering);
 	if (error)
 		goto destroy;
 	*ret = steering;
@@ -74,8 +75,9 @@ void steering_destroy(struct steering *steering)
 	if (!steering)
 		return;
 	interfaces_free(steering->interfaces, steering->interface_count);
-	if (steering->services_fd >= 0)
-		close(steering->services_fd);
+	for (uint32_t i = 0; i < STEERING_SHARED; i++)
+		if (steering->shared_fds[i] >= 0)
+			close(steering->shared_fds[i]);
 	free(steering->directory);
 	free(steering);
 }
@@ -182,6 +184,16 @@ void steering_refresh(struct steering *steering)
 		}
 		steering_interface_attach(steering, interface);
 	}
+}
+
+struct steering_kernel_maps steering_kernel_maps(const struct steering *steering)
+{
+	return (struct steering_kernel_maps){
+	    .parts_fd = steering->shared_fds[STEERING_SHARED_PARTS],
+	    .lookups_fd = steering->shared_fds[STEERING_SHARED_LOOKUPS],
+	    .states_fd = steering->shared_fds[STEERING_SHARED_STATES],
+	    .exceptions_fd = steering->shared_fds[STEERING_SHARED_EXCEPTIONS],
+	};
 }
 
 /* ------------------------------------------------------------------- status ---- */
