@@ -229,6 +229,9 @@ static void paths(FILE *out, const struct api *api)
 		fprintf(out, "sluice_path_generation{path=\"dpdk\",pid=\"%u\"} %" PRIu64 "\n", dataplanes[i].pid,
 			dataplanes[i].generation);
 	}
+	uint64_t in_kernel;
+	if (apply_kernel_path(api->apply, &in_kernel))
+		fprintf(out, "sluice_path_generation{path=\"xdp\"} %" PRIu64 "\n", in_kernel);
 	family(out, "sluice_dataplanes_connected", "gauge", "Dataplanes connected to the control plane.");
 	fprintf(out, "sluice_dataplanes_connected %u\n", connected);
 }
@@ -250,7 +253,11 @@ static void steered(FILE *out, const struct api *api)
 			const char *verdict;
 			uint64_t packets;
 		} rows[] = {
-		    {"redirected", s.redirected}, {"passed", s.passed}, {"dropped_no_socket", s.dropped_no_socket}};
+		    {"redirected", s.redirected},
+		    {"forwarded", s.forwarded},
+		    {"passed", s.passed},
+		    {"dropped", s.dropped},
+		    {"dropped_no_socket", s.dropped_no_socket}};
 		for (size_t r = 0; r < sizeof(rows) / sizeof(rows[0]); r++) {
 			fputs("sluice_xdp_packets_total{", out);
 			label(out, "interface", s.interface);

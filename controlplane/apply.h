@@ -128,5 +128,7 @@ void apply_plan(struct apply *apply, const char *file,
 struct adjacency *apply_adjacency(const struct apply *apply);
 struct health *apply_health(const struct apply *apply);
 struct steering *apply_steering(const struct apply *apply);
+/* The kernel's path: the generation by which it forwards, 0 for none yet. False: this host has no such path. */
+bool apply_kernel_path(const struct apply *apply, uint64_t *ret_generation);
 
 #endif

@@ -115,3 +115,10 @@ struct steering *apply_steering(const struct apply *apply)
 {
 	return apply->steering;
 }
+
+bool apply_kernel_path(const struct apply *apply, uint64_t *ret_generation)
+{
+	if (apply->kernel)
+		*ret_generation = kernel_path_running(apply->kernel).generation;
+	return apply->kernel != NULL;
+}

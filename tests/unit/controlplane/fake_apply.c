@@ -236,6 +236,13 @@ void apply_windows_status(const struct apply *apply, struct apply_windows_status
 						     .expired = 9};
 }
 
+bool apply_kernel_path(const struct apply *apply, uint64_t *ret_generation)
+{
+	(void)apply;
+	(void)ret_generation;
+	return false;
+}
+
 struct sluice_exceptions_header *apply_exceptions(const struct apply *apply)
 {
 	return apply->exceptions;
