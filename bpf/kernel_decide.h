@@ -11,6 +11,13 @@ static __always_inline uint32_t now_s(const struct sluice_exceptions_header *hea
 	return header->now_s ? header->now_s : (uint32_t)(bpf_ktime_get_coarse_ns() / 1000000000ull);
 }
 
+/* Of its own, lest its words lie on the caller's stack. */
+static __noinline uint64_t hash_of(const struct sluice_kernel_head *head, const struct sluice_flow *flow,
+				   uint32_t affinity)
+{
+	return sluice_flow_hash(&head->hash_key, flow, (enum sluice_affinity)affinity);
+}
+
 /* The share of a flow in the exception table. False: a line is not there. */
 static __always_inline bool exceptions_at(void *map, struct sluice_exceptions_header *header, uint64_t key,
 					  struct sluice_exceptions_at *ret)
@@ -29,7 +36,7 @@ static __always_inline bool exceptions_at(void *map, struct sluice_exceptions_he
  */
 __noinline uint32_t decide_closely(const struct sluice_service *service, struct sluice_decide_input *in)
 {
-	const void *lookup = NULL; /* its walk finds it */
+
 	struct sluice_exceptions_header *header = NULL;
 	struct sluice_exceptions_at at;
 	uint32_t zero = 0;
@@ -37,6 +44,10 @@ __noinline uint32_t decide_closely(const struct sluice_service *service, struct 
 	void *map = bpf_map_lookup_elem(&exceptions, &zero);
 
 	if (!bytes || !service || !in)
+		return SLUICE_NONE;
+	uint32_t number = service->lookup;
+	const void *lookup = bpf_map_lookup_elem(&lookups, &number);
+	if (!lookup)
 		return SLUICE_NONE;
 	if (map)
 		header = line_at(map, 0);

@@ -161,6 +161,37 @@ static __always_inline uint32_t sequence_of(const struct xdp_md *context, const 
 	return SLUICE_BE32(sluice_load32(l4 + 4));
 }
 
+/* Whether the datagram is a QUIC Initial. */
+static __always_inline bool is_quic_initial(const struct xdp_md *context, const struct sluice_packet *packet)
+{
+	uint32_t l4_offset = packet->l4_offset & 0x7fff;
+	const uint8_t *end = (const uint8_t *)(long)context->data_end;
+	const uint8_t *payload = (const uint8_t *)(long)context->data + l4_offset + SLUICE_UDP_BYTES;
+	/* The IP packet may end before the frame: 5 bytes tell of an Initial. */
+	return l4_offset + SLUICE_UDP_BYTES + 5 <= packet->l3_offset + packet->l3_bytes &&
+	       sluice_quic_is_initial(payload, end);
+}
+
+static __always_inline enum sluice_role role_of(const struct xdp_md *context, const struct sluice_service *service,
+						const struct sluice_packet *packet, bool follows)
+{
+	if (follows)
+		return SLUICE_ROLE_FOLLOWER;
+	if (packet->flow.protocol != SLUICE_IP_UDP)
+		return sluice_role_of_tcp(packet->tcp_flags);
+	return service->quic && is_quic_initial(context, packet) ? SLUICE_ROLE_FIRST : SLUICE_ROLE_OTHER;
+}
+
+/* What the flow is told by the previous table of its service, which has one. */
+static __always_inline sluice_bucket previous_of(const struct sluice_kernel_head *head,
+						 const struct sluice_service *service, const struct sluice_flow *flow)
+{
+	uint32_t number = service->previous_lookup - 1;
+	void *lookup = bpf_map_lookup_elem(&lookups, &number);
+	uint64_t hash = hash_of(head, flow, service->previous_affinity);
+	return lookup ? sluice_kernel_bucket(lookup, sluice_hash_bucket(hash, service->previous_size)) : 0;
+}
+
 /* Whether any flow of the host has an exception, and if so whether this one may. */
 static __always_inline uint32_t exception_maybe(uint64_t key)
 {
@@ -175,8 +206,9 @@ static __always_inline uint32_t exception_maybe(uint64_t key)
 	return bits ? sluice_exceptions_maybe(header, bits, key) : 0;
 }
 
-/* Number of the backend, or SLUICE_NONE. */
-static __always_inline uint32_t decide(const struct xdp_md *context, const struct sluice_service *service,
+/* Number of the backend, or SLUICE_NONE. number: the service's. */
+static __always_inline uint32_t decide(const struct xdp_md *context, const struct sluice_kernel_head *head,
+				       const struct sluice_service *service, uint32_t number,
 				       const struct sluice_packet *packet, bool follows, uint64_t key, uint64_t hash)
 {
 	uint32_t lookup_number = service->lookup, zero = 0;
@@ -184,26 +216,26 @@ static __always_inline uint32_t decide(const struct xdp_md *context, const struc
 	void *lookup = bpf_map_lookup_elem(&lookups, &lookup_number);
 	if (!lookup || !bytes)
 		return SLUICE_NONE;
-	bool is_datagram = packet->flow.protocol == SLUICE_IP_UDP;
 	struct sluice_decide_input in = {
 	    .flow_key = key,
 	    .bucket = sluice_hash_bucket(hash, service->lookup_size),
+	    .service = number,
 	    .tracking = service->tracking,
-	    .is_datagram = is_datagram,
+	    .is_datagram = packet->flow.protocol == SLUICE_IP_UDP,
 	};
 	in.word = sluice_kernel_bucket(lookup, in.bucket);
 	if (SLUICE_LIKELY(sluice_decide_is_stateless(in.word, in.tracking, exception_maybe(key)))) {
-		uint32_t number = service->first_backend + sluice_bucket_cur(in.word);
-		if (SLUICE_LIKELY(sluice_state_lives(sluice_state_at(bytes, number))))
-			return number;
+		uint32_t owner = service->first_backend + sluice_bucket_cur(in.word);
+		if (SLUICE_LIKELY(sluice_state_lives(sluice_state_at(bytes, owner))))
+			return owner;
 		uint32_t slot =
 		    sluice_kernel_walk(lookup_number, service->lookup_size, service->first_backend, in.bucket);
 		return slot == SLUICE_NONE ? slot : service->first_backend + slot;
 	}
+	if (service->previous_lookup)
+		in.word = sluice_decide_word(service, in.word, previous_of(head, service, &packet->flow));
 	in.sequence = sequence_of(context, packet, follows);
-	in.role = (uint8_t)(follows       ? SLUICE_ROLE_FOLLOWER
-			    : is_datagram ? SLUICE_ROLE_OTHER
-					  : sluice_role_of_tcp(packet->tcp_flags));
+	in.role = (uint8_t)role_of(context, service, packet, follows);
 	return decide_closely(service, &in);
 }
 
@@ -230,10 +262,10 @@ static __always_inline int forward(struct xdp_md *context, const struct sluice_p
 	if (service->lookup == SLUICE_NONE)
 		return drop_for_service(head, number, SLUICE_DROP_NO_BACKEND);
 
-	uint64_t key = sluice_flow_hash(&head->hash_key, &packet->flow, SLUICE_AFFINITY_FLOW), hash = key;
+	uint64_t key = hash_of(head, &packet->flow, SLUICE_AFFINITY_FLOW), hash = key;
 	if (service->affinity == SLUICE_AFFINITY_CLIENT)
-		hash = sluice_flow_hash(&head->hash_key, &packet->flow, SLUICE_AFFINITY_CLIENT);
-	uint32_t chosen = decide(context, service, packet, follows, key, hash);
+		hash = hash_of(head, &packet->flow, SLUICE_AFFINITY_CLIENT);
+	uint32_t chosen = decide(context, head, service, number, packet, follows, key, hash);
 	const struct sluice_backend *backend = NULL;
 	if (chosen != SLUICE_NONE)
 		backend = line_at(table.lines, head->backends_line + 2 * chosen);

@@ -15,9 +15,10 @@ struct adjacency; /* the module */
 
 struct adjacency_result {
 	bool resolved;
-	char reason[96]; /* when not: for people ("no route", "no answer from 10.0.0.1 to ARP", ...) */
-	uint32_t port;   /* index in the model's interfaces */
-	uint16_t mtu;    /* largest IP packet on the wire */
+	char reason[96];   /* when not: for people ("no route", "no answer from 10.0.0.1 to ARP", ...) */
+	uint32_t port;     /* index in the model's interfaces */
+	uint16_t mtu;      /* largest IP packet on the wire */
+	uint16_t link_mtu; /* 0, or what mtu was before underlay_mtu.h lowered it; `reason` then says why */
 	uint16_t vlan;
 	uint8_t destination_mac[6], source_mac[6];
 	union sluice_address source_address; /* of the egress interface, in the backend's family */

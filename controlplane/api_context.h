@@ -110,6 +110,10 @@ json_t *api_windows_json(const struct api *api);
 json_t *api_exceptions_json(const struct api *api);
 void api_windows_metrics(FILE *out, const struct api *api);
 
+/* Path MTUs that routers have lowered (api_underlay.c). */
+json_t *api_underlay_json(const struct api *api);
+void api_underlay_metrics(FILE *out, const struct api *api);
+
 /* How many backends are in which state. */
 struct api_backend_states {
 	uint32_t total, up, draining, down, disabled;

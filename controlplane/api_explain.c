@@ -114,6 +114,13 @@ static void decided_write(const struct explain_result *r, const char *owner, con
 			 r->exception_age_s, r->bucket, r->table_size, owner);
 		return;
 	case SLUICE_DECIDED_FIRST:
+		if (r->algorithm != SLUICE_ALGORITHM_TABLE) {
+			snprintf(ret, bytes, "a first packet: it goes to %s, and the flow is remembered there",
+				 r->algorithm == SLUICE_ALGORITHM_ROUND_ROBIN
+				     ? "the next backend in turn, which each worker counts for itself"
+				     : "the one with fewer flows for its weight of two that the flow draws");
+			return;
+		}
 		length = snprintf(ret, bytes, "bucket %u of %u %s %s: a first packet goes there and is remembered",
 				  r->bucket, r->table_size,
 				  sluice_bucket_is_steady(r->word) || sluice_bucket_is_closing(r->word) ? "belongs to"
@@ -130,6 +137,12 @@ static void decided_write(const struct explain_result *r, const char *owner, con
 	case SLUICE_DECIDED_PREVIOUS:
 		if (r->previous == r->owner)
 			length = snprintf(ret, bytes, "bucket %u of %u belongs to %s", r->bucket, r->table_size, owner);
+		else if (r->previous_size)
+			length =
+			    snprintf(ret, bytes,
+				     "bucket %u of %u belongs to %s, but a flow that is not new stays with %s, who had "
+				     "bucket %u of %u of the table before",
+				     r->bucket, r->table_size, owner, previous, r->previous_bucket, r->previous_size);
 		else
 			length = snprintf(ret, bytes,
 					  "bucket %u of %u moves from %s to %s: a flow that is not new stays with the "
@@ -203,15 +216,28 @@ static json_t *outer_json(const struct sluice_table *table, const struct explain
 	return json;
 }
 
-static json_t *next_hop_json(const struct sluice_table *table, const struct explain_result *r)
+/* Why the MTU is less than its link's; "": it is not. */
+static const char *mtu_reason(const struct api *api, uint32_t service, uint32_t backend,
+			      struct apply_backend_status *room)
+{
+	if (service >= api->names.service_count || !api->names.services[service] ||
+	    backend >= api->names.backend_count || !api->names.backends[backend] ||
+	    apply_backend_status(api->apply, api->names.services[service], api->names.backends[backend], room))
+		return "";
+	return room->adjacency.link_mtu ? room->adjacency.reason : "";
+}
+
+static json_t *next_hop_json(const struct api *api, const struct sluice_table *table, const struct explain_result *r)
 {
 	const struct sluice_backend *backend = &table->backends[r->backend];
 	struct explain_outer outer;
+	struct apply_backend_status status;
 
 	explain_outer_read(r, (enum sluice_encap)backend->encap, &outer);
-	return json_pack("{s:o, s:o, s:i, s:s, s:i, s:i}", "mac", mac_json(outer.destination_mac), "source_mac",
+	return json_pack("{s:o, s:o, s:i, s:s, s:i, s:i, s:s}", "mac", mac_json(outer.destination_mac), "source_mac",
 			 mac_json(outer.source_mac), "vlan", outer.vlan & 0xfff, "interface",
-			 table->ports[backend->port].name, "port", backend->port, "mtu", backend->mtu);
+			 table->ports[backend->port].name, "port", backend->port, "mtu", backend->mtu, "mtu_reason",
+			 mtu_reason(api, r->service, r->backend, &status));
 }
 
 /* What is remembered of the flow; null: nothing. */
@@ -235,10 +261,13 @@ json_t *api_explain_json(const struct api *api, const struct sluice_table *table
 	explain_packet(table, apply_exceptions(api->apply), windows_now_s(), query, &r);
 	reason_write(api, table, query, &r, reason, sizeof(reason));
 	snprintf(hash, sizeof(hash), "%016llx", (unsigned long long)r.hash);
+	/* Whose turn it is, a worker alone knows. */
+	if (r.decided == SLUICE_DECIDED_FIRST && r.algorithm != SLUICE_ALGORITHM_TABLE)
+		r.backend = SLUICE_NONE;
 	bool hashed = r.bucket != SLUICE_NONE, chosen = r.backend != SLUICE_NONE;
 	json_t *json = json_pack(
 	    "{s:s, s:s?, s:s?, s:s?, s:o, s:o, s:s, s:s, s:s?, s:o, s:b, s:b, s:s?, s:s?, s:o, s:s?, s:s?, s:s?, s:s?, "
-	    "s:i, s:o, s:I}",
+	    "s:o, s:o, s:i, s:o, s:I}",
 	    "verdict", sluice_verdict_text(r.verdict).label, "service", service_name(api, r.service), "backend",
 	    backend_name(api, table, r.backend, room), "backend_address",
 	    chosen ? model_address_text(&table->backends[r.backend].address, address) : NULL, "bucket",
@@ -248,13 +277,15 @@ json_t *api_explain_json(const struct api *api, const struct sluice_table *table
 	    hashed ? state_word(r.owner_state) : NULL, "exception", exception_json(api, table, &r), "bucket_state",
 	    hashed ? bucket_word(r.word) : NULL, "previous", backend_name(api, table, r.previous, previous_room),
 	    "asked", backend_name(api, table, r.asked, asked_room), "decided", hashed ? decided_word(r.decided) : NULL,
-	    "bytes", (int)r.bytes, "sent_bytes", r.sent_bytes ? json_integer(r.sent_bytes) : json_null(), "generation",
+	    "previous_bucket", r.previous_size ? json_integer(r.previous_bucket) : json_null(), "previous_table_size",
+	    r.previous_size ? json_integer(r.previous_size) : json_null(), "bytes", (int)r.bytes, "sent_bytes",
+	    r.sent_bytes ? json_integer(r.sent_bytes) : json_null(), "generation",
 	    (json_int_t)table->header->generation);
 	if (!json)
 		return NULL;
-	if (r.outer_bytes) {
+	if (r.outer_bytes && chosen) {
 		json_object_set_new(json, "outer", outer_json(table, &r));
-		json_object_set_new(json, "next_hop", next_hop_json(table, &r));
+		json_object_set_new(json, "next_hop", next_hop_json(api, table, &r));
 	} else {
 		json_object_set_new(json, "outer", json_null());
 		json_object_set_new(json, "next_hop", json_null());

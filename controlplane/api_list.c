@@ -125,10 +125,11 @@ static json_t *adjacency_json(const struct model *model, const struct adjacency_
 	if (!adjacency->resolved)
 		return json_pack("{s:b, s:s}", "resolved", 0, "reason", adjacency->reason);
 	snprintf(mac, sizeof(mac), "%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4], m[5]);
-	return json_pack("{s:b, s:s?, s:s, s:s, s:i, s:i}", "resolved", 1, "interface",
+	return json_pack("{s:b, s:s?, s:s, s:s, s:i, s:i, s:s, s:i}", "resolved", 1, "interface",
 			 adjacency->port < model->interface_count ? model->interfaces[adjacency->port].name : NULL,
 			 "mac", mac, "source", model_address_text(&adjacency->source_address, source), "mtu",
-			 adjacency->mtu, "vlan", adjacency->vlan & 0xfff);
+			 adjacency->mtu, "link_mtu", adjacency->link_mtu ? adjacency->link_mtu : adjacency->mtu,
+			 "mtu_reason", adjacency->link_mtu ? adjacency->reason : "", "vlan", adjacency->vlan & 0xfff);
 }
 
 static json_t *health_json(const struct health_report *health)

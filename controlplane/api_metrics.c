@@ -334,6 +334,7 @@ static int head_write(const struct api *api, struct metrics *metrics)
 	paths(out, api);
 	steered(out, api);
 	api_windows_metrics(out, api);
+	api_underlay_metrics(out, api);
 	configuration(out, api);
 	bool failed = ferror(out);
 	return fclose(out) || failed ? -ENOMEM : 0;

@@ -9,10 +9,12 @@ json_t *api_windows_json(const struct api *api)
 	struct apply_windows_status w;
 
 	apply_windows_status(api->apply, &w);
-	return json_pack("{s:I, s:I, s:o, s:I, s:I}", "buckets_open", (json_int_t)w.open, "buckets_closing",
+	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:o, s:I, s:I}", "previous_tables", (json_int_t)w.previous_open,
+			 "previous_tables_closing", (json_int_t)w.previous_closing, "services_waiting",
+			 (json_int_t)w.waiting, "buckets_open", (json_int_t)w.open, "buckets_closing",
 			 (json_int_t)w.closing, "closes_in_seconds",
-			 w.open ? json_integer((json_int_t)w.closes_in_s) : json_null(), "buckets_extended",
-			 (json_int_t)w.extended, "retired_backends", (json_int_t)w.retired);
+			 w.open || w.previous_open ? json_integer((json_int_t)w.closes_in_s) : json_null(),
+			 "buckets_extended", (json_int_t)w.extended, "retired_backends", (json_int_t)w.retired);
 }
 
 json_t *api_exceptions_json(const struct api *api)
@@ -55,6 +57,11 @@ void api_windows_metrics(FILE *out, const struct api *api)
 	       w.open);
 	metric(out, "sluice_buckets_closing", "gauge", "Buckets whose window is over and not yet acknowledged as such.",
 	       w.closing);
+	metric(out, "sluice_previous_tables", "gauge",
+	       "Services that keep their whole table of before another table_size or affinity.",
+	       w.previous_open + w.previous_closing);
+	metric(out, "sluice_services_waiting", "gauge",
+	       "Services whose change of table_size, affinity or algorithm waits for the one before it.", w.waiting);
 	metric(out, "sluice_windows_extended_total", "counter",
 	       "Windows of buckets that were extended because exceptions could not be inserted.", w.extended);
 	metric(out, "sluice_backends_retired", "gauge", "Backends in no file any more that keep connections.",

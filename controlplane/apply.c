@@ -166,6 +166,8 @@ static int modules_create(struct apply *apply, const struct apply_options *optio
 	if (!error)
 		error = adjacency_create(apply->loop, apply_on_adjacency, apply, &apply->adjacency);
 	if (!error)
+		error = underlay_mtu_create(apply->loop, apply->adjacency, apply_on_adjacency, apply, &apply->underlay);
+	if (!error)
 		error = health_create(apply->loop, apply_on_health, apply, &apply->health);
 	if (error)
 		return error;
@@ -188,6 +190,8 @@ static void modules_destroy(struct apply *apply)
 	publish_destroy(apply->publish);
 	apply->publish = NULL;
 	health_destroy(apply->health);
+	underlay_mtu_destroy(apply->underlay);
+	apply->underlay = NULL;
 	adjacency_destroy(apply->adjacency);
 	vips_destroy(apply->vips);
 	if (apply->kernel)

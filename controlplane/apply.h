@@ -14,6 +14,7 @@
 #include "model.h"
 #include "operator_state.h"
 #include "steering.h"
+#include "underlay_mtu.h"
 
 #include <uv.h>
 
@@ -80,12 +81,17 @@ const struct sluice_table *apply_table(const struct apply *apply);
 struct apply_windows_status {
 	uint64_t open, closing; /* buckets, now */
 	uint64_t extended;      /* windows, since this process began */
+	uint32_t previous_open, previous_closing; /* services with the whole table of before another M or affinity */
+	uint32_t waiting;                         /* services whose change of these waits for that one's end */
 	uint32_t closes_in_s;   /* until the first open one's window is over; 0: none is open, or it is over */
 	uint32_t retired;       /* backends in no file any more */
 	bool has_exceptions;
 	struct exceptions_status exceptions;
 };
 void apply_windows_status(const struct apply *apply, struct apply_windows_status *ret);
+
+/* What routers have said of the ways to backends. */
+void apply_underlay_status(const struct apply *apply, struct underlay_mtu_status *ret);
 
 /* The host's exceptions (sluice/exceptions.h), for reading. NULL: this host has none. */
 struct sluice_exceptions_header *apply_exceptions(const struct apply *apply);

@@ -76,6 +76,7 @@ static int inputs_of(const struct apply *apply, struct model_match *match, struc
 	if (error)
 		return error;
 	adjacency_of(apply, model, backend, &ret->adjacency);
+	underlay_mtu_apply(apply->underlay, service, backend, &ret->adjacency);
 	if (optimistic && ret->health.state == HEALTH_UNKNOWN)
 		ret->health.state = HEALTH_UP;
 	if (optimistic && !ret->adjacency.resolved && apply->model) {
@@ -284,9 +285,8 @@ static bool runs_bucket(const struct apply *apply, uint32_t number)
 	if (!apply->table) /* nothing is known of the buckets that a dataplane runs from before: believe it names it */
 		return true;
 	const struct sluice_table *view = &apply->table->view;
-	const struct lookup *lookup = apply->table->lookups[view->backends[number].service];
 	/* By slot: with this table another backend may get the number. */
-	return lookup && lookup_names(lookup, view->backends[number].slot) != 0;
+	return built_names(apply->table, view->backends[number].service, view->backends[number].slot);
 }
 
 void apply_states_before(struct apply *apply, const struct transaction *t)

@@ -28,6 +28,7 @@ void apply_follow(struct apply *apply, struct model *model)
 	if (!error) {
 		model_put(apply->adjacency_model);
 		apply->adjacency_model = model_get(model);
+		underlay_mtu_configure(apply->underlay, model);
 		error = health_configure(apply->health, model);
 	}
 	if (error)

@@ -16,6 +16,7 @@
 #include "retire.h"
 #include "states.h"
 #include "table_store.h"
+#include "underlay_mtu.h"
 #include "vips.h"
 #include "windows.h"
 
@@ -97,6 +98,7 @@ struct apply {
 	uint32_t handles;
 
 	struct adjacency *adjacency;
+	struct underlay_mtu *underlay;
 	struct health *health;
 	struct steering *steering; /* NULL when this host cannot have it */
 	struct kernel_path *kernel; /* NULL likewise */
@@ -230,9 +232,6 @@ void apply_drain_timer(struct apply *apply);
 
 /* `desired` with the backends that keep connections though it has them no more. One reference in *ret. 0 or -ENOMEM. */
 int apply_retire(struct apply *apply, struct model *desired, struct model **ret);
-/* One line for each service whose connections a change of M, affinity or algorithm moves. */
-void apply_warn_plain(const struct apply *apply, const struct model *next, void (*say)(void *user, const char *line),
-		      void *user);
 /* The exception table, when there is none yet. */
 void apply_exceptions_make(struct apply *apply, const struct model *model);
 /* Its idle times serve these models; either may be NULL. */

@@ -20,6 +20,11 @@ struct sluice_exceptions_header *apply_exceptions(const struct apply *apply)
 	return apply->exceptions ? exceptions_memory_header(apply->exceptions) : NULL;
 }
 
+void apply_underlay_status(const struct apply *apply, struct underlay_mtu_status *ret)
+{
+	underlay_mtu_status(apply->underlay, ret);
+}
+
 const struct sluice_table *apply_table(const struct apply *apply)
 {
 	return apply->table ? &apply->table->view : NULL;

@@ -222,6 +222,31 @@ static bool compiled_too_late(struct transaction *t)
 	return true;
 }
 
+/* Services whose change of M, affinity or algorithm is accepted, and is not in this table yet. */
+static void say_waiting(struct transaction *t)
+{
+	for (uint32_t i = 0; i < t->model->service_count; i++) {
+		const struct previous_table *previous = table_build_previous(t->build, i);
+		const struct model_service *s = &t->model->services[i];
+		if (!table_build_rule(t->build, i)->waits)
+			continue;
+		if (!previous->lookup) {
+			transaction_say(
+			    t,
+			    "note: service \"%s\": its table_size, affinity or algorithm changes when a backend "
+			    "is eligible",
+			    s->name);
+			continue;
+		}
+		const uint32_t closes_s = previous_closes_s(previous, model_window_s(s)), now_s = windows_now_s();
+		transaction_say(
+		    t,
+		    "note: service \"%s\": its table_size, affinity or algorithm changes when the window of "
+		    "the change before this one is over, in %u s",
+		    s->name, closes_s > now_s ? closes_s - now_s : 0);
+	}
+}
+
 static void compiled(struct transaction *t)
 {
 	const char *text = "out of memory";
@@ -238,6 +263,8 @@ static void compiled(struct transaction *t)
 		step_end(t);
 		return;
 	}
+	if (t->kind != TRANSACTION_REFRESH)
+		say_waiting(t);
 	if (t->kind == TRANSACTION_PLAN) {
 		t->error =
 		    plan_make(&(struct plan_inputs){.before = t->apply->model,
@@ -265,11 +292,6 @@ static bool nothing_changed(const struct transaction *t)
 	       memcmp(t->ports, apply->ports, t->model->interface_count * sizeof(*t->ports)) == 0;
 }
 
-static void say_line(void *user, const char *line)
-{
-	transaction_say(user, "%s", line);
-}
-
 /* The model as it is compiled: as read, and whom it has no more but who keeps connections. */
 static int gather_model(struct transaction *t)
 {
@@ -278,8 +300,6 @@ static int gather_model(struct transaction *t)
 
 	if (t->start) /* done in "wait" */
 		return 0;
-	if (t->kind != TRANSACTION_REFRESH && t->rebuilds == 0)
-		apply_warn_plain(apply, desired, say_line, t);
 	int error = apply_retire(apply, desired, &model);
 	if (error)
 		return error;

@@ -14,12 +14,6 @@
 
 /* ---------------------------------------------------------------- retired ---- */
 
-static bool lookup_is_kept(const struct model_service *before, const struct model_service *desired)
-{
-	return model_tracking(desired) != SLUICE_TRACKING_NONE && before->table_size == desired->table_size &&
-	       before->affinity == desired->affinity && before->algorithm == desired->algorithm;
-}
-
 static bool runs_keeps(void *user, uint32_t i, uint32_t k, const struct model_service *desired)
 {
 	const struct apply *apply = user;
@@ -27,15 +21,14 @@ static bool runs_keeps(void *user, uint32_t i, uint32_t k, const struct model_se
 	const struct model_service *before = &apply->model->services[i];
 	const struct model_backend *backend = &before->backends[k];
 	const uint32_t number = identity_service_number(identity, i), slot = identity_backend_slot(identity, i, k);
-	const struct lookup *lookup = apply->table->lookups[number];
 
-	if (!lookup_is_kept(before, desired) ||
+	if (model_tracking(desired) == SLUICE_TRACKING_NONE ||
 	    !sluice_state_lives((uint8_t)states_get(apply->states, identity->services[number].first_backend + slot)))
 		return false;
 	/* No bucket may name it any more, but flows that it was drained of long ago. */
 	if (!backend->retired || windows_now_s() < backend->retired_until_s)
 		return true;
-	return lookup && lookup_names(lookup, slot) != 0;
+	return built_names(apply->table, number, slot);
 }
 
 /* The i-th service and k-th backend of retire_model_of_table(), as numbers of that table. */
@@ -59,7 +52,6 @@ static bool restored_keeps(void *user, uint32_t i, uint32_t k, const struct mode
 	const struct sluice_service *service = &table->services[backend->service];
 
 	if (model_tracking(desired) == SLUICE_TRACKING_NONE || service->lookup == SLUICE_NONE ||
-	    service->lookup_size != desired->table_size || service->affinity != desired->affinity ||
 	    !sluice_state_lives((uint8_t)states_get(apply->states, number)))
 		return false;
 	if (backend->member)
@@ -68,6 +60,10 @@ static bool restored_keeps(void *user, uint32_t i, uint32_t k, const struct mode
 	    windows_find(&apply->recovered_windows, table->lookup_refs[service->lookup].id);
 	for (uint32_t w = 0; windows && w < windows->word_count; w++)
 		if (windows_bucket_of(apply->recovered_windows.words[windows->first_word + w]).prev == backend->slot)
+			return true;
+	const struct windows_previous *previous = windows_find_previous(&apply->recovered_windows, table, service);
+	for (uint32_t b = 0; previous && b < previous->size; b++)
+		if (apply->recovered_windows.buckets[previous->first_bucket + b] == backend->slot)
 			return true;
 	return false;
 }
@@ -100,34 +96,6 @@ static bool retired_is_over(const struct apply *apply)
 				return true;
 	}
 	return false;
-}
-
-/* ------------------------------------------------------------------ plain ---- */
-
-void apply_warn_plain(const struct apply *apply, const struct model *next, void (*say)(void *user, const char *line),
-		      void *user)
-{
-	char line[512];
-
-	for (uint32_t i = 0; apply->model && i < next->service_count; i++) {
-		const struct model_service *now = &next->services[i];
-		const struct model_service *before = model_service_find(apply->model, now->name);
-		if (!before || !sluice_address_equal(&before->address, &now->address) ||
-		    before->protocol != now->protocol || before->port_first != now->port_first ||
-		    before->port_last != now->port_last)
-			continue;
-		const char *what = before->table_size != now->table_size ? "table_size"
-				   : before->affinity != now->affinity   ? "affinity"
-				   : before->algorithm != now->algorithm ? "algorithm"
-									 : NULL;
-		if (!what)
-			continue;
-		snprintf(line, sizeof(line),
-			 "warning: service \"%s\": another %s moves its connections, which are not kept: most of "
-			 "them are cut",
-			 now->name, what);
-		say(user, line);
-	}
 }
 
 /* ------------------------------------------------------------- exceptions ---- */
@@ -213,7 +181,8 @@ void apply_on_windows(uv_timer_t *timer)
 	watch_failures(apply);
 	if (!apply->table || apply->active || now_ms - apply->windows_stepped_ms < apply->close_every_ms)
 		return;
-	if (apply->table->closing == 0 && windows_now_s() < apply->table->due_s && !retired_is_over(apply))
+	if (apply->table->closing == 0 && apply->table->previous_closing == 0 &&
+	    windows_now_s() < apply->table->due_s && !retired_is_over(apply))
 		return;
 	apply->windows_stepped_ms = now_ms;
 	apply->windows_due = true;
@@ -272,7 +241,10 @@ void apply_windows_status(const struct apply *apply, struct apply_windows_status
 		return;
 	ret->open = table->open;
 	ret->closing = table->closing;
-	if (table->open && table->due_s > now_s)
+	ret->previous_open = table->previous_open;
+	ret->previous_closing = table->previous_closing;
+	ret->waiting = table->waiting;
+	if ((table->open || table->previous_open) && table->due_s > now_s)
 		ret->closes_in_s = table->due_s - now_s;
 	ret->retired = retire_count(apply->model);
 }

@@ -58,8 +58,8 @@ struct effective effective_of(const struct effective_inputs *in)
 	if (in->backend->retired)
 		return (struct effective){SLUICE_BACKEND_DRAINING, "draining",
 					  "removed from the configuration: keeps its connections for a window", weight};
-	return (struct effective){SLUICE_BACKEND_UP, "up", weight ? in->health->reason : "weight 0: no new flows",
-				  weight};
+	const char *reason = in->adjacency->link_mtu ? in->adjacency->reason : in->health->reason;
+	return (struct effective){SLUICE_BACKEND_UP, "up", weight ? reason : "weight 0: no new flows", weight};
 }
 
 struct table_backend effective_table_backend(const struct effective_inputs *in)

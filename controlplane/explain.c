@@ -93,6 +93,19 @@ static struct sluice_decision rule(const struct sluice_table *table, struct slui
 	return decision;
 }
 
+/* What the service's previous table says of the flow; 0 when it has none. */
+static sluice_bucket previous_word(const struct sluice_table *table, const struct sluice_service *service,
+				   const struct sluice_flow *flow, struct explain_result *ret)
+{
+	if (!service->previous_lookup)
+		return 0;
+	const uint64_t hash =
+	    sluice_flow_hash(&table->header->hash_key, flow, (enum sluice_affinity)service->previous_affinity);
+	ret->previous_size = service->previous_size;
+	ret->previous_bucket = sluice_hash_bucket(hash, service->previous_size);
+	return table->lookups[service->previous_lookup - 1][ret->previous_bucket];
+}
+
 static enum sluice_verdict decide(const struct sluice_table *table, struct sluice_exceptions_header *exceptions,
 				  uint32_t now_s, const struct sluice_packet *packet, struct explain_result *ret)
 {
@@ -111,7 +124,8 @@ static enum sluice_verdict decide(const struct sluice_table *table, struct sluic
 	ret->table_size = service->lookup_size;
 	ret->hash = sluice_flow_hash(key, flow, (enum sluice_affinity)service->affinity);
 	ret->bucket = sluice_hash_bucket(ret->hash, service->lookup_size);
-	ret->word = lookup[ret->bucket];
+	ret->algorithm = service->algorithm;
+	ret->word = sluice_decide_word(service, lookup[ret->bucket], previous_word(table, service, flow, ret));
 	ret->owner = service->first_backend + sluice_bucket_cur(ret->word);
 	ret->previous = service->first_backend + sluice_bucket_prev(ret->word);
 
@@ -119,6 +133,7 @@ static enum sluice_verdict decide(const struct sluice_table *table, struct sluic
 	struct sluice_decide_input in = {
 	    .flow_key = sluice_flow_hash(key, flow, SLUICE_AFFINITY_FLOW),
 	    .bucket = ret->bucket,
+	    .service = ret->service,
 	    .word = ret->word,
 	    .now_s = now_s,
 	    .role = (uint8_t)(is_datagram ? SLUICE_ROLE_OTHER : sluice_role_of_tcp(packet->tcp_flags)),

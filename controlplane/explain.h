@@ -28,7 +28,10 @@ struct explain_result {
 	uint64_t hash;
 	uint32_t bucket; /* SLUICE_NONE when not reached */
 
-	sluice_bucket word;          /* of the bucket */
+	uint32_t previous_size;      /* M of the previous table, which the service has for a window; 0: none */
+	uint32_t previous_bucket;    /* of the flow in that */
+	uint8_t algorithm;           /* enum sluice_algorithm: who gets a first packet */
+	sluice_bucket word;          /* of the bucket, or of both buckets (sluice_decide_word()) */
 	enum sluice_decided decided; /* how the backend was found */
 	bool has_exception;          /* the flow has one that answers for this packet */
 	uint8_t exception_kind;      /* enum sluice_exception_kind */

@@ -157,6 +157,28 @@ out:
 	return error;
 }
 
+int lookup_of_slots(const uint16_t *slots, uint32_t size, struct lookup_scratch *scratch, struct lookup **ret)
+{
+	struct lookup *lookup = calloc(1, sizeof(*lookup));
+	int error = lookup ? scratch_reserve(scratch, size) : -ENOMEM;
+
+	if (error)
+		goto fail;
+	lookup->references = 1;
+	lookup->size = size;
+	lookup->due_s = LOOKUP_NEVER;
+	for (uint32_t b = 0; b < size; b++)
+		scratch->buckets[b] = sluice_bucket_make(slots[b], slots[b]);
+	error = lookup_finish(lookup, scratch->buckets);
+	if (error)
+		goto fail;
+	*ret = lookup;
+	return 0;
+fail:
+	free(lookup);
+	return error;
+}
+
 bool lookup_is_of(const struct lookup *lookup, const struct maglev_member *members, uint32_t count, uint32_t size,
 		  const struct transition *transition)
 {

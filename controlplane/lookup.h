@@ -74,6 +74,12 @@ struct transition; /* transition.h: what moves connections from the table before
 int lookup_build(const struct maglev_member *members, uint32_t count, uint32_t size,
 		 const struct transition *transition, struct lookup_scratch *scratch, struct lookup **ret);
 
+/*
+ * A table of no members whose buckets are steady at slots[0..size): in scratch->buckets, as lookup_build()'s. Any
+ * thread. One reference in *ret. 0 or -ENOMEM.
+ */
+int lookup_of_slots(const uint16_t *slots, uint32_t size, struct lookup_scratch *scratch, struct lookup **ret);
+
 /* Whether `lookup` (NULL: no) is what lookup_build() would make of these inputs; `transition` is from it. */
 bool lookup_is_of(const struct lookup *lookup, const struct maglev_member *members, uint32_t count, uint32_t size,
 		  const struct transition *transition);

@@ -76,6 +76,7 @@ struct model_service {
 	enum model_algorithm algorithm;
 	enum sluice_affinity affinity;
 	enum sluice_tracking tracking;
+	bool quic;          /* a QUIC Initial is a flow's first packet */
 	bool udp_new_cur;   /* udp_new = "cur": datagrams go to the new owner at once, with no memory */
 	uint64_t window_ns; /* for how long a change keeps a bucket's flows where they are */
 	uint32_t table_size;
@@ -145,6 +146,12 @@ const struct model_backend *model_backend_find(const struct model_service *servi
 static inline enum sluice_tracking model_tracking(const struct model_service *service)
 {
 	return service->udp_new_cur ? SLUICE_TRACKING_NONE : service->tracking;
+}
+
+/* What a flow is hashed by: source_hash is the table over the client's address. */
+static inline enum sluice_affinity model_affinity(const struct model_service *service)
+{
+	return service->algorithm == MODEL_ALGORITHM_SOURCE_HASH ? SLUICE_AFFINITY_CLIENT : service->affinity;
 }
 
 /* Its window in seconds, rounded up. */

@@ -95,6 +95,8 @@ static const struct model_backend *backend_by_address(const struct model_service
 struct side {
 	const struct model_service *service; /* NULL: not there */
 	const struct lookup *lookup;
+	const struct previous_table *previous;  /* its previous table; lookup NULL: it has none */
+	const struct service_rule *rule;        /* after: what it is given; before: NULL */
 	const struct table_backend *weights;    /* of its first backend; NULL: as configured */
 	const struct identity_service *numbers; /* slots; NULL: not there */
 };
@@ -108,10 +110,9 @@ static uint32_t side_configured(const struct model_service *service)
 }
 
 /* The address of every slot that somebody has. NULL: no memory. */
-static const union sluice_address **side_addresses(const struct side *side)
+static const union sluice_address **side_addresses(const struct side *side, const struct lookup *lookup)
 {
-	uint32_t slots =
-	    side->numbers->slots > side->lookup->slots_bound ? side->numbers->slots : side->lookup->slots_bound;
+	uint32_t slots = side->numbers->slots > lookup->slots_bound ? side->numbers->slots : lookup->slots_bound;
 	const union sluice_address **addresses = calloc(slots + 1, sizeof(*addresses));
 	for (uint32_t k = 0; addresses && k < side->numbers->slots; k++)
 		if (side->numbers->slot[k].used)
@@ -145,21 +146,34 @@ static double side_redrawn(const struct side *before, const struct side *after)
 	return 1 - stays;
 }
 
+/* Who of a flow's owners differ. */
+static double side_moved(const struct side *before, const struct side *after)
+{
+	bool is_redrawn = model_affinity(before->service) != model_affinity(after->service) && !after->rule->waits;
+	return is_redrawn && before->lookup && after->lookup ? side_redrawn(before, after)
+							     : plan_moved(before->lookup, after->lookup);
+}
+
 /* What becomes of the flows of a service that is in both, as parts of them. */
 static void side_flows(const struct side *before, const struct side *after, double moved, double *ret_protected,
 		       double *ret_risked)
 {
+	/* Where flows are that are not remembered, and where they are sought. */
+	const struct lookup *had = before->lookup, *has = after->lookup;
+
 	*ret_protected = 0;
 	*ret_risked = moved;
 	if (!before->lookup || !after->lookup)
 		return;
-	if (before->service->affinity != after->service->affinity) {
-		*ret_risked = side_redrawn(before, after);
+	if (before->previous && before->previous->lookup)
+		had = has = before->previous->lookup; /* it goes on, or all are remembered by now */
+	else if (after->previous && after->previous->lookup)
+		has = after->previous->lookup; /* by the M and affinity of before */
+	else if (model_affinity(before->service) != model_affinity(after->service))
 		return;
-	}
-	const union sluice_address **old = side_addresses(before), **new = side_addresses(after);
+	const union sluice_address **old = side_addresses(before, had), **new = side_addresses(after, has);
 	if (old && new) {
-		*ret_risked = differing(before->lookup, old, after->lookup, new, word_prev);
+		*ret_risked = differing(had, old, has, new, word_prev);
 		*ret_protected = moved > *ret_risked ? moved - *ret_risked : 0;
 	}
 	free(old);
@@ -213,8 +227,9 @@ static int service_append(json_t *services, const struct side *before, const str
 {
 	const struct model_service *named = after->service ? after->service : before->service;
 	const bool added = !before->service, removed = !after->service;
-	const double moved = added ? 0 : removed ? 1 : plan_moved(before->lookup, after->lookup);
-	const uint32_t size = named->table_size, opened = side_opened(before, after);
+	const double moved = added ? 0 : removed ? 1 : side_moved(before, after);
+	const uint32_t size = after->rule ? after->rule->table_size : named->table_size;
+	const uint32_t opened = side_opened(before, after);
 	double protected = 0, risked = removed ? 1 : 0;
 
 	if (!added && !removed) {
@@ -251,14 +266,16 @@ static int service_append(json_t *services, const struct side *before, const str
 		return error;
 	}
 	return json_array_append_new(
-	    services, json_pack("{s:s, s:s, s:I, s:I, s:f, s:I, s:I, s:f, s:f, s:o}", "service", named->name, "change",
-				added     ? "added"
-				: removed ? "removed"
-					  : "changed",
-				"table_size", (json_int_t)size, "buckets_moved", (json_int_t)(moved * size + 0.5),
-				"buckets_moved_percent", moved * 100, "buckets_opened", (json_int_t)opened,
-				"window_seconds", (json_int_t)model_window_s(named), "flows_protected_percent",
-				protected * 100, "flows_at_risk_percent", risked * 100, "backends", backends));
+	    services,
+	    json_pack("{s:s, s:s, s:I, s:I, s:f, s:I, s:b, s:b, s:I, s:f, s:f, s:o}", "service", named->name, "change",
+		      added     ? "added"
+		      : removed ? "removed"
+				: "changed",
+		      "table_size", (json_int_t)size, "buckets_moved", (json_int_t)(moved * size + 0.5),
+		      "buckets_moved_percent", moved * 100, "buckets_opened", (json_int_t)opened, "keeps_previous",
+		      after->previous && after->previous->lookup, "waits", after->rule && after->rule->waits,
+		      "window_seconds", (json_int_t)model_window_s(named), "flows_protected_percent", protected * 100,
+		      "flows_at_risk_percent", risked * 100, "backends", backends));
 }
 
 /* A service is the same when address, protocol and ports are: its number says so. */
@@ -280,6 +297,7 @@ static struct side side_before(const struct plan_inputs *in, uint32_t i)
 	return (struct side){
 	    .service = &in->before->services[i],
 	    .lookup = lookup_before(in, i),
+	    .previous = &in->running->previous[identity_service_number(in->running->identity, i)],
 	    .numbers = &in->running->identity->services[identity_service_number(in->running->identity, i)],
 	    .weights = in->weights_before ? &in->weights_before[in->running->identity->flat[i]] : NULL};
 }
@@ -296,6 +314,8 @@ static int services_append(const struct plan_inputs *in, json_t *services, struc
 		struct side before = {0};
 		const struct side after = {.service = &in->after->services[i],
 					   .lookup = table_build_lookup(in->build, i),
+					   .previous = table_build_previous(in->build, i),
+					   .rule = table_build_rule(in->build, i),
 					   .numbers = &table_build_identity(in->build)->services[number],
 					   .weights = &in->weights_after[flat]};
 		/* A number may have passed from a service that goes to one that comes. */

@@ -3,8 +3,9 @@
  * What a configuration would change, in buckets: for each service how many would have another owner, each
  * backend's share before and after, and what becomes of its flows (a flow's bucket is uniformly distributed, so
  * parts of the flows are parts of the buckets). Flows of a bucket that moves are protected when the bucket opens: they
- * stay where they are for the window. At risk are those that go to another backend at once: their service has tracking
- * "none", its table_size or affinity changes, or their backend is dead.
+ * stay where they are for the window, and so are all of a service that keeps its whole table of before for one, since
+ * its table_size or affinity changes. At risk are those that go to another backend at once: their service has tracking
+ * "none", or their backend is dead.
  *
  * Backends that are new are taken as living; the others as they are now. The document:
  *   { "generation": of what runs,
@@ -14,10 +15,11 @@
  *     "services": [ one for each that is not unchanged, in the new file's order, removed ones last:
  *       { "service": name, "change": "added", "removed", "changed",
  *         "table_size", "buckets_moved", "buckets_moved_percent",
- *         "buckets_opened", "window_seconds", "flows_protected_percent", "flows_at_risk_percent",
- *         "backends": [ { "name", "address", "weight_before", "weight_after", "share_before", "share_after" } ] } ] }
- * Shares are 0..1. A backend that is removed is told with weight 0, though it keeps flows. An added service moves
- * nothing, a removed one loses all its flows.
+ *         "buckets_opened", "keeps_previous": whether it keeps the whole table of before, "waits": whether its change
+ * of table_size, affinity or algorithm is to come when the one before is over, "window_seconds",
+ * "flows_protected_percent", "flows_at_risk_percent", "backends": [ { "name", "address", "weight_before",
+ * "weight_after", "share_before", "share_after" } ] } ] } Shares are 0..1. A backend that is removed is told with
+ * weight 0, though it keeps flows. An added service moves nothing, a removed one loses all its flows.
  */
 #ifndef CONTROLPLANE_PLAN_H
 #define CONTROLPLANE_PLAN_H

@@ -21,7 +21,7 @@ struct parts {
 	struct sluice_lookup_ref *refs;
 	struct lookup **unique; /* the lookup of each reference; borrowed */
 	uint32_t ref_count;
-	uint32_t *ref_of; /* by index in the model's services; SLUICE_NONE */
+	uint32_t *ref_of; /* by named_lookup()'s number; SLUICE_NONE */
 };
 
 static void parts_fini(struct parts *parts)
@@ -148,7 +148,7 @@ static int parts_index(const struct table_assembly *a, struct parts *parts, char
 
 struct by_id {
 	uint64_t id;
-	uint32_t service; /* index in the model */
+	uint32_t named; /* named_lookup()'s */
 };
 
 static int id_compare(const void *a, const void *b)
@@ -156,37 +156,48 @@ static int id_compare(const void *a, const void *b)
 	const struct by_id *x = a, *y = b;
 	if (x->id != y->id)
 		return x->id < y->id ? -1 : 1;
-	return x->service < y->service ? -1 : x->service > y->service;
+	return x->named < y->named ? -1 : x->named > y->named;
+}
+
+/* All that services name: below their count its lookup table, above it the previous one. NULL: none. */
+static struct lookup *named_lookup(const struct table_assembly *a, uint32_t n)
+{
+	const uint32_t services = a->options->model->service_count;
+	if (n < services)
+		return a->lookups[n];
+	/* Of no use to a service without a table. */
+	return a->lookups[n - services] ? a->previous[n - services].lookup : NULL;
 }
 
 /* One reference for each different table, in the order of ids. */
 static int parts_lookups(const struct table_assembly *a, struct parts *parts)
 {
 	const uint32_t services = a->options->model->service_count;
-	struct by_id *sorted = malloc((services + 1) * sizeof(*sorted));
+	struct by_id *sorted = malloc((2 * services + 1) * sizeof(*sorted));
 	uint32_t count = 0;
 
-	parts->refs = calloc(services + 1, sizeof(*parts->refs));
-	parts->unique = calloc(services + 1, sizeof(*parts->unique));
-	parts->ref_of = malloc((services + 1) * sizeof(*parts->ref_of));
+	parts->refs = calloc(2 * services + 1, sizeof(*parts->refs));
+	parts->unique = calloc(2 * services + 1, sizeof(*parts->unique));
+	parts->ref_of = malloc((2 * services + 1) * sizeof(*parts->ref_of));
 	if (!sorted || !parts->refs || !parts->unique || !parts->ref_of) {
 		free(sorted);
 		return -ENOMEM;
 	}
-	for (uint32_t i = 0; i < services; i++) {
-		parts->ref_of[i] = SLUICE_NONE;
-		if (a->lookups[i])
-			sorted[count++] = (struct by_id){a->lookups[i]->id, i};
+	for (uint32_t n = 0; n < 2 * services; n++) {
+		const struct lookup *lookup = named_lookup(a, n);
+		parts->ref_of[n] = SLUICE_NONE;
+		if (lookup)
+			sorted[count++] = (struct by_id){lookup->id, n};
 	}
 	qsort(sorted, count, sizeof(*sorted), id_compare);
 	for (uint32_t i = 0; i < count; i++) {
-		struct lookup *lookup = a->lookups[sorted[i].service];
+		struct lookup *lookup = named_lookup(a, sorted[i].named);
 		if (i == 0 || sorted[i - 1].id != sorted[i].id) {
 			parts->unique[parts->ref_count] = lookup;
 			parts->refs[parts->ref_count++] =
 			    (struct sluice_lookup_ref){lookup->id, lookup->size, lookup->slots_bound};
 		}
-		parts->ref_of[sorted[i].service] = parts->ref_count - 1;
+		parts->ref_of[sorted[i].named] = parts->ref_count - 1;
 	}
 	free(sorted);
 	return 0;
@@ -231,21 +242,31 @@ static void write_service(const struct table_assembly *a, const struct parts *pa
 {
 	const struct model_service *from = &a->options->model->services[i];
 	const uint32_t number = identity_service_number(a->identity, i), ref = parts->ref_of[i];
+	const uint32_t previous = parts->ref_of[a->options->model->service_count + i];
+	const struct service_rule *rule = &a->rules[i];
 
 	services[number] = (struct sluice_service){
 	    .lookup = ref,
-	    .lookup_size = ref == SLUICE_NONE ? from->table_size : parts->refs[ref].size,
+	    .lookup_size = ref == SLUICE_NONE ? rule->table_size : parts->refs[ref].size,
 	    .first_backend = a->identity->services[number].first_backend,
 	    .slots = a->identity->services[number].slots,
-	    .affinity = (uint8_t)from->affinity,
-	    .tracking = (uint8_t)model_tracking(from),
+	    .affinity = rule->affinity,
+	    .tracking = rule->tracking,
 	    .used = 1,
 	    .protocol = from->protocol,
 	    .port_first = from->port_first,
 	    .port_last = from->port_last,
 	    .address = from->address,
 	    .config_id = sluice_checksum(from->name, strlen(from->name)),
+	    .algorithm = rule->algorithm,
+	    .quic = from->quic,
 	};
+	if (previous == SLUICE_NONE)
+		return;
+	services[number].previous_lookup = previous + 1;
+	services[number].previous_size = parts->refs[previous].size;
+	services[number].previous_affinity = a->previous[i].affinity;
+	services[number].previous_closing = a->previous[i].closing;
 }
 
 /* The next array of the table: its span, and the end moved on. */
@@ -354,6 +375,20 @@ static void built_add_lookup(struct built_table *table, uint32_t number, struct 
 		table->due_s = lookup->due_s;
 }
 
+/* window_s: of the service, as it was built with. */
+static void built_add_previous(struct built_table *table, uint32_t number, const struct previous_table *previous,
+			       uint32_t window_s)
+{
+	table->previous[number] = *previous;
+	lookup_get(previous->lookup);
+	table->extended += previous->extended;
+	table->previous_closing += previous->closing;
+	table->previous_open += !previous->closing;
+	const uint32_t closes_s = previous_closes_s(previous, window_s);
+	if (!previous->closing && closes_s < table->due_s)
+		table->due_s = closes_s;
+}
+
 static struct built_table *built_create(struct identity *identity)
 {
 	struct built_table *table = calloc(1, sizeof(*table));
@@ -365,7 +400,8 @@ static struct built_table *built_create(struct identity *identity)
 	table->identity = identity_get(identity);
 	table->service_count = identity->service_count;
 	table->lookups = calloc(table->service_count + 1, sizeof(*table->lookups));
-	if (!table->lookups) {
+	table->previous = calloc(table->service_count + 1, sizeof(*table->previous));
+	if (!table->lookups || !table->previous) {
 		built_table_put(table);
 		return NULL;
 	}
@@ -408,9 +444,16 @@ int table_assemble(const struct table_assembly *a, struct built_table **ret, cha
 	error = built_lookups(table, parts.unique, parts.ref_count);
 	if (error)
 		goto out;
-	for (uint32_t i = 0; i < a->options->model->service_count; i++)
-		if (a->lookups[i])
-			built_add_lookup(table, identity_service_number(a->identity, i), a->lookups[i]);
+	for (uint32_t i = 0; i < a->options->model->service_count; i++) {
+		const uint32_t number = identity_service_number(a->identity, i);
+		table->waiting += a->rules[i].waits;
+		if (!a->lookups[i])
+			continue;
+		built_add_lookup(table, number, a->lookups[i]);
+		if (a->previous[i].lookup)
+			built_add_previous(table, number, &a->previous[i],
+					   model_window_s(&a->options->model->services[i]));
+	}
 	*ret = table;
 	table = NULL;
 out:
@@ -436,9 +479,12 @@ void built_table_put(struct built_table *table)
 		close(table->fd);
 	for (uint32_t i = 0; table->lookups && i < table->service_count; i++)
 		lookup_put(table->lookups[i]);
+	for (uint32_t i = 0; table->previous && i < table->service_count; i++)
+		lookup_put(table->previous[i].lookup);
 	built_table_drop_blobs(table);
 	identity_put(table->identity);
 	free(table->lookups);
+	free(table->previous);
 	free(table->lookup_ids);
 	free((void *)table->view.lookups);
 	free(table);
@@ -478,9 +524,17 @@ int built_table_renumber(const struct built_table *from, uint64_t generation, st
 	memcpy(table->lookup_ids, from->lookup_ids, from->lookup_count * sizeof(*from->lookup_ids));
 	table->lookup_count = from->lookup_count;
 	table->view.states = from->view.states;
-	for (uint32_t n = 0; n < from->service_count; n++)
+	for (uint32_t n = 0; n < from->service_count; n++) {
 		if (from->lookups[n])
 			built_add_lookup(table, n, from->lookups[n]);
+		table->previous[n] = from->previous[n];
+		if (from->previous[n].lookup)
+			lookup_get(from->previous[n].lookup);
+	}
+	table->previous_open = from->previous_open;
+	table->previous_closing = from->previous_closing;
+	table->waiting = from->waiting;
+	table->due_s = from->due_s;
 	*ret = table;
 	table = NULL;
 out:

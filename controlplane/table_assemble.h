@@ -13,7 +13,9 @@ struct table_assembly {
 	struct identity *identity;
 	const struct table_backend *backends; /* by identity->flat */
 	const struct sluice_port *ports;
-	struct lookup *const *lookups; /* by index in the model's services; their blobs are sealed */
+	struct lookup *const *lookups;         /* by index in the model's services; their blobs are sealed */
+	const struct previous_table *previous; /* likewise */
+	const struct service_rule *rules;      /* likewise */
 };
 
 /*

@@ -12,6 +12,7 @@
 #include "identity.h"
 #include "lookup.h"
 #include "model.h"
+#include "previous.h"
 
 /* A backend as it is to stand in the table: what health, adjacency and operator together say. No padding: compared as
  * bytes. */
@@ -39,15 +40,18 @@ struct built_table {
 	uint64_t bytes;
 	struct sluice_table view; /* of the mapping, with lookups; states are for the owner to set */
 	struct identity *identity;
-	struct lookup **lookups; /* by service number; NULL: no backend is eligible */
+	struct lookup **lookups;         /* by service number; NULL: no backend is eligible */
+	struct previous_table *previous; /* by service number: what another M or affinity has left for a window */
 	uint32_t service_count;
 	uint64_t *lookup_ids; /* what a dataplane must hold: sorted, in the order of view.lookup_refs */
 	uint32_t lookup_count;
 	struct lookup_blob **blobs; /* of the lookup tables that were built for this table */
 	uint32_t blob_count;
 	/* Sums over the lookup tables. */
-	uint64_t open, closing, extended; /* buckets; extended: by this build */
-	uint32_t due_s;                   /* when the first window is over, CLOCK_MONOTONIC; UINT32_MAX: none is open */
+	uint64_t open, closing, extended;         /* buckets; extended: by this build */
+	uint32_t previous_open, previous_closing; /* previous tables */
+	uint32_t waiting; /* services whose M, affinity or algorithm is to change when theirs is gone */
+	uint32_t due_s;   /* when the first window is over, CLOCK_MONOTONIC; UINT32_MAX: none is open */
 };
 
 struct built_table *built_table_get(struct built_table *table);
@@ -55,6 +59,13 @@ void built_table_put(struct built_table *table); /* accepts NULL */
 
 /* The same table under another generation: to be sent again after a newer one failed. 0 or -errno. */
 int built_table_renumber(const struct built_table *table, uint64_t generation, struct built_table **ret);
+
+/* Whether a bucket of a service names the slot, in its lookup table or its previous one. */
+static inline bool built_names(const struct built_table *table, uint32_t service, uint32_t slot)
+{
+	const struct lookup *lookup = table->lookups[service], *previous = table->previous[service].lookup;
+	return (lookup && lookup_names(lookup, slot)) || (previous && lookup_names(previous, slot));
+}
 
 /* Let go of the blobs that were built for it: every dataplane has been sent its own. The lookup tables stay mapped. */
 void built_table_drop_blobs(struct built_table *table);
@@ -97,6 +108,8 @@ struct built_table *table_build_take(struct table_build *build);
 const struct built_table *table_build_peek(const struct table_build *build); /* without taking it; any thread */
 const struct identity *table_build_identity(const struct table_build *build);
 const struct lookup *table_build_lookup(const struct table_build *build, uint32_t model_service);
+const struct previous_table *table_build_previous(const struct table_build *build, uint32_t model_service);
+const struct service_rule *table_build_rule(const struct table_build *build, uint32_t model_service);
 
 /* All steps in the calling thread: for tests and tools. 0 or -errno with *ret_text. */
 int table_build_run(struct table_build *build, const char **ret_text);

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "transition.h"
 
-/* Who gets what `slot` no longer answers, by the table before: the walk's answer, or SLUICE_NONE. */
-static uint32_t owner_before(const struct transition *t, uint32_t bucket, uint32_t slot)
+uint32_t transition_owner_before(const struct transition *t, uint32_t bucket, uint32_t slot)
 {
 	if (t->lives[slot])
 		return slot;
@@ -34,7 +33,7 @@ void transition_fill(const struct transition *t, struct lookup *lookup, sluice_b
 	for (uint32_t b = 0; b < lookup->size; b++) {
 		const uint32_t cur = sluice_bucket_cur(buckets[b]), old = before[b];
 		/* Where packets go that have no exception: who is to keep them. */
-		const uint32_t prev = owner_before(t, b, sluice_bucket_prev(old));
+		const uint32_t prev = transition_owner_before(t, b, sluice_bucket_prev(old));
 		if (prev == cur)
 			continue;
 		if (prev == SLUICE_NONE) {

@@ -69,6 +69,9 @@ static inline uint32_t transition_closes_s(uint32_t window, uint32_t window_s)
 	return transition_opened_s(window) + transition_window_s(window_s, transition_extensions(window));
 }
 
+/* Who answers for `slot` by the table before: itself while it lives, then the walk's answer, or SLUICE_NONE. Pure. */
+uint32_t transition_owner_before(const struct transition *transition, uint32_t bucket, uint32_t slot);
+
 /*
  * Each bucket's next word: buckets[b] is steady at its new owner when called. windows: [size] for the open ones, or
  * NULL when transition->previous is. Counts into lookup->open, closing, extended, due_s.

@@ -14,7 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define WINDOWS_MAGIC 0x3130444e57434c53ull /* "SLCWND01" */
+#define WINDOWS_MAGIC 0x3230444e57434c53ull /* "SLCWND02" */
 #define WINDOWS_BYTES_MAX (8ull << 30)
 
 uint32_t windows_now_s(void)
@@ -99,6 +99,31 @@ static int service_compare(const void *a, const void *b)
 	return x->lookup_id < y->lookup_id ? -1 : x->lookup_id > y->lookup_id;
 }
 
+/* The service's record in the table that is written. */
+static struct windows_previous *previous_write(const struct built_table *table, uint32_t n, uint32_t now_s,
+					       uint64_t first_bucket, struct windows_previous *out, uint16_t *buckets)
+{
+	const struct previous_table *previous = &table->previous[n];
+	const struct lookup *lookup = previous->lookup;
+
+	*out = (struct windows_previous){.lookup_id = lookup->id,
+					 .config_id = table->view.services[n].config_id,
+					 .first_bucket = first_bucket,
+					 .size = lookup->size,
+					 .age_s = now_s - transition_opened_s(previous->window),
+					 .extensions = transition_extensions(previous->window)};
+	for (uint32_t b = 0; b < lookup->size; b++)
+		buckets[first_bucket + b] = (uint16_t)sluice_bucket_prev(lookup_buckets(lookup)[b]);
+	return out + 1;
+}
+
+static uint64_t header_bytes(const struct windows_header *h)
+{
+	return sizeof(*h) + (uint64_t)h->service_count * sizeof(struct windows_service) +
+	       h->word_count * sizeof(uint64_t) + (uint64_t)h->slot_count * sizeof(struct windows_slot) +
+	       (uint64_t)h->previous_count * sizeof(struct windows_previous) + h->bucket_count * sizeof(uint16_t);
+}
+
 /* How much there is to tell, then the bytes. */
 static struct windows_header header_make(const struct built_table *table, uint32_t now_s)
 {
@@ -111,13 +136,17 @@ static struct windows_header header_make(const struct built_table *table, uint32
 			h.service_count++;
 			h.word_count += lookup_unsteady(table->lookups[n]);
 		}
+	for (uint32_t n = 0; n < table->service_count; n++)
+		if (table->previous[n].lookup) {
+			h.previous_count++;
+			h.bucket_count += table->previous[n].lookup->size;
+		}
 	for (uint32_t n = 0; n < identity->service_count; n++)
 		if (identity->services[n].used)
 			h.slot_count += slots_told(&identity->services[n], now_s);
 	for (uint32_t i = 0; i < identity->past_count; i++)
 		h.slot_count += slots_told(&identity->past[i], now_s);
-	h.total_bytes = sizeof(h) + h.service_count * sizeof(struct windows_service) + h.word_count * sizeof(uint64_t) +
-			h.slot_count * sizeof(struct windows_slot);
+	h.total_bytes = header_bytes(&h);
 	return h;
 }
 
@@ -151,6 +180,14 @@ static void *bytes_make(const struct built_table *table, uint32_t now_s, uint64_
 			slot = slots_write(&identity->services[n], now_s, slot);
 	for (uint32_t i = 0; i < identity->past_count; i++)
 		slot = slots_write(&identity->past[i], now_s, slot);
+	struct windows_previous *previous = (struct windows_previous *)slot;
+	uint16_t *buckets = (uint16_t *)(previous + h.previous_count);
+	uint64_t bucket = 0;
+	for (uint32_t n = 0; n < table->service_count; n++)
+		if (table->previous[n].lookup) {
+			previous = previous_write(table, n, now_s, bucket, previous, buckets);
+			bucket += table->previous[n].lookup->size;
+		}
 	header->checksum = sluice_checksum(bytes, h.total_bytes);
 	*ret_length = h.total_bytes;
 	return bytes;
@@ -219,10 +256,7 @@ static const char *fault_of(void *bytes, uint64_t length)
 
 	if (h->magic != WINDOWS_MAGIC)
 		return "it is no such file";
-	if (h->total_bytes != length || h->word_count > length ||
-	    sizeof(*h) + (uint64_t)h->service_count * sizeof(struct windows_service) +
-		    h->word_count * sizeof(uint64_t) + (uint64_t)h->slot_count * sizeof(struct windows_slot) !=
-		length)
+	if (h->total_bytes != length || h->word_count > length || h->bucket_count > length || header_bytes(h) != length)
 		return "its size is impossible";
 	h->checksum = 0;
 	const bool same = sluice_checksum(bytes, length) == checksum;
@@ -234,6 +268,13 @@ static const char *fault_of(void *bytes, uint64_t length)
 		if (services[i].first_word > h->word_count ||
 		    services[i].word_count > h->word_count - services[i].first_word)
 			return "it names words that it has not";
+	const struct windows_slot *slots =
+	    (const struct windows_slot *)((const uint64_t *)(services + h->service_count) + h->word_count);
+	const struct windows_previous *previous = (const struct windows_previous *)(slots + h->slot_count);
+	for (uint32_t i = 0; i < h->previous_count; i++)
+		if (previous[i].first_bucket > h->bucket_count ||
+		    previous[i].size > h->bucket_count - previous[i].first_bucket)
+			return "it names buckets that it has not";
 	return NULL;
 }
 
@@ -285,6 +326,8 @@ int windows_read(const char *dir, const char *name, uint32_t now_s, struct windo
 	ret->services = (const struct windows_service *)(h + 1);
 	ret->words = (const uint64_t *)(ret->services + h->service_count);
 	ret->slots = (const struct windows_slot *)(ret->words + h->word_count);
+	ret->previous = (const struct windows_previous *)(ret->slots + h->slot_count);
+	ret->buckets = (const uint16_t *)(ret->previous + h->previous_count);
 	ret->same_boot = boot_id[0] && memcmp(boot_id, h->boot_id, sizeof(boot_id)) == 0 && h->written_s <= now_s;
 	ret->counts_from_s = ret->same_boot ? (uint32_t)h->written_s : now_s;
 	return 0;
@@ -302,4 +345,45 @@ const struct windows_service *windows_find(const struct windows_copy *copy, uint
 	if (!copy->bytes)
 		return NULL;
 	return bsearch(&key, copy->services, copy->header->service_count, sizeof(key), service_compare);
+}
+
+const struct windows_previous *windows_find_previous(const struct windows_copy *copy, const struct sluice_table *table,
+						     const struct sluice_service *service)
+{
+	if (!copy->bytes || !service->previous_lookup)
+		return NULL;
+	const uint64_t id = table->lookup_refs[service->previous_lookup - 1].id;
+	for (uint32_t i = 0; i < copy->header->previous_count; i++)
+		if (copy->previous[i].lookup_id == id && copy->previous[i].config_id == service->config_id)
+			return &copy->previous[i];
+	return NULL;
+}
+
+int windows_previous(const struct windows_copy *copy, const struct sluice_table *table,
+		     const struct sluice_service *service, struct lookup_scratch *scratch, struct previous_table *ret)
+{
+	const struct windows_previous *from = windows_find_previous(copy, table, service);
+	struct lookup *lookup = NULL;
+
+	if (!from || from->size != service->previous_size)
+		return -EBADMSG;
+	const uint16_t *slots = copy->buckets + from->first_bucket;
+	for (uint32_t b = 0; b < from->size; b++)
+		if (slots[b] >= SLUICE_SLOTS_MAX)
+			return -EBADMSG;
+	int error = lookup_of_slots(slots, from->size, scratch, &lookup);
+	if (error)
+		return error;
+	if (lookup->id != from->lookup_id) {
+		lookup_put(lookup);
+		return -EBADMSG;
+	}
+	/* The clock counts from the boot: what is older than that opened with it. */
+	const uint32_t age_s = copy->same_boot ? from->age_s : 0;
+	const uint32_t opened_s = copy->counts_from_s > age_s ? copy->counts_from_s - age_s : 0;
+	*ret = (struct previous_table){.lookup = lookup,
+				       .window = transition_window_make(opened_s, from->extensions & 7),
+				       .affinity = service->previous_affinity,
+				       .closing = service->previous_closing != 0};
+	return 0;
 }

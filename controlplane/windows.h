@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What a restarted control plane must know beside the table on disk (table_store.h) so that no window is lost:
- * each service's open and closing buckets with their age, and the slots that rest. STATE_DIR/windows.last, written
- * as windows.next before the table is published and renamed once that is in force, as the table is.
+ * each service's open and closing buckets with their age, its previous table, and the slots that rest.
+ * STATE_DIR/windows.last, written as windows.next before the table is published and renamed once that is in force, as
+ * the table is.
  *
- *   struct windows_header, struct windows_service[], uint64_t words, struct windows_slot[]
+ *   struct windows_header, struct windows_service[], uint64_t words, struct windows_slot[], struct windows_previous[],
+ *   uint16_t slots of the previous tables' buckets
  *
  * Little-endian, checksummed. Without the file, or with a torn one, buckets are taken for steady: connections that a
  * change before the restart had moved, and that have sent nothing since, are then cut; the log says so.
@@ -24,6 +26,9 @@ struct windows_header {
 	uint32_t service_count;
 	uint32_t slot_count;
 	uint64_t word_count;
+	uint64_t bucket_count; /* of the previous tables */
+	uint32_t previous_count;
+	uint32_t zero;
 	uint64_t generation; /* of the table that it was written with */
 	uint64_t written_s;  /* CLOCK_MONOTONIC ... */
 	char boot_id[40];    /* ... of this boot; else ages and rests count from now */
@@ -47,6 +52,16 @@ struct windows_slot {
 	uint32_t slots;   /* of the service's block */
 	uint32_t rests_s; /* from when it was written */
 	uint32_t zero2;
+};
+
+/* A service's previous table (previous.h). */
+struct windows_previous {
+	uint64_t lookup_id, config_id; /* as the forwarding table names both */
+	uint64_t first_bucket;
+	uint32_t size;
+	uint32_t age_s;
+	uint32_t extensions;
+	uint32_t zero;
 };
 
 struct windows_bucket {
@@ -84,6 +99,8 @@ struct windows_copy {
 	const struct windows_service *services; /* sorted by lookup_id */
 	const uint64_t *words;
 	const struct windows_slot *slots;
+	const struct windows_previous *previous;
+	const uint16_t *buckets;
 	uint32_t counts_from_s; /* CLOCK_MONOTONIC now, to which ages and rests refer */
 	bool same_boot;         /* else ages are to be taken for 0 */
 };
@@ -97,6 +114,17 @@ void windows_copy_fini(struct windows_copy *copy); /* accepts an empty one */
 
 /* The record of the lookup table `id`, or NULL: it was steady, or is not known. */
 const struct windows_service *windows_find(const struct windows_copy *copy, uint64_t id);
+
+/* The record of a service's previous table, or NULL. table: the one that the copy was written with. */
+const struct windows_previous *windows_find_previous(const struct windows_copy *copy, const struct sluice_table *table,
+						     const struct sluice_service *service);
+
+/*
+ * The table itself, in scratch->buckets as lookup_build()'s; ret->lookup is the caller's. 0; -EBADMSG when nothing is
+ * known of it, and *ret is untouched; -ENOMEM.
+ */
+int windows_previous(const struct windows_copy *copy, const struct sluice_table *table,
+		     const struct sluice_service *service, struct lookup_scratch *scratch, struct previous_table *ret);
 
 /* Coarse seconds of CLOCK_MONOTONIC: the epoch of every window, rest and exception. */
 uint32_t windows_now_s(void);

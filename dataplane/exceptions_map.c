@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "exceptions_map.h"
+#include "huge_pages.h"
 #include "log.h"
 
 #include "sluice/control.h"
@@ -88,8 +89,8 @@ static int mapping_open(const char *path, struct mapping *ret)
 	mapping.device = file.st_dev;
 	mapping.inode = file.st_ino;
 	/* Populated: the fast path meets no page fault. */
-	mapping.header = mmap(NULL, mapping.bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, mapping.fd, 0);
-	if (mapping.header == MAP_FAILED) {
+	mapping.header = huge_pages_map_file(mapping.fd, mapping.bytes);
+	if (!mapping.header) {
 		error = -errno;
 		goto close;
 	}

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "held_lookups.h"
+#include "lookup_memory.h"
 #include "refuse.h"
 
 #include <errno.h>
@@ -13,7 +14,7 @@
 enum {
 	HEADS = 16384,
 	/* Every service's, of three generations: more means that the sender has lost its way. */
-	LOOKUPS_MAX = 3 * SLUICE_SERVICES_MAX,
+	LOOKUPS_MAX = 4 * SLUICE_SERVICES_MAX,
 };
 
 struct held_lookup {
@@ -42,7 +43,7 @@ void held_lookup_put(struct held_lookup *lookup)
 {
 	if (atomic_fetch_sub(&lookup->references, 1) != 1)
 		return;
-	free(lookup->buckets);
+	lookup_memory_put(lookup->buckets);
 	free(lookup);
 }
 
@@ -101,7 +102,7 @@ static int add_one(struct held_lookups *held, const struct sluice_lookups_entry 
 	struct held_lookup *l = calloc(1, sizeof(*l));
 	size_t bytes = (size_t)entry->size * sizeof(*l->buckets);
 	if (l)
-		l->buckets = aligned_alloc(64, (bytes + 63) / 64 * 64);
+		l->buckets = lookup_memory_get(entry->size);
 	if (!l || !l->buckets) {
 		refuse(ret_refusal, error, "lookup %016llx: no memory for %zu bytes", (unsigned long long)entry->id,
 		       bytes);
@@ -123,7 +124,7 @@ static int add_one(struct held_lookups *held, const struct sluice_lookups_entry 
 
 free:
 	if (l)
-		free(l->buckets);
+		lookup_memory_put(l->buckets);
 	free(l);
 	return error;
 }

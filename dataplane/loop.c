@@ -26,6 +26,8 @@ enum {
 	SPIN_TURNS = 64,
 	/* A worker that nothing wakes still turns its heartbeat this often. */
 	SLEEP_MS = 500,
+	/* While it holds fragments: their first one may come by another worker. */
+	SLEEP_HOLDING_MS = 1,
 	/* A worker looks at the clock this often, by its TSC. */
 	CLOCK_HZ = 10,
 	/* Queues that only polling can tell of: the pause between polls doubles up to this. */
@@ -61,7 +63,8 @@ struct loop {
 
 struct loops {
 	struct loops_context context;
-	struct loop *loop; /* context.workers of them */
+	struct loop *loop;                  /* context.workers of them */
+	struct sluice_fragments *fragments; /* of all workers */
 };
 
 /* ------------------------------------------------------------------------------ a turn ---- */
@@ -90,7 +93,7 @@ static void push_shared(struct loop *l)
 	}
 }
 
-static void send_all(struct loop *l, uint32_t in_port)
+static void send_frames(struct loop *l)
 {
 	struct worker *w = l->worker;
 	for (uint32_t i = 0; i < w->port_count; i++) {
@@ -102,6 +105,12 @@ static void send_all(struct loop *l, uint32_t in_port)
 			sent = send_on(l, l->ports[i], q->packets, q->count);
 		worker_transmitted(w, i, sent);
 	}
+}
+
+static void send_all(struct loop *l, uint32_t in_port)
+{
+	struct worker *w = l->worker;
+	send_frames(l);
 	if (w->pass.count) {
 		struct tap *tap = l->ports[in_port]->tap;
 		worker_passed(w, tap ? tap_write(tap, w->pass.packets, w->pass.count) : 0);
@@ -128,6 +137,21 @@ static uint32_t carry_from_tap(struct loop *l, struct port *port)
 	return count;
 }
 
+static uint64_t now_ms(void)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+/* The clock is read in turns that hold something only. */
+static __rte_noinline void release_held(struct loop *l, const struct sluice_table *table)
+{
+	l->worker->now_ms = (uint32_t)now_ms();
+	worker_release(l->worker, table);
+	send_frames(l);
+}
+
 static uint32_t take_turn(struct loop *l, const struct sluice_table *table)
 {
 	struct rte_mbuf *packets[WORKER_BURST];
@@ -140,11 +164,15 @@ static uint32_t take_turn(struct loop *l, const struct sluice_table *table)
 			continue;
 		worker_burst(l->worker, table, packets, count, port->index);
 		send_all(l, port->index);
+		if (unlikely(l->worker->held_count))
+			release_held(l, table);
 		l->worker->counters->bursts++;
 		total += count;
 	}
 	for (uint32_t i = 0; i < l->tap_count; i++)
 		total += carry_from_tap(l, l->taps[i]);
+	if (unlikely(!total && l->worker->held_count))
+		release_held(l, table);
 	if (unlikely(l->unpushed))
 		push_shared(l);
 	return total;
@@ -196,7 +224,7 @@ static void finish_wait(struct loop *l, uint32_t armed)
 /* Nothing has arrived for a while: leave the core to others until something does. */
 static void sleep_until_work(struct loop *l, struct rte_rcu_qsbr *rcu)
 {
-	struct timespec timeout = {.tv_nsec = SLEEP_MS * 1000000};
+	struct timespec timeout = {.tv_nsec = (l->worker->held_count ? SLEEP_HOLDING_MS : SLEEP_MS) * 1000000};
 	uint32_t count, armed;
 
 	/*
@@ -219,13 +247,6 @@ static void sleep_until_work(struct loop *l, struct rte_rcu_qsbr *rcu)
 	finish_wait(l, armed);
 }
 
-static uint32_t now_s(void)
-{
-	struct timespec now;
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint32_t)now.tv_sec;
-}
-
 static int run(void *argument)
 {
 	struct loop *l = argument;
@@ -237,7 +258,7 @@ static int run(void *argument)
 	prctl(PR_SET_TIMERSLACK, 1000); /* else each pause is 50 us longer */
 	rte_rcu_qsbr_thread_register(rcu, l->index);
 	rte_rcu_qsbr_thread_online(rcu, l->index);
-	l->worker->now_s = now_s();
+	l->worker->now_s = (uint32_t)(now_ms() / 1000);
 	while (!atomic_load_explicit(&l->stop, memory_order_relaxed)) {
 		const struct sluice_table *table = table_store_current(l->loops->context.store);
 		l->worker->exceptions = exceptions_map_current(l->loops->context.exceptions);
@@ -257,10 +278,11 @@ static int run(void *argument)
 		*(got ? &counters->busy_tsc : &counters->idle_tsc) += now - then;
 		then = now;
 		if (unlikely(now >= next_tick)) {
-			l->worker->now_s = now_s();
+			l->worker->now_s = (uint32_t)(now_ms() / 1000);
 			next_tick = now + tick_tsc;
 		}
 	}
+	worker_drop_held(l->worker);
 	rte_rcu_qsbr_thread_offline(rcu, l->index);
 	rte_rcu_qsbr_thread_unregister(rcu, l->index);
 	return 0;
@@ -276,11 +298,15 @@ int loops_create(const struct loops_context *context, struct loops **ret)
 		return -ENOMEM;
 	loops->context = *context;
 	loops->loop = aligned_alloc(RTE_CACHE_LINE_SIZE, bytes);
-	if (!loops->loop) {
+	loops->fragments = aligned_alloc(SLUICE_FRAGMENTS_LINE, sizeof(*loops->fragments));
+	if (!loops->loop || !loops->fragments) {
+		free(loops->fragments);
+		free(loops->loop);
 		free(loops);
 		return -ENOMEM;
 	}
 	memset(loops->loop, 0, bytes);
+	memset(loops->fragments, 0, sizeof(*loops->fragments)); /* touched: no page fault on the fast path */
 	for (uint32_t i = 0; i < context->workers; i++)
 		loops->loop[i].wake = -1;
 	for (uint32_t i = 0; i < context->workers; i++) {
@@ -296,6 +322,7 @@ int loops_create(const struct loops_context *context, struct loops **ret)
 			return error;
 		}
 		worker_init(l->worker, context->counters->header, i, context->config->port_count);
+		l->worker->fragments = loops->fragments;
 	}
 	*ret = loops;
 	return 0;
@@ -310,6 +337,7 @@ void loops_destroy(struct loops *loops)
 		if (loops->loop[i].wake >= 0)
 			close(loops->loop[i].wake);
 	}
+	free(loops->fragments);
 	free(loops->loop);
 	free(loops);
 }

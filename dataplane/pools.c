@@ -11,7 +11,8 @@
 
 enum {
 	MBUF_CACHE = 256,
-	/* Beside what rings hold, a worker's cache (up to 1.5 x its size) and the bursts in its hands. */
+	/* Beside what rings hold, a worker's cache (up to 1.5 x its size), the bursts in its hands and what it holds.
+	 */
 	WORKER_MBUFS = 2 * MBUF_CACHE + 256,
 	/* port_ethdev.c's rings. */
 	DEVICE_RING = 1024,

@@ -45,7 +45,9 @@ static __rte_always_inline uint32_t stage_decide(struct worker *w, const struct 
 	/* Only the IPv6 outers read a template's second line. */
 	bool is_long = w->modes & (1u << SLUICE_ENCAP_IPIP6 | 1u << SLUICE_ENCAP_GUE6 | 1u << SLUICE_ENCAP_GRE6);
 	bool any = w->exceptions && sluice_exceptions_any(w->exceptions);
-	uint32_t special = any, i = 0;
+	uint32_t special = 0, i = 0;
+	struct track_list list;
+	list.count = 0;
 	if (SLUICE_UNLIKELY(any))
 		track_ask(w, count);
 	while (i < count && decide_bucket(w, table, i, i))
@@ -54,6 +56,8 @@ static __rte_always_inline uint32_t stage_decide(struct worker *w, const struct 
 	for (; i < count; i++)
 		kept += decide_bucket(w, table, kept, i);
 	count = kept;
+	if (SLUICE_UNLIKELY(any))
+		track_choose(w, count, any, &list);
 	for (i = 0; i < count; i++) {
 		sluice_bucket word = *lanes->bucket[i];
 		uint32_t number = lanes->service[i]->first_backend + sluice_bucket_cur(word);
@@ -66,8 +70,10 @@ static __rte_always_inline uint32_t stage_decide(struct worker *w, const struct 
 		if (is_long)
 			rte_prefetch0(table->backends[number].outer_head);
 	}
-	if (SLUICE_UNLIKELY(special))
-		track(w, table, count, any);
+	if (SLUICE_UNLIKELY(special && !any))
+		track_choose(w, count, any, &list);
+	if (SLUICE_UNLIKELY(list.count))
+		track(w, table, &list);
 	return count;
 }
 

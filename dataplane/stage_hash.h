@@ -36,20 +36,25 @@ static __rte_always_inline void hash_v6(struct worker_lanes *lanes, const struct
 			lanes->hash[i] = hash[lanes->facts[i].message_v6 - 1];
 }
 
-/* Affinity "client" of one lane, whose service is known only now: the message keeps the source address alone. */
-static __rte_noinline void hash_client(struct worker_lanes *lanes, const struct sluice_hash_key *key, uint32_t lane)
+/* The hash of affinity "client" of one lane, whose message then keeps the source address alone. */
+static __rte_noinline uint64_t hash_of_client(const struct worker_lanes *lanes, const struct sluice_hash_key *key,
+					      uint32_t lane)
 {
 	uint64_t words_v4[SLUICE_HASH_WORDS_V4] = {(uint32_t)lanes->words_v4[0][lane], sluice_hash_last_word(0, 0, 13)};
 	uint32_t message = lanes->facts[lane].message_v6;
+	if (!message)
+		return sluice_sip13(key, words_v4, SLUICE_HASH_WORDS_V4);
+	uint64_t words_v6[SLUICE_HASH_WORDS_V6] = {lanes->words_v6[0][message - 1], lanes->words_v6[1][message - 1], 0,
+						   0, sluice_hash_last_word(0, 0, 37)};
+	return sluice_sip13(key, words_v6, SLUICE_HASH_WORDS_V6);
+}
+
+/* Affinity "client" of one lane, whose service is known only now. */
+static __rte_always_inline void hash_client(struct worker_lanes *lanes, const struct sluice_hash_key *key,
+					    uint32_t lane)
+{
 	lanes->key[lane] = lanes->hash[lane];
-	if (message) {
-		uint64_t words_v6[SLUICE_HASH_WORDS_V6] = {lanes->words_v6[0][message - 1],
-							   lanes->words_v6[1][message - 1], 0, 0,
-							   sluice_hash_last_word(0, 0, 37)};
-		lanes->hash[lane] = sluice_sip13(key, words_v6, SLUICE_HASH_WORDS_V6);
-	} else {
-		lanes->hash[lane] = sluice_sip13(key, words_v4, SLUICE_HASH_WORDS_V4);
-	}
+	lanes->hash[lane] = hash_of_client(lanes, key, lane);
 }
 
 #endif

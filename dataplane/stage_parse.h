@@ -12,6 +12,7 @@
 #define STAGE_PARSE_H
 
 #include "stage_exit.h"
+#include "stage_fragment.h"
 #include "stage_icmp.h"
 #include "stage_receive.h"
 #include "worker.h"
@@ -143,10 +144,14 @@ static __rte_noinline bool parse_other(struct worker *w, const struct sluice_tab
 		exit_pass(w, m, verdict);
 		return false;
 	}
+	if (verdict == SLUICE_DROP_FRAGMENT && fragment_hold(w, table, m, &p))
+		return false;
 	if (verdict != SLUICE_FORWARD) {
 		exit_drop(w, m, verdict);
 		return false;
 	}
+	if (p.is_fragment)
+		fragment_note(w, table, m, &p);
 
 	struct sluice_hash_words message = sluice_hash_words(&p.flow, SLUICE_AFFINITY_FLOW);
 	uint32_t message_v6 = 0;

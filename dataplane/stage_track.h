@@ -7,8 +7,10 @@
 #ifndef STAGE_TRACK_H
 #define STAGE_TRACK_H
 
+#include "stage_hash.h"
 #include "worker.h"
 
+#include "sluice/choose.h"
 #include "sluice/decide.h"
 
 #include <rte_prefetch.h>
@@ -19,11 +21,63 @@ static __rte_always_inline uint64_t track_key(const struct worker_lanes *lanes, 
 	return lanes->service[lane]->affinity == SLUICE_AFFINITY_CLIENT ? lanes->key[lane] : lanes->hash[lane];
 }
 
-/* Ask for the lines of the "surely none" bits, while lanes->hash still is that of the 5-tuple everywhere. */
+/* Lanes to be decided by the whole rule. */
+struct track_list {
+	uint32_t count;
+	uint8_t lane[WORKER_BURST];
+};
+
+/* Both lines of a group: entries lie in either. */
+static __rte_always_inline void track_ask_group(const struct sluice_exception_group *group)
+{
+	rte_prefetch0(group);
+	rte_prefetch0((const uint8_t *)group + RTE_CACHE_LINE_SIZE);
+}
+
+/*
+ * Ask for what tells of each lane's flow, while lanes->hash still is that of the 5-tuple everywhere: the line of its
+ * "surely none" bit, or of a service that remembers every flow the exception itself.
+ */
 static __rte_noinline void track_ask(const struct worker *w, uint32_t count)
 {
-	for (uint32_t i = 0; i < count; i++)
-		rte_prefetch0(sluice_exceptions_at(w->exceptions, w->lanes.hash[i]).bits);
+	for (uint32_t i = 0; i < count; i++) {
+		struct sluice_exceptions_at at = sluice_exceptions_at(w->exceptions, w->lanes.hash[i]);
+		if (w->lanes.service[i]->tracking == SLUICE_TRACKING_ALL)
+			track_ask_group(at.home);
+		else
+			rte_prefetch0(at.bits);
+	}
+}
+
+/*
+ * The lanes for which the bucket alone is no answer; their exceptions are asked for. any: some flow has an exception.
+ */
+static __rte_noinline void track_choose(const struct worker *w, uint32_t count, bool any, struct track_list *ret)
+{
+	const struct worker_lanes *lanes = &w->lanes;
+	bool has_spilled = any && sluice_exceptions_spilled(w->exceptions);
+	uint32_t chosen = 0;
+	for (uint32_t i = 0; i < count; i++) {
+		uint32_t tracking = lanes->service[i]->tracking, maybe = 0;
+		sluice_bucket word = *lanes->bucket[i];
+		struct sluice_exceptions_at at = {0};
+		if (any) {
+			uint64_t key = track_key(lanes, i);
+			at = sluice_exceptions_at(w->exceptions, key);
+			if (tracking == SLUICE_TRACKING_CHANGES)
+				maybe = sluice_exceptions_maybe(w->exceptions, at.bits, key);
+		}
+		if (sluice_decide_is_stateless(word, tracking, maybe))
+			continue;
+		ret->lane[chosen++] = (uint8_t)i;
+		if (!any || tracking == SLUICE_TRACKING_ALL)
+			continue;
+		track_ask_group(at.home);
+		/* At rest, it is more often than not another flow's bit: then both groups are searched. */
+		if (has_spilled && sluice_bucket_is_steady(word))
+			track_ask_group(at.spare);
+	}
+	ret->count = chosen;
 }
 
 /* TCP's sequence number in the lane's frame, which the parser has found whole; 0 for UDP and what only follows. */
@@ -41,12 +95,38 @@ static __rte_always_inline uint32_t track_sequence(const struct worker_lanes *la
 	return SLUICE_BE32(sluice_load32(data + l4_offset + 4));
 }
 
+/* Whether the lane's datagram is a QUIC Initial; a later fragment or what is cut short is none. */
+static __rte_noinline bool track_is_quic_initial(const struct worker_lanes *lanes, uint32_t lane)
+{
+	const uint8_t *data = lanes->data[lane], *end = data + lanes->packet[lane]->data_len;
+	struct sluice_packet p;
+	if (sluice_packet_parse(data, end, &p) != SLUICE_FORWARD || p.flow.protocol != SLUICE_IP_UDP)
+		return false;
+	end = data + p.l3_offset + p.l3_bytes;
+	return sluice_quic_is_initial(data + p.l4_offset + SLUICE_UDP_BYTES, end);
+}
+
 static __rte_always_inline enum sluice_role track_role(const struct worker_lanes *lanes, uint32_t lane,
 						       bool is_datagram)
 {
 	if (SLUICE_UNLIKELY(lanes->facts[lane].follows))
 		return SLUICE_ROLE_FOLLOWER;
-	return is_datagram ? SLUICE_ROLE_OTHER : sluice_role_of_tcp(lanes->facts[lane].tcp_flags);
+	if (!is_datagram)
+		return sluice_role_of_tcp(lanes->facts[lane].tcp_flags);
+	return lanes->service[lane]->quic && track_is_quic_initial(lanes, lane) ? SLUICE_ROLE_FIRST : SLUICE_ROLE_OTHER;
+}
+
+/* What the lane's flow is told by the previous table of its service, which has one. */
+static __rte_noinline sluice_bucket track_previous(const struct worker_lanes *lanes, const struct sluice_table *table,
+						   uint32_t lane)
+{
+	const struct sluice_service *service = lanes->service[lane];
+	uint64_t hash = track_key(lanes, lane);
+	if (service->previous_affinity == SLUICE_AFFINITY_CLIENT)
+		hash = service->affinity == SLUICE_AFFINITY_CLIENT
+			   ? lanes->hash[lane]
+			   : hash_of_client(lanes, &table->header->hash_key, lane);
+	return table->lookups[service->previous_lookup - 1][sluice_hash_bucket(hash, service->previous_size)];
 }
 
 static __rte_always_inline struct sluice_decide_input track_input(const struct worker *w,
@@ -55,10 +135,13 @@ static __rte_always_inline struct sluice_decide_input track_input(const struct w
 	const struct worker_lanes *lanes = &w->lanes;
 	const struct sluice_service *service = lanes->service[lane];
 	bool is_datagram = service->protocol == SLUICE_IP_UDP;
+	uint32_t bucket = (uint32_t)(lanes->bucket[lane] - table->lookups[service->lookup]);
+	sluice_bucket previous = SLUICE_UNLIKELY(service->previous_lookup) ? track_previous(lanes, table, lane) : 0;
 	return (struct sluice_decide_input){
 	    .flow_key = track_key(lanes, lane),
-	    .bucket = (uint32_t)(lanes->bucket[lane] - table->lookups[service->lookup]),
-	    .word = *lanes->bucket[lane],
+	    .bucket = bucket,
+	    .service = (uint32_t)(service - table->services),
+	    .word = sluice_decide_word(service, *lanes->bucket[lane], previous),
 	    .now_s = w->now_s,
 	    .sequence = track_sequence(lanes, lane),
 	    .role = (uint8_t)track_role(lanes, lane, is_datagram),
@@ -104,32 +187,12 @@ static __rte_always_inline void track_lane(struct worker *w, const struct sluice
 	lanes->backend[lane] = decision.backend;
 }
 
-/*
- * Decide those lanes by the whole rule; lanes->backend of the others is right already. any: some flow has an exception.
- */
-static __rte_noinline void track(struct worker *w, const struct sluice_table *table, uint32_t count, bool any)
+/* Decide those lanes by the whole rule. */
+static __rte_noinline void track(struct worker *w, const struct sluice_table *table, const struct track_list *list)
 {
-	struct worker_lanes *lanes = &w->lanes;
-	uint8_t chosen[WORKER_BURST];
-	uint32_t chosen_count = 0;
-
-	for (uint32_t i = 0; i < count; i++) {
-		uint64_t key = track_key(lanes, i);
-		uint32_t maybe = 0;
-		if (any)
-			maybe =
-			    sluice_exceptions_maybe(w->exceptions, sluice_exceptions_at(w->exceptions, key).bits, key);
-		if (sluice_decide_is_stateless(*lanes->bucket[i], lanes->service[i]->tracking, maybe))
-			continue;
-		chosen[chosen_count++] = (uint8_t)i;
-		if (w->exceptions) {
-			const uint8_t *home = (const uint8_t *)sluice_exceptions_at(w->exceptions, key).home;
-			rte_prefetch0(home);
-			rte_prefetch0(home + RTE_CACHE_LINE_SIZE);
-		}
-	}
-	for (uint32_t i = 0; i < chosen_count; i++) {
-		uint32_t lane = chosen[i], was = lanes->backend[lane];
+	const struct worker_lanes *lanes = &w->lanes;
+	for (uint32_t i = 0; i < list->count; i++) {
+		uint32_t lane = list->lane[i], was = lanes->backend[lane];
 		track_lane(w, table, lane);
 		uint32_t number = lanes->backend[lane];
 		if (number == was)

@@ -3,6 +3,7 @@
 
 #include "stage_decide.h"
 #include "stage_encapsulate.h"
+#include "stage_fragment.h"
 #include "stage_hash.h"
 #include "stage_parse.h"
 #include "stage_receive.h"
@@ -33,6 +34,8 @@ static __rte_always_inline void journey(struct worker *w, const struct sluice_ta
 	count = stage_parse(w, table, count);
 	count = stage_service_and_hash(w, table, count);
 	count = stage_decide(w, table, count);
+	if (SLUICE_UNLIKELY(w->first_count))
+		fragments_record(w, table, count);
 	stage_encapsulate(w, table, count);
 }
 
@@ -103,6 +106,18 @@ void worker_init(struct worker *w, struct sluice_counters_header *counters, uint
 	w->port_count = port_count;
 	for (int isa = WORKER_ISAS - 1; isa >= 0 && worker_set_isa(w, isa) != 0; isa--)
 		;
+}
+
+void worker_release(struct worker *w, const struct sluice_table *table)
+{
+	stage_encapsulate(w, table, fragments_release(w, table));
+}
+
+void worker_drop_held(struct worker *w)
+{
+	for (uint32_t i = 0; i < w->held_count; i++)
+		exit_drop(w, w->held[i].packet, SLUICE_DROP_FRAGMENT);
+	w->held_count = 0;
 }
 
 void worker_transmitted(struct worker *w, uint32_t port, uint32_t sent)

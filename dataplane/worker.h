@@ -14,11 +14,14 @@
  *           worker_transmitted(w, port, sent);
  *   if (w->pass.count)
  *           worker_passed(w, sent to the kernel's side of in_port, 0 when there is none);
+ *   while fragments are held (w->held_count != 0), after each burst and at each turn without one:
+ *           worker_release(w, table);
+ *           transmit queues as above
  *
  * Verdicts are monotonic, so a packet is counted when its fate is known: drops in worker_burst(),
  * FORWARD and the PASS verdicts by worker_transmitted() and worker_passed(), which turn what could
- * not be sent into DROP_TRANSMIT and DROP_PASS_IMPOSSIBLE. When all queues are empty, the sum of
- * the verdicts is the number of packets given to worker_burst().
+ * not be sent into DROP_TRANSMIT and DROP_PASS_IMPOSSIBLE, held fragments by worker_release(). When all queues
+ * are empty and none is held, the sum of the verdicts is the number of packets given to worker_burst().
  */
 #ifndef WORKER_H
 #define WORKER_H
@@ -26,12 +29,19 @@
 #include "sluice/counters.h"
 #include "sluice/exceptions.h"
 #include "sluice/forwarding.h"
+#include "sluice/fragments.h"
 
 #include <rte_mbuf.h>
 
 #define WORKER_BURST 32u
 /* A queue holds two bursts: a caller that flushes whatever a burst left never meets a full one. */
 #define WORKER_QUEUE (2 * WORKER_BURST)
+/*
+ * A later fragment that comes before its first one waits for that: so many of a worker, so long. Fragments leave their
+ * sender together, and what parallel paths and queues put out of order is a matter of milliseconds.
+ */
+#define WORKER_HELD_MAX 64u
+#define WORKER_HELD_MS 50u
 /* Any one IP packet with its link header fits: 65535 + 14 + 2 tags. */
 #define WORKER_LINEAR_BYTES (64u * 1024 + 64)
 
@@ -111,6 +121,21 @@ struct worker_lanes {
 
 _Static_assert(offsetof(struct worker_lanes, count_v6) % RTE_CACHE_LINE_SIZE == 0, "vectors do not straddle lines");
 
+/* A first fragment in the burst at hand. */
+struct worker_first_fragment {
+	struct rte_mbuf *packet; /* to know its lane by */
+	uint64_t key;            /* sluice_fragment_key() */
+};
+
+/* A later fragment, from the burst that it came in to worker_release(). */
+struct worker_held {
+	struct rte_mbuf *packet;
+	uint64_t key;
+	union worker_facts facts;
+	uint32_t since_ms;
+	bool has_since; /* the clock is read only when something is held: not before the first worker_release() */
+};
+
 struct worker;
 typedef void worker_burst_function(struct worker *w, const struct sluice_table *table, struct rte_mbuf **packets,
 				   uint32_t count, uint32_t in_port);
@@ -126,15 +151,23 @@ struct worker {
 	/* The caller: writes between two bursts, worker_burst(): reads. */
 	uint32_t now_s;                              /* coarse seconds of CLOCK_MONOTONIC; at most one late */
 	struct sluice_exceptions_header *exceptions; /* the host's, sound; NULL: none, as if it had no room */
+	struct sluice_fragments *fragments;          /* shared by all workers; NULL: later fragments are dropped */
+	uint32_t now_ms;                             /* CLOCK_MONOTONIC; read by worker_release() alone */
+
+	/* The worker: writes, the caller: reads. */
+	uint32_t held_count; /* later fragments in held[]; on entry of worker_burst() at most WORKER_HELD_MAX */
 
 	/* worker_burst(): appends; the caller: flushes after each burst. By the table's port index. */
 	struct worker_pass_queue pass;
 	struct worker_transmit_queue transmit[SLUICE_PORTS_MAX];
 
 	/* The worker's alone; of no meaning between two bursts but for the first, a hint for prefetching. */
-	uint32_t modes; /* of the last burst, 1 << enum sluice_encap each; the next one's will be alike */
+	uint32_t modes;       /* of the last burst, 1 << enum sluice_encap each; the next one's will be alike */
+	uint32_t first_count; /* of first[] */
 	struct worker_lanes lanes;
-	uint8_t linear[WORKER_LINEAR_BYTES]; /* a frame of several buffers, as one piece */
+	struct worker_first_fragment first[WORKER_BURST];
+	struct worker_held held[WORKER_HELD_MAX + WORKER_BURST]; /* in order of arrival; kept between bursts */
+	uint8_t linear[WORKER_LINEAR_BYTES];                     /* a frame of several buffers, as one piece */
 } __rte_cache_aligned;
 
 /* The instruction sets that worker_burst() is compiled for. */
@@ -172,6 +205,17 @@ static inline void worker_burst(struct worker *w, const struct sluice_table *tab
 {
 	w->burst(w, table, packets, count, in_port);
 }
+
+/*
+ * Decide the fate of held fragments: to the transmit queues, WORKER_BURST of them at most, when their first one is
+ * recorded by now, by whichever worker; dropped as DROP_FRAGMENT when they have been held for WORKER_HELD_MS, and the
+ * oldest of those beyond WORKER_HELD_MAX. w->now_ms is of this turn. The rest as for worker_burst(). The worker's
+ * thread.
+ */
+void worker_release(struct worker *w, const struct sluice_table *table);
+
+/* Drop and count all held fragments: the worker ends. Its thread. */
+void worker_drop_held(struct worker *w);
 
 /*
  * The first `sent` packets of transmit queue `port` belong to its driver now: count them and the port's

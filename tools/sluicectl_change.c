@@ -87,10 +87,11 @@ static void plan_service_print(const json_t *service)
 
 	printf("\n%s %s", text_of(service, "change"), text_of(service, "service"));
 	if (!strcmp(text_of(service, "change"), "changed"))
-		printf(": %lld of %lld buckets move; of its flows %.1f%% are kept for %lld s, %.1f%% are at risk",
+		printf(": %lld of %lld buckets move, %lld open; of its flows %.1f%% are kept for %lld s, %.1f%% are at "
+		       "risk",
 		       number_of(service, "buckets_moved"), number_of(service, "table_size"),
-		       real_of(service, "flows_protected_percent"), number_of(service, "window_seconds"),
-		       real_of(service, "flows_at_risk_percent"));
+		       number_of(service, "buckets_opened"), real_of(service, "flows_protected_percent"),
+		       number_of(service, "window_seconds"), real_of(service, "flows_at_risk_percent"));
 	putchar('\n');
 	table_init(&table, "  BACKEND|ADDRESS|>WEIGHT|>-> WEIGHT|>SHARE|>-> SHARE");
 	json_array_foreach(json_object_get(service, "backends"), i, b)
@@ -117,8 +118,10 @@ static void plan_print(const json_t *plan)
 	printf("services: %lld added, %lld removed, %lld changed, %lld unchanged\n", number_of(plan, "services_added"),
 	       number_of(plan, "services_removed"), number_of(plan, "services_changed"),
 	       number_of(plan, "services_unchanged"));
-	printf("buckets:  %lld of %lld move (%.2f%%): that part of the flows of services that stay is at risk\n",
-	       number_of(plan, "buckets_moved"), number_of(plan, "buckets"), real_of(plan, "buckets_moved_percent"));
+	printf("buckets:  %lld of %lld move (%.2f%%), %lld open\n", number_of(plan, "buckets_moved"),
+	       number_of(plan, "buckets"), real_of(plan, "buckets_moved_percent"), number_of(plan, "buckets_opened"));
+	printf("flows:    of services that stay %.2f%% are kept where they are, %.2f%% are at risk\n",
+	       real_of(plan, "flows_protected_percent"), real_of(plan, "flows_at_risk_percent"));
 	json_array_foreach(json_object_get(plan, "services"), i, x)
 	{
 		plan_service_print(x);

@@ -68,6 +68,8 @@ static void explanation_print(const json_t *e)
 		if (number_of(hop, "vlan") && length > 0 && (size_t)length < sizeof(text))
 			snprintf(text + length, sizeof(text) - (size_t)length, ", vlan %lld", number_of(hop, "vlan"));
 		line("next hop", text);
+		if (text_of(hop, "mtu_reason")[0])
+			line("", text_of(hop, "mtu_reason"));
 	}
 	line("path", text_of(e, "path"));
 }

@@ -109,6 +109,14 @@ static void windows_print(const json_t *windows, const json_t *exceptions)
 		printf("exceptions     none: connections that a change moves are cut\n");
 }
 
+/* Ways to backends that carry less than their links: nothing is said when there are none. */
+static void underlay_print(const json_t *underlay)
+{
+	if (number_of(underlay, "lowered"))
+		printf("path MTU       lower than the link's to %lld backend addresses (see backends)\n",
+		       number_of(underlay, "lowered"));
+}
+
 enum ctl_exit command_status(const struct ctl *ctl)
 {
 	json_t *s;
@@ -133,6 +141,7 @@ enum ctl_exit command_status(const struct ctl *ctl)
 	       number_of(backends, "up"), number_of(backends, "draining"), number_of(backends, "down"),
 	       number_of(backends, "disabled"));
 	windows_print(json_object_get(s, "windows"), json_object_get(s, "exceptions"));
+	underlay_print(json_object_get(s, "underlay"));
 	if (json_is_object(last))
 		printf("last change    %s %s at %s: %s\n", text_of(last, "action"), text_of(last, "outcome"),
 		       text_of(last, "time"), text_of(last, "text"));

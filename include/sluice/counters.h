@@ -22,7 +22,7 @@
 	X(DROP_EXTENSIONS, "extensions", "dropped: more than 8 IPv6 extension headers")                                \
 	X(DROP_TCP_MALFORMED, "tcp_malformed", "dropped: TCP data offset is impossible")                               \
 	X(DROP_UDP_MALFORMED, "udp_malformed", "dropped: UDP length is impossible")                                    \
-	X(DROP_FRAGMENT, "fragment", "dropped: a later fragment to a VIP, its first one is not known")                 \
+	X(DROP_FRAGMENT, "fragment", "dropped: a later fragment to a VIP, its first one unknown or its backend down")  \
 	X(DROP_NO_BACKEND, "no_backend", "dropped: the service has no living backend")                                 \
 	X(DROP_TOO_BIG, "too_big", "dropped: does not fit the adjacency's MTU with its outer headers")                 \
 	X(DROP_HEADROOM, "headroom", "dropped: no room in the buffer for the outer headers")                           \

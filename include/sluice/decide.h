@@ -25,6 +25,17 @@
  * FIN and RST let an exception be evicted after 2 min; a later packet takes that back. Until it is evicted it answers,
  * so a forged RST moves nobody while there is room.
  *
+ * While a service has a previous table (its M or affinity changed, struct sluice_service): `cur` is that of the
+ * flow's bucket in the table it has now, `prev` what the previous one, which no longer changes, says of the flow, by
+ * its own M and affinity; and every flow is remembered, as with tracking "all". So by the end of the window each flow
+ * that has sent a packet has an exception, however often the table of now has changed meanwhile, and what that says of
+ * a bucket's own `prev` does not matter until then. It ends in the same two steps: closing, then none. The walk is
+ * always over the table of now, from the flow's bucket in it: all paths and nodes have that one.
+ *
+ * Tracking "all" knows every flow. So a datagram of an unknown one is its first packet, but for the time of a previous
+ * table, when flows from before may be unknown. algorithm (choose.h): a first packet goes to the owner of
+ * in->first_bucket instead; without room for it the flow's own bucket answers.
+ *
  * In three stages, so that a worker does the first for a whole burst at once and calls the rest for the few:
  *   sluice_decide_is_stateless()   bucket and bit: nothing to remember or recall
  *   sluice_decide_recall()         the flow's exception
@@ -61,16 +72,32 @@ SLUICE_INLINE enum sluice_role sluice_role_of_tcp(uint8_t tcp_flags)
 
 /* A packet, as far as the rule asks. */
 struct sluice_decide_input {
-	uint64_t flow_key; /* hash of the 5-tuple, whatever the service's affinity */
-	uint32_t bucket;   /* its number; where a walk starts */
-	/* What the bucket says. Its own word, or while M, affinity or algorithm change, `prev` of another table. */
-	sluice_bucket word;
-	uint32_t now_s;    /* coarse seconds of CLOCK_MONOTONIC */
-	uint32_t sequence; /* TCP, host order; of no meaning for datagrams and followers */
-	uint8_t role;      /* enum sluice_role */
-	uint8_t tracking;  /* enum sluice_tracking; NONE for the datagrams of a service with udp_new = "cur" */
-	bool is_datagram;  /* UDP */
+	uint64_t flow_key;     /* hash of the 5-tuple, whatever the service's affinity */
+	uint32_t bucket;       /* its number; where a walk starts */
+	uint32_t first_bucket; /* + 1, whose owner gets a first packet (choose.h); 0: that is `bucket` */
+	uint32_t service;      /* its number: remembered with the flow, for those who count */
+	sluice_bucket word;    /* what the bucket says: sluice_decide_word() */
+	uint32_t now_s;        /* coarse seconds of CLOCK_MONOTONIC */
+	uint32_t sequence;     /* TCP, host order; of no meaning for datagrams and followers */
+	uint8_t role;          /* enum sluice_role */
+	uint8_t tracking;      /* enum sluice_tracking; NONE for the datagrams of a service with udp_new = "cur" */
+	bool is_datagram;      /* UDP */
 };
+
+/*
+ * What a flow's bucket says: its own word, or with a previous table, `cur` of its own and what that one says. previous:
+ * the flow's bucket there; of no meaning without.
+ */
+SLUICE_INLINE sluice_bucket sluice_decide_word(const struct sluice_service *service, sluice_bucket own,
+					       sluice_bucket previous)
+{
+	uint32_t cur = sluice_bucket_cur(own);
+	if (SLUICE_LIKELY(!service->previous_lookup))
+		return own;
+	if (service->previous_closing)
+		return sluice_bucket_make(cur, cur) | SLUICE_BUCKET_CLOSING;
+	return sluice_bucket_make(cur, sluice_bucket_prev(previous));
+}
 
 /* Why a backend was chosen; what `explain` tells. */
 enum sluice_decided {
@@ -130,7 +157,7 @@ SLUICE_INLINE uint64_t sluice_exception_after(uint64_t value, const struct sluic
 	    (in->role == SLUICE_ROLE_RST || sluice_exception_age(value, now_s) < 1))
 		return value;
 	if (in->is_datagram)
-		return sluice_exception_value(slot, SLUICE_EXCEPTION_DATAGRAM, now_s, 0);
+		return sluice_exception_value(slot, SLUICE_EXCEPTION_DATAGRAM, now_s, in->service + 1);
 	if (ends)
 		return sluice_exception_value(slot, SLUICE_EXCEPTION_CLOSING, now_s, now_s);
 	/* The last ACKs of a close do not take it back. */
@@ -138,7 +165,7 @@ SLUICE_INLINE uint64_t sluice_exception_after(uint64_t value, const struct sluic
 	if (kind == SLUICE_EXCEPTION_CLOSING && in->role == SLUICE_ROLE_OTHER &&
 	    now_s - closed_s < SLUICE_EXCEPTION_CLOSE_S)
 		return sluice_exception_value(slot, kind, now_s, closed_s);
-	return sluice_exception_value(slot, SLUICE_EXCEPTION_ESTABLISHED, now_s, 0);
+	return sluice_exception_value(slot, SLUICE_EXCEPTION_ESTABLISHED, now_s, in->service + 1);
 }
 
 /* -------------------------------------------------------------- stages ---- */
@@ -169,7 +196,7 @@ SLUICE_INLINE uint32_t sluice_decide_recall(const struct sluice_service *service
 	if (!writes)
 		return service->first_backend + slot;
 	if (in->role == SLUICE_ROLE_FIRST && sluice_exception_kind(value) == SLUICE_EXCEPTION_SYN &&
-	    slot != sluice_bucket_cur(in->word))
+	    service->algorithm == SLUICE_ALGORITHM_TABLE && slot != sluice_bucket_cur(in->word))
 		__sync_fetch_and_add(&at->counters->syn_across, 1);
 	/* A change that is lost to another packet of the same flow is no loss. */
 	if (after != value)
@@ -183,13 +210,21 @@ SLUICE_INLINE uint32_t sluice_decide_remember(const struct sluice_service *servi
 					      const struct sluice_decide_input *in, uint32_t backend,
 					      enum sluice_exception_kind kind, bool writes)
 {
-	uint64_t value = sluice_exception_value(backend - service->first_backend, kind, in->now_s, in->sequence);
+	uint32_t more = kind == SLUICE_EXCEPTION_SYN ? in->sequence : in->service + 1;
+	uint64_t value = sluice_exception_value(backend - service->first_backend, kind, in->now_s, more);
 	uint64_t answer = value;
 	if (!writes)
 		return sluice_exception_room(at, kind, in->now_s).place ? backend : SLUICE_NONE;
 	if (!sluice_exception_insert(at, in->flow_key, value, in->now_s, &answer))
 		return SLUICE_NONE;
 	return service->first_backend + sluice_exception_slot(answer);
+}
+
+/* Whether a packet of a flow that has no exception is its first. Pure. */
+SLUICE_INLINE bool sluice_decide_is_first(const struct sluice_service *service, const struct sluice_decide_input *in)
+{
+	return in->role == SLUICE_ROLE_FIRST || (in->is_datagram && in->role == SLUICE_ROLE_OTHER &&
+						 in->tracking == SLUICE_TRACKING_ALL && !service->previous_lookup);
 }
 
 /* Stage 3: a packet of a flow that has no exception. */
@@ -206,12 +241,15 @@ SLUICE_INLINE struct sluice_decision sluice_decide_anew(const struct sluice_serv
 		decision.backend = sluice_owner(service, lookup, states, in->bucket, cur);
 		return decision;
 	}
-	if (in->role == SLUICE_ROLE_FIRST) {
-		decision.backend = sluice_owner(service, lookup, states, in->bucket, cur);
+	if (sluice_decide_is_first(service, in)) {
+		uint32_t bucket = in->first_bucket ? in->first_bucket - 1 : in->bucket;
+		decision.backend = sluice_decide(service, lookup, states, bucket);
 		if (decision.backend == SLUICE_NONE)
 			return decision;
-		uint32_t backend =
-		    sluice_decide_remember(service, at, in, decision.backend, SLUICE_EXCEPTION_SYN, writes);
+		/* A datagram proves nothing of who sent it: it waits for a second one as provisional. */
+		enum sluice_exception_kind kind =
+		    in->role == SLUICE_ROLE_FIRST ? SLUICE_EXCEPTION_SYN : SLUICE_EXCEPTION_PROVISIONAL;
+		uint32_t backend = sluice_decide_remember(service, at, in, decision.backend, kind, writes);
 		if (backend != SLUICE_NONE)
 			return (struct sluice_decision){backend, SLUICE_DECIDED_FIRST};
 		decision.backend = sluice_owner(service, lookup, states, in->bucket, prev);

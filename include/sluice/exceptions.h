@@ -21,6 +21,9 @@
  *   key    the flow
  *   value  slot:15 kind:3 seen:14 sequence:32
  *
+ * `sequence` of a kind without one (PROVISIONAL, ESTABLISHED, DATAGRAM) is the service's number + 1, for those who
+ * count flows; 0: not known.
+ *
  * The value is the entry's lock, and the only thing that decides what a place holds. Whoever wants a place
  * changes its value, by compare-and-swap, from exactly what it judged to CLAIMED, then the key, then
  * the value to what it is to be. So a flow that was touched in between is never taken for idle, a touch of
@@ -171,17 +174,25 @@ SLUICE_INLINE uint32_t sluice_is_below(uint32_t a, uint32_t b)
 
 SLUICE_INLINE uint32_t sluice_is_equal(uint64_t a, uint64_t b)
 {
+#ifdef __BPF__
 	uint64_t difference = a ^ b, negated = 0 - difference;
 	SLUICE_OPAQUE(negated);
 	uint32_t is_equal = (uint32_t)((difference | negated) >> 63) ^ 1;
 	SLUICE_OPAQUE(is_equal);
 	return is_equal;
+#else
+	return a == b;
+#endif
 }
 
 /* condition: 0 or 1. */
 SLUICE_INLINE uint32_t sluice_pick(uint32_t condition, uint32_t if_true, uint32_t if_false)
 {
+#ifdef __BPF__
 	return if_false ^ (if_false ^ if_true) * condition;
+#else
+	return condition ? if_true : if_false;
+#endif
 }
 
 /* True when *p was `old` and is `changed`. A full barrier. */
@@ -304,6 +315,13 @@ SLUICE_INLINE bool sluice_exceptions_any(const struct sluice_exceptions_header *
 {
 	uint32_t generation = sluice_shared_load32(&header->bits_in_use) & 1;
 	return sluice_shared_load32(&header->populated[generation]) != 0;
+}
+
+/* False: no flow's entry is in its spare group. */
+SLUICE_INLINE bool sluice_exceptions_spilled(const struct sluice_exceptions_header *header)
+{
+	uint32_t generation = sluice_shared_load32(&header->bits_in_use) & 1;
+	return sluice_shared_load32(&header->spilled[generation]) != 0;
 }
 
 /* 0: the flow has no exception, surely. bits: its line. */
@@ -435,8 +453,7 @@ SLUICE_INLINE struct sluice_exception *sluice_exception_find(const struct sluice
 {
 	const struct sluice_exception_times *times = &at->header->times;
 	struct sluice_exception *e = sluice_exception_find_in(at->home, times, key, now_s, ret_value);
-	uint32_t generation = sluice_shared_load32(&at->header->bits_in_use) & 1;
-	if (e || SLUICE_LIKELY(!sluice_shared_load32(&at->header->spilled[generation])))
+	if (e || SLUICE_LIKELY(!sluice_exceptions_spilled(at->header)))
 		return e;
 	return sluice_exception_find_in(at->spare, times, key, now_s, ret_value);
 }

@@ -373,7 +373,11 @@ SLUICE_INLINE uint32_t sluice_walk_bucket(uint32_t bucket, uint32_t k, uint32_t 
  * map of lines (kernel.h) that `lookup` names, and the verifier wants to see the bound of what it indexes.
  */
 #ifdef __BPF__
+/* Defined by the program that has lookup tables (bpf/kernel_maps.h); others have no use for them. */
+#pragma clang diagnostic push
+#pragma clang diagnostic ignored "-Wundefined-internal"
 static inline sluice_bucket sluice_kernel_bucket(const void *lookup, uint32_t bucket);
+#pragma clang diagnostic pop
 uint32_t sluice_kernel_walk(uint32_t lookup, uint32_t size, uint32_t first_backend, uint32_t bucket);
 #endif
 

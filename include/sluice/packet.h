@@ -95,6 +95,7 @@ struct sluice_packet {
 	uint8_t traffic_class; /* TOS or traffic class: DSCP and ECN */
 	uint8_t tcp_flags;     /* 0 for UDP */
 	bool is_fragment;      /* first or later: ports are known of the first only */
+	uint32_t fragment_id;  /* of a fragment: the identification, in memory order */
 };
 
 /* TCP's first packet of a connection: SYN without ACK. */
@@ -102,6 +103,23 @@ SLUICE_INLINE bool sluice_packet_is_first(const struct sluice_packet *p)
 {
 	return p->flow.protocol == SLUICE_IP_TCP &&
 	       (p->tcp_flags & (SLUICE_TCP_SYN | SLUICE_TCP_ACK)) == SLUICE_TCP_SYN;
+}
+
+#define SLUICE_QUIC_V2 SLUICE_BE32(0x6b3343cfu)
+
+/*
+ * QUIC's first packet of a connection: an Initial, which has a long header (RFC 9000, 17.2.2; in version 2 of another
+ * type, RFC 9369, 3.2). payload: what follows the UDP header. Versions that nobody knows yet are taken to be as 1;
+ * 0 is version negotiation. Reads only bytes in [payload, end).
+ */
+SLUICE_INLINE bool sluice_quic_is_initial(const uint8_t *payload, const uint8_t *end)
+{
+	SLUICE_OPAQUE(payload);
+	if (payload + 5 > end)
+		return false;
+	uint32_t version_be32 = sluice_load32(payload + 1);
+	uint8_t initial = version_be32 == SLUICE_QUIC_V2 ? 0xd0 : 0xc0;
+	return version_be32 != 0 && (payload[0] & 0xf0) == initial;
 }
 
 /*
@@ -155,6 +173,7 @@ SLUICE_INLINE enum sluice_verdict sluice_packet_parse_ipv4(const uint8_t *data, 
 
 	uint16_t fragment = SLUICE_BE16(sluice_load16(l3 + 6));
 	ret->is_fragment = (fragment & 0x3fff) != 0; /* more fragments, or an offset */
+	ret->fragment_id = sluice_load16(l3 + 4);
 	ret->l4_offset = (uint16_t)(l3 - data + header_bytes);
 	if (l3[9] != SLUICE_IP_TCP && l3[9] != SLUICE_IP_UDP)
 		return SLUICE_PASS_PROTOCOL;
@@ -211,10 +230,13 @@ SLUICE_INLINE enum sluice_verdict sluice_packet_parse_ipv6(const uint8_t *data, 
 			uint16_t fragment = SLUICE_BE16(sluice_load16(header + 2));
 			/* An atomic fragment (RFC 6946) is whole. */
 			ret->is_fragment = (fragment & 0xfff9) != 0;
+			ret->fragment_id = sluice_load32(header + 4);
 			if (fragment & 0xfff8) {
+				/* What follows extension headers, only the first fragment tells. */
+				bool may_be_ours = following == SLUICE_IP_TCP || following == SLUICE_IP_UDP ||
+						   (following < 64 && (SLUICE_EXTENSIONS >> following & 1));
 				ret->flow.protocol = following;
-				return following == SLUICE_IP_TCP || following == SLUICE_IP_UDP ? SLUICE_DROP_FRAGMENT
-												: SLUICE_PASS_PROTOCOL;
+				return may_be_ours ? SLUICE_DROP_FRAGMENT : SLUICE_PASS_PROTOCOL;
 			}
 			offset += 8;
 		} else {
@@ -237,6 +259,7 @@ SLUICE_INLINE enum sluice_verdict sluice_packet_parse_ipv6(const uint8_t *data, 
  * for; else the reason why it is bad. A reason for which
  * sluice_verdict_needs_vip() holds comes with ret->flow.destination set: the
  * packet is dropped only when that is a VIP, and passed otherwise.
+ * SLUICE_DROP_FRAGMENT is a later fragment, for which fragments.h may know better.
  * *ret is written in part on every return; l3_offset is set when the link
  * header was whole. Reads only bytes in [data, end).
  */

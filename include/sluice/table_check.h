@@ -103,7 +103,7 @@ static inline bool sluice_header_is_sound(const void *bytes, uint64_t length, st
 				    "services", ret_refusal) &&
 	       sluice_span_is_sound(&h->backends, sizeof(struct sluice_backend), SLUICE_BACKENDS_MAX, length,
 				    "backends", ret_refusal) &&
-	       sluice_span_is_sound(&h->lookups, sizeof(struct sluice_lookup_ref), SLUICE_SERVICES_MAX, length,
+	       sluice_span_is_sound(&h->lookups, sizeof(struct sluice_lookup_ref), 2 * SLUICE_SERVICES_MAX, length,
 				    "lookups", ret_refusal) &&
 	       sluice_span_is_sound(&h->ports, sizeof(struct sluice_port), SLUICE_PORTS_MAX, length, "ports",
 				    ret_refusal);

@@ -6,9 +6,7 @@
  * turn, and takes the median over chunks of passes. Memory placement moves a figure from process to process, so
  * the program runs itself several times (--child) and takes the median of those. README.md says more.
  */
-#include "reference.h"
-#include "scene.h"
-#include "worker.h"
+#include "passes.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -21,15 +19,21 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define CHUNK_BURSTS 64u
-#define CHUNK_PACKETS (CHUNK_BURSTS * WORKER_BURST)
 #define PASSES_OF_SMALL 64u /* of 8,192 frames; fewer of more frames */
 #define PROCESSES_MAX 64u
 
+/* README.md says what each is about. */
 static const struct scene_shape shapes[] = {
-    {"hot", 1, 100, 8192, false, 0, 0},        {"warm", 100, 100, 8192, false, 0, 0},
-    {"cold", 500, 100, 65536, false, 0, 0},    {"transition", 100, 100, 65536, false, 10, 1u << 20},
-    {"synflood", 100, 100, 65536, true, 0, 0},
+    {"hot", 1, 100, 8192, 8192, SLUICE_TCP_ACK, .exceptions_log2 = 15},
+    {"warm", 100, 100, 8192, 8192, SLUICE_TCP_ACK, .exceptions_log2 = 15},
+    {"cold", 500, 100, 65536, 65536, SLUICE_TCP_ACK, .exceptions_log2 = 15},
+    {"transition", 100, 100, 65536, 65536, SLUICE_TCP_ACK, .open_percent = 10, .others = 1 << 20,
+     .exceptions_log2 = 21},
+    {"tracked-1Mi", 100, 100, 65536, 1 << 20, SLUICE_TCP_ACK, SLUICE_TRACKING_ALL, .exceptions_log2 = 21},
+    {"tracked-10Mi", 100, 100, 65536, 10 << 20, SLUICE_TCP_ACK, SLUICE_TRACKING_ALL, .exceptions_log2 = 24},
+    {"synflood", 1, 100, 8192, 1 << 19, SLUICE_TCP_SYN, .exceptions_log2 = 15},
+    {"ackflood", 1, 100, 8192, 1 << 19, SLUICE_TCP_ACK, .exceptions_log2 = 15},
+    {"rstflood", 1, 100, 8192, 1 << 19, SLUICE_TCP_RST, .exceptions_log2 = 15},
 };
 
 static const struct {
@@ -42,7 +46,7 @@ struct options {
 	const char *scenario, *forward; /* NULL: all */
 	int isa;                        /* enum worker_isa; -1: the widest */
 	unsigned processes;
-	bool json, instructions;
+	bool json, instructions, is_array;
 	bool child, once; /* what the program says to itself */
 	uint64_t seed;
 	char *program;
@@ -56,101 +60,38 @@ struct figures {
 	double reference, ratio;
 };
 
-struct samples {
-	double *values;
-	uint32_t count, room;
-};
-
-static int compare_doubles(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-	return (x > y) - (x < y);
-}
-
-static double quantile(struct samples *s, double q)
-{
-	qsort(s->values, s->count, sizeof(double), compare_doubles);
-	return s->values[(uint32_t)(q * (s->count - 1) + 0.5)];
-}
-
-static void samples_add(struct samples *s, double value)
-{
-	if (s->count == s->room) {
-		s->room = s->room ? 2 * s->room : 64;
-		s->values = realloc(s->values, s->room * sizeof(double));
-		if (!s->values)
-			abort();
-	}
-	s->values[s->count++] = value;
-}
-
 /* ------------------------------------------------------------ one process ---- */
 
-/* As a port's loop does it: a burst, then its transmit queue is handed on (to nobody) and counted. */
-static __rte_noinline void pass_product(struct worker *w, struct scene *scene, struct samples *ret)
-{
-	for (uint32_t at = 0; at < scene->count; at += CHUNK_PACKETS) {
-		uint64_t start = rte_rdtsc_precise();
-		for (uint32_t i = 0; i < CHUNK_PACKETS; i += WORKER_BURST) {
-			worker_burst(w, &scene->table, &scene->packets[at + i], WORKER_BURST, 0);
-			worker_transmitted(w, 0, w->transmit[0].count);
-		}
-		samples_add(ret, (double)(rte_rdtsc_precise() - start) / CHUNK_PACKETS);
-	}
-}
-
-static __rte_noinline void pass_reference(reference_burst_function *burst, struct scene *scene, struct samples *ret)
-{
-	struct rte_mbuf *transmit[REFERENCE_BURST];
-	for (uint32_t at = 0; at < scene->count; at += CHUNK_PACKETS) {
-		uint64_t start = rte_rdtsc_precise();
-		for (uint32_t i = 0; i < CHUNK_PACKETS; i += REFERENCE_BURST)
-			burst(&scene->table, &scene->packets[at + i], REFERENCE_BURST, transmit);
-		samples_add(ret, (double)(rte_rdtsc_precise() - start) / CHUNK_PACKETS);
-	}
-}
-
-/* Every frame was forwarded, or the figures mean nothing. */
-static void insist_on_forward(const struct worker *w, uint64_t packets)
-{
-	if (w->counters->verdicts[SLUICE_FORWARD] == packets)
-		return;
-	fprintf(stderr, "bench: of %" PRIu64 " frames only %" PRIu64 " were forwarded\n", packets,
-		w->counters->verdicts[SLUICE_FORWARD]);
-	exit(1);
-}
-
-static void measure(struct worker *w, struct scene *scene, reference_burst_function *reference, bool once)
+static void measure(struct bench_worker *b, reference_burst_function *reference, bool once)
 {
 	struct samples product_samples = {0}, reference_samples = {0};
-	uint32_t passes = once ? 1 : RTE_MAX(PASSES_OF_SMALL * 8192 / scene->count, 8u);
-	scene_rewind(scene);
+	uint32_t passes = once ? 1 : RTE_MAX(PASSES_OF_SMALL * 8192 / b->frames.count, 8u);
+	/* What a change makes the flows do once is over by then. */
+	pass_before(b);
+	pass_end(b, true);
 	for (uint32_t pass = 0; pass < passes; pass++) {
-		pass_product(w, scene, &product_samples);
-		scene_rewind(scene);
+		pass_product(b, &product_samples);
+		pass_end(b, true);
 		if (once)
 			break;
-		pass_reference(reference, scene, &reference_samples);
-		scene_rewind(scene);
+		pass_reference(b, reference, &reference_samples);
+		pass_end(b, false);
 	}
-	insist_on_forward(w, (uint64_t)passes * scene->count);
 	if (!once)
-		printf("%.3f %.3f %.3f %.3f %" PRIu64 "\n", quantile(&product_samples, 0.5),
-		       quantile(&product_samples, 0.1), quantile(&product_samples, 0.9),
-		       quantile(&reference_samples, 0.5), rte_get_tsc_hz());
+		printf("%.3f %.3f %.3f %.3f %" PRIu64 "\n", samples_quantile(&product_samples, 0.5),
+		       samples_quantile(&product_samples, 0.1), samples_quantile(&product_samples, 0.9),
+		       samples_quantile(&reference_samples, 0.5), rte_get_tsc_hz());
 	free(product_samples.values);
 	free(reference_samples.values);
 }
 
-/* Measure the one scenario and forward that the options name; one line on stdout. */
-static int run_child(const struct options *o, const struct scene_shape *shape, enum sluice_encap encap)
+/* Start the EAL with the arguments of the command line, or else with as little as possible. */
+static int eal_start(const struct options *o)
 {
 	char *defaults[] = {o->program,    "--no-huge", "--no-shconf", "--no-pci", "--no-telemetry", "-m", "256",
 			    "--log-level", "error",     "-l",          "0"};
 	char *args[64];
 	int count = 0;
-	struct scene scene;
-	struct worker *w = aligned_alloc(RTE_CACHE_LINE_SIZE, sizeof(*w));
 
 	if (o->eal_count) {
 		args[count++] = o->program;
@@ -161,29 +102,33 @@ static int run_child(const struct options *o, const struct scene_shape *shape, e
 			args[count] = defaults[count];
 	}
 	args[count] = NULL;
-	if (!w || rte_eal_init(count, args) < 0) {
-		fprintf(stderr, "bench: EAL did not start: %s\n", rte_strerror(rte_errno));
+	if (rte_eal_init(count, args) >= 0)
+		return 0;
+	fprintf(stderr, "bench: EAL did not start: %s\n", rte_strerror(rte_errno));
+	return -EIO;
+}
+
+/* Measure the one scenario and forward that the options name; one line on stdout. */
+static int run_child(const struct options *o, const struct scene_shape *shape, enum sluice_encap encap)
+{
+	struct bench_setup setup = {shape, encap, o->isa, o->seed, o->is_array};
+	struct scene scene;
+	struct bench_worker b;
+
+	if (eal_start(o))
+		return 1;
+	if (scene_open(shape, encap, 1, o->seed, o->is_array, &scene)) {
+		fprintf(stderr, "bench: no memory for scenario %s\n", shape->name);
 		return 1;
 	}
-	/* Small buffers: only the heads of frames are here, and 65,536 of them stay within the reach of the TLB. */
-	struct rte_mempool *pool =
-	    rte_pktmbuf_pool_create("frames", shape->flows, 0, 0, RTE_PKTMBUF_HEADROOM + 128, SOCKET_ID_ANY);
-	if (!pool || scene_open(shape, encap, pool, o->seed, &scene)) {
-		fprintf(stderr, "bench: no memory for scenario %s (-- -m MEGABYTES gives the EAL more)\n", shape->name);
+	if (bench_worker_open(&setup, &scene, 0, &b))
 		return 1;
-	}
-	worker_init(w, scene.counters, 0, 1);
-	w->exceptions = scene.exceptions;
-	w->now_s = SCENE_NOW_S;
-	if (o->isa >= 0 && worker_set_isa(w, (enum worker_isa)o->isa)) {
-		fprintf(stderr, "bench: this CPU has no %s\n", worker_isa_name((enum worker_isa)o->isa));
-		return 1;
-	}
-	measure(w, &scene, reference_for(encap), o->once);
+	measure(&b, reference_for(encap), o->once);
+	bool is_as_meant = bench_is_as_meant(&scene, &b, 1);
+	bench_worker_close(&b);
 	scene_close(&scene);
-	free(w);
 	rte_eal_cleanup();
-	return 0;
+	return is_as_meant ? 0 : 1;
 }
 
 /* --------------------------------------------------------- several of them ---- */
@@ -197,6 +142,8 @@ static FILE *child_start(const struct options *o, const char *prefix, const char
 			 prefix, o->program, more, scenario, forward, seed);
 	if (o->isa >= 0)
 		n += snprintf(command + n, sizeof(command) - n, " --isa %s", worker_isa_name((enum worker_isa)o->isa));
+	if (o->is_array)
+		n += snprintf(command + n, sizeof(command) - n, " --array");
 	if (o->eal_count)
 		n += snprintf(command + n, sizeof(command) - n, " --");
 	for (int i = 0; i < o->eal_count && n < (int)sizeof(command); i++)
@@ -220,8 +167,8 @@ static int figures_of(const struct options *o, const char *scenario, const char 
 		samples_add(&reference, r);
 		samples_add(&ratio, c / r);
 	}
-	*ret = (struct figures){quantile(&cycles, 0.5), quantile(&low, 0), quantile(&high, 1),
-				quantile(&reference, 0.5), quantile(&ratio, 0.5)};
+	*ret = (struct figures){samples_quantile(&cycles, 0.5), samples_quantile(&low, 0), samples_quantile(&high, 1),
+				samples_quantile(&reference, 0.5), samples_quantile(&ratio, 0.5)};
 	free(cycles.values);
 	free(low.values);
 	free(high.values);
@@ -243,7 +190,7 @@ static double instructions_of(const struct options *o, const struct scene_shape 
 		if (at)
 			collected = strtod(at + strlen("Collected :"), NULL);
 	}
-	return f && pclose(f) == 0 && collected > 0 ? collected / shape->flows : -1;
+	return f && pclose(f) == 0 && collected > 0 ? collected / shape->frames : -1;
 }
 
 static int run_all(const struct options *o)
@@ -252,8 +199,8 @@ static int run_all(const struct options *o)
 	if (o->json)
 		printf("[");
 	else
-		printf(
-		    "scenario    forward  path  cycles/packet  spread  instructions/packet   Mpps  reference  ratio\n");
+		printf("scenario      forward  path  cycles/packet  spread  instructions/packet   Mpps  reference  "
+		       "ratio\n");
 	for (size_t s = 0; s < RTE_DIM(shapes); s++) {
 		for (size_t f = 0; f < RTE_DIM(forwards); f++) {
 			const char *scenario = shapes[s].name, *forward = forwards[f].name;
@@ -279,7 +226,7 @@ static int run_all(const struct options *o)
 				    is_first ? "" : ",", scenario, forward, figures.cycles, spread, text, mpps,
 				    figures.ratio);
 			else
-				printf("%-10s  %-7s  dpdk  %13.1f  %6.1f  %19s  %5.1f  %9.1f  %5.2f\n", scenario,
+				printf("%-12s  %-7s  dpdk  %13.1f  %6.1f  %19s  %5.1f  %9.1f  %5.2f\n", scenario,
 				       forward, figures.cycles, spread, strcmp(text, "null") ? text : "-", mpps,
 				       figures.reference, figures.ratio);
 			fflush(stdout);
@@ -295,7 +242,7 @@ static int run_all(const struct options *o)
 
 static int usage(void)
 {
-	fprintf(stderr, "usage: bench [--json] [--instructions] [--scenario hot|warm|cold|transition|synflood]\n"
+	fprintf(stderr, "usage: bench [--json] [--instructions] [--scenario S] [--array]\n"
 			"             [--forward ipip4|ipip6|gue4|l2] [--isa base|avx2|avx512] [--processes N]\n"
 			"             [--seed N] [-- EAL arguments]\n");
 	return 2;
@@ -303,12 +250,18 @@ static int usage(void)
 
 static int options_read(int argc, char **argv, struct options *ret)
 {
-	enum { JSON = 1, INSTRUCTIONS, SCENARIO, FORWARD, ISA, PROCESSES, SEED, CHILD, ONCE };
-	static const struct option longs[] = {{"json", 0, NULL, JSON},         {"instructions", 0, NULL, INSTRUCTIONS},
-					      {"scenario", 1, NULL, SCENARIO}, {"forward", 1, NULL, FORWARD},
-					      {"isa", 1, NULL, ISA},           {"processes", 1, NULL, PROCESSES},
-					      {"seed", 1, NULL, SEED},         {"child", 0, NULL, CHILD},
-					      {"once", 0, NULL, ONCE},         {0}};
+	enum { JSON = 1, INSTRUCTIONS, SCENARIO, FORWARD, ISA, PROCESSES, SEED, CHILD, ONCE, ARRAY };
+	static const struct option longs[] = {{"json", 0, NULL, JSON},
+					      {"instructions", 0, NULL, INSTRUCTIONS},
+					      {"scenario", 1, NULL, SCENARIO},
+					      {"forward", 1, NULL, FORWARD},
+					      {"isa", 1, NULL, ISA},
+					      {"processes", 1, NULL, PROCESSES},
+					      {"seed", 1, NULL, SEED},
+					      {"child", 0, NULL, CHILD},
+					      {"once", 0, NULL, ONCE},
+					      {"array", 0, NULL, ARRAY},
+					      {0}};
 	int c;
 	*ret = (struct options){.isa = -1, .processes = 5, .seed = 1, .program = argv[0]};
 	while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
@@ -321,6 +274,7 @@ static int options_read(int argc, char **argv, struct options *ret)
 		case SEED: ret->seed = strtoull(optarg, NULL, 10); break;
 		case CHILD: ret->child = true; break;
 		case ONCE: ret->once = true; break;
+		case ARRAY: ret->is_array = true; break;
 		case ISA:
 			for (ret->isa = 0; ret->isa < WORKER_ISAS; ret->isa++)
 				if (!strcmp(optarg, worker_isa_name((enum worker_isa)ret->isa)))

@@ -2,18 +2,15 @@
 #include "scene.h"
 
 #include "../../controlplane/table_assemble.h"
+#include "huge_pages.h"
+#include "lookup_memory.h"
 #include "sluice/table_check.h"
 
 #include <errno.h>
-#include <rte_malloc.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-
-struct scene_frame {
-	uint8_t ethernet[SLUICE_ETHERNET_BYTES];
-	uint16_t data_off;
-};
+#include <unistd.h>
 
 /* xorshift64*: repeatable from a seed. */
 static uint64_t next_random(uint64_t *state)
@@ -34,8 +31,6 @@ static union sluice_address vip_of(uint32_t service)
 {
 	return sluice_address_v4(SLUICE_BE32(0xc6120000u + 1 + service));
 }
-
-enum { HUGE_BYTES = 2 << 20 };
 
 #define SCENE_PORT_BE16 SLUICE_BE16(443)
 
@@ -133,6 +128,7 @@ static int table_build(struct scene *scene, const struct scene_shape *shape, enu
 						      .lookup_size = SCENE_LOOKUP_SIZE,
 						      .first_backend = s * shape->backends,
 						      .slots = shape->backends,
+						      .tracking = shape->tracking,
 						      .used = 1,
 						      .protocol = SLUICE_IP_TCP,
 						      .port_first = 443,
@@ -151,18 +147,17 @@ static int table_build(struct scene *scene, const struct scene_shape *shape, enu
 	return sluice_table_is_sound(bytes, h.total_bytes, &scene->table, &refusal) ? 0 : -EINVAL;
 }
 
-/* Owners drawn at random: what Maglev's tables look like to a memory system. One array, a row for each service. */
+/* Owners drawn at random: what Maglev's tables look like to a memory system. In the memory that the daemon gives them.
+ */
 static int lookups_build(struct scene *scene, const struct scene_shape *shape, uint64_t *random)
 {
-	size_t row = RTE_ALIGN(SCENE_LOOKUP_SIZE, 16);
 	scene->lookups = calloc(shape->services, sizeof(*scene->lookups));
-	sluice_bucket *all = aligned_alloc(4096, RTE_ALIGN(shape->services * row * sizeof(*all), 4096));
-	if (!scene->lookups || !all) {
-		free(all);
+	if (!scene->lookups)
 		return -ENOMEM;
-	}
 	for (uint32_t s = 0; s < shape->services; s++) {
-		scene->lookups[s] = all + s * row;
+		scene->lookups[s] = lookup_memory_get(SCENE_LOOKUP_SIZE);
+		if (!scene->lookups[s])
+			return -ENOMEM;
 		for (uint32_t i = 0; i < SCENE_LOOKUP_SIZE; i++) {
 			uint32_t slot = random_below(random, shape->backends);
 			uint32_t prev = slot;
@@ -175,19 +170,20 @@ static int lookups_build(struct scene *scene, const struct scene_shape *shape, u
 	return 0;
 }
 
-static int counters_build(struct scene *scene, const struct scene_shape *shape)
+static int counters_build(struct scene *scene, const struct scene_shape *shape, uint32_t workers)
 {
 	struct sluice_counters_header h = {.magic = SLUICE_COUNTERS_MAGIC,
 					   .abi = SLUICE_ABI,
-					   .workers = 1,
+					   .workers = workers,
 					   .service_capacity = shape->services,
 					   .backend_capacity = shape->services * shape->backends,
-					   .worker_offset = RTE_ALIGN(sizeof(h), 64)};
+					   .worker_offset = 4096};
 	h.service_offset = RTE_ALIGN(sizeof(struct sluice_worker_counters), 64);
 	h.backend_offset =
 	    h.service_offset + RTE_ALIGN(h.service_capacity * sizeof(struct sluice_service_counters), 64);
-	h.worker_bytes = h.backend_offset + RTE_ALIGN(h.backend_capacity * sizeof(struct sluice_backend_counters), 64);
-	h.total_bytes = h.worker_offset + h.worker_bytes;
+	h.worker_bytes =
+	    RTE_ALIGN(h.backend_offset + h.backend_capacity * sizeof(struct sluice_backend_counters), 4096);
+	h.total_bytes = h.worker_offset + workers * h.worker_bytes;
 	scene->counters = aligned_alloc(4096, RTE_ALIGN(h.total_bytes, 4096));
 	if (!scene->counters)
 		return -ENOMEM;
@@ -196,86 +192,92 @@ static int counters_build(struct scene *scene, const struct scene_shape *shape)
 	return 0;
 }
 
-static void frame_write(uint8_t *frame, uint32_t flow, uint32_t service, bool is_syn, uint64_t *random)
+/* ---------------------------------------------------------------- flows ---- */
+
+/* murmur3's finaliser. */
+static uint64_t mix(uint64_t x)
 {
-	static const uint8_t ethernet[SLUICE_ETHERNET_BYTES] = {2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x08, 0x00};
-	union sluice_address vip = vip_of(service);
-	uint8_t *ip = frame + SLUICE_ETHERNET_BYTES, *tcp = ip + SLUICE_IPV4_BYTES;
-	memset(frame, 0, SCENE_FRAME_BYTES);
-	memcpy(frame, ethernet, sizeof(ethernet));
-	ip[0] = 0x45;
-	sluice_store16(ip + 2, SLUICE_BE16(SCENE_FRAME_BYTES - SLUICE_ETHERNET_BYTES));
-	ip[8] = 63;
-	ip[9] = SLUICE_IP_TCP;
-	/* Every flow its own source address and port. */
-	sluice_store32(ip + 12, SLUICE_BE32(0x64000000u + flow * 61));
-	memcpy(ip + 16, &vip.words[3], 4);
-	sluice_store16(tcp, SLUICE_BE16(1024 + random_below(random, 60000)));
-	sluice_store16(tcp + 2, SCENE_PORT_BE16);
-	tcp[12] = 0x50;
-	tcp[13] = is_syn ? SLUICE_TCP_SYN : SLUICE_TCP_ACK;
+	x = (x ^ x >> 33) * 0xff51afd7ed558ccdull;
+	x = (x ^ x >> 33) * 0xc4ceb9fe1a85ec53ull;
+	return x ^ x >> 33;
 }
 
-/* Room for twice what is remembered, at least the product's least. */
-static int exceptions_build(struct scene *scene, const struct scene_shape *shape, uint64_t *random)
+/* The scene's flow of a number: below 2^26, each has a source address of its own. */
+static struct sluice_flow flow_of(const struct scene *scene, uint32_t number)
 {
-	uint32_t size_log2 = SLUICE_EXCEPTIONS_SIZE_LOG2_MIN;
-	while (1u << size_log2 < 2 * shape->exceptions)
-		size_log2++;
+	uint64_t mixed = mix(scene->seed << 32 | number);
+	uint32_t source = 0x0b000000u + (number * 0x9e3779b1u & 0x3ffffff);
+	return (struct sluice_flow){
+	    .source = sluice_address_v4(SLUICE_BE32(source)),
+	    .destination = vip_of(sluice_hash_bucket(mixed << 32, scene->shape->services)),
+	    .source_port_be16 = SLUICE_BE16(1024 + sluice_hash_bucket(mixed, 60000)),
+	    .destination_port_be16 = SCENE_PORT_BE16,
+	    .protocol = SLUICE_IP_TCP,
+	};
+}
+
+/* Mapped as the daemon maps its file. */
+static int exceptions_map(struct scene *scene, uint32_t size_log2, bool is_array)
+{
 	size_t bytes = sluice_exceptions_bytes(size_log2);
-	scene->exceptions = aligned_alloc(HUGE_BYTES, RTE_ALIGN_CEIL(bytes, HUGE_BYTES));
-	if (!scene->exceptions)
-		return -ENOMEM;
-	memset(scene->exceptions, 0, bytes);
-	sluice_exceptions_init(scene->exceptions, size_log2, sluice_exception_times_for(900, 120));
-	for (uint32_t i = 0; i < shape->exceptions; i++) {
-		uint64_t key = next_random(random), answer;
-		struct sluice_exceptions_at at = sluice_exceptions_at(scene->exceptions, key);
-		uint32_t slot = random_below(random, shape->backends);
-		uint64_t value = sluice_exception_value(slot, SLUICE_EXCEPTION_ESTABLISHED, SCENE_NOW_S, 0);
-		/* A group in a hundred is full by then. */
-		sluice_exception_insert(&at, key, value, SCENE_NOW_S, &answer);
+	int fd = memfd_create("bench-exceptions", MFD_CLOEXEC);
+	void *memory = NULL;
+	if (fd >= 0 && ftruncate(fd, (off_t)bytes) == 0) {
+		if (is_array) {
+			memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0);
+			memory = memory == MAP_FAILED ? NULL : memory;
+		} else {
+			memory = huge_pages_map_file(fd, bytes);
+		}
 	}
+	if (fd >= 0)
+		close(fd);
+	if (!memory)
+		return -ENOMEM;
+	sluice_exceptions_init(memory, size_log2, sluice_exception_times_for(900, 120));
+	scene->exceptions = memory;
+	scene->exceptions_bytes = bytes;
 	return 0;
 }
 
-static int frames_build(struct scene *scene, const struct scene_shape *shape, struct rte_mempool *pool,
-			uint64_t *random)
+static void exception_add(struct scene *scene, uint64_t key, uint32_t slot)
 {
-	scene->packets = calloc(shape->flows, sizeof(struct rte_mbuf *));
-	scene->frames = calloc(shape->flows, sizeof(*scene->frames));
-	if (!scene->packets || !scene->frames || rte_pktmbuf_alloc_bulk(pool, scene->packets, shape->flows))
-		return -ENOMEM;
-	scene->count = shape->flows;
-	/* A pool that has worked for a while hands its mbufs out in no order. */
-	for (uint32_t i = shape->flows - 1; i > 0; i--) {
-		uint32_t j = random_below(random, i + 1);
-		struct rte_mbuf *m = scene->packets[i];
-		scene->packets[i] = scene->packets[j];
-		scene->packets[j] = m;
+	struct sluice_exceptions_at at = sluice_exceptions_at(scene->exceptions, key);
+	uint64_t value = sluice_exception_value(slot, SLUICE_EXCEPTION_ESTABLISHED, SCENE_NOW_S, 0), answer;
+	/* When both of a flow's groups are full it stays unknown; measure() looks how many. */
+	sluice_exception_insert(&at, key, value, SCENE_NOW_S, &answer);
+}
+
+static int exceptions_build(struct scene *scene, const struct scene_shape *shape, uint32_t workers, bool is_array,
+			    uint64_t *random)
+{
+	int error = exceptions_map(scene, shape->exceptions_log2, is_array);
+	if (error)
+		return error;
+	for (uint32_t i = 0; i < shape->others; i++) {
+		uint64_t key = next_random(random);
+		exception_add(scene, key, random_below(random, shape->backends));
 	}
-	for (uint32_t i = 0; i < shape->flows; i++) {
-		struct rte_mbuf *m = scene->packets[i];
-		uint8_t *frame = (uint8_t *)rte_pktmbuf_append(m, SCENE_FRAME_BYTES);
-		if (!frame)
-			return -ENOMEM;
-		frame_write(frame, i, shape->is_flood ? 0 : random_below(random, shape->services), shape->is_flood,
-			    random);
-		memcpy(scene->frames[i].ethernet, frame, SLUICE_ETHERNET_BYTES);
-		scene->frames[i].data_off = m->data_off;
+	for (uint32_t i = 0; shape->tracking == SLUICE_TRACKING_ALL && i < shape->flows * workers; i++) {
+		struct sluice_flow flow = flow_of(scene, i);
+		uint64_t key = sluice_flow_hash(&scene->table.header->hash_key, &flow, SLUICE_AFFINITY_FLOW);
+		exception_add(scene, key, random_below(random, shape->backends));
 	}
+	/* From here on they count what packets do. */
+	memset(sluice_exceptions_at(scene->exceptions, 0).counters, 0,
+	       SLUICE_EXCEPTIONS_COUNTERS * sizeof(struct sluice_exceptions_counters));
 	return 0;
 }
 
-int scene_open(const struct scene_shape *shape, enum sluice_encap encap, struct rte_mempool *pool, uint64_t seed,
+int scene_open(const struct scene_shape *shape, enum sluice_encap encap, uint32_t workers, uint64_t seed, bool is_array,
 	       struct scene *ret)
 {
 	uint64_t random = seed * 0x9e3779b97f4a7c15ull | 1;
 	int error;
-	*ret = (struct scene){.services = shape->services};
+	*ret = (struct scene){.shape = shape, .seed = seed};
 	if ((error = table_build(ret, shape, encap)) || (error = lookups_build(ret, shape, &random)) ||
-	    (error = counters_build(ret, shape)) || (error = exceptions_build(ret, shape, &random)) ||
-	    (error = frames_build(ret, shape, pool, &random)))
+	    (error = counters_build(ret, shape, workers)) ||
+	    (error = exceptions_build(ret, shape, workers, is_array, &random)))
 		goto close;
 	ret->states = malloc(SLUICE_BACKENDS_MAX);
 	if (!ret->states) {
@@ -294,27 +296,84 @@ close:
 
 void scene_close(struct scene *scene)
 {
-	if (scene->count)
-		rte_pktmbuf_free_bulk(scene->packets, scene->count);
-	free(scene->packets);
-	free(scene->frames);
 	free(scene->counters);
-	free(scene->exceptions);
+	if (scene->exceptions)
+		munmap(scene->exceptions, scene->exceptions_bytes);
 	free(scene->states);
-	if (scene->lookups)
-		free(scene->lookups[0]);
+	for (uint32_t s = 0; scene->lookups && s < scene->shape->services; s++)
+		lookup_memory_put(scene->lookups[s]);
 	free(scene->lookups);
 	free(scene->table_bytes);
 	*scene = (struct scene){0};
 }
 
-void scene_rewind(struct scene *scene)
+/* --------------------------------------------------------------- frames ---- */
+
+/* All of the frame but its flow. */
+static void frame_write(uint8_t *frame, uint8_t tcp_flags)
 {
-	for (uint32_t i = 0; i < scene->count; i++) {
-		struct rte_mbuf *m = scene->packets[i];
-		m->data_off = scene->frames[i].data_off;
+	uint8_t *ip = frame + SLUICE_ETHERNET_BYTES, *tcp = ip + SLUICE_IPV4_BYTES;
+	memset(frame, 0, SCENE_FRAME_BYTES);
+	ip[0] = 0x45;
+	sluice_store16(ip + 2, SLUICE_BE16(SCENE_FRAME_BYTES - SLUICE_ETHERNET_BYTES));
+	ip[8] = 63;
+	ip[9] = SLUICE_IP_TCP;
+	sluice_store16(tcp + 2, SCENE_PORT_BE16);
+	tcp[12] = 0x50;
+	tcp[13] = tcp_flags;
+}
+
+int scene_frames_open(const struct scene *scene, struct rte_mempool *pool, uint32_t worker, struct scene_frames *ret)
+{
+	uint32_t count = scene->shape->frames;
+	uint64_t random = mix(scene->seed ^ (uint64_t)worker << 32) | 1;
+	*ret = (struct scene_frames){.scene = scene, .first_flow = worker * scene->shape->flows};
+	ret->packets = calloc(count, sizeof(*ret->packets));
+	ret->data_offsets = calloc(count, sizeof(*ret->data_offsets));
+	if (!ret->packets || !ret->data_offsets || rte_pktmbuf_alloc_bulk(pool, ret->packets, count)) {
+		scene_frames_close(ret);
+		return -ENOMEM;
+	}
+	ret->count = count;
+	/* A pool that has worked for a while hands its mbufs out in no order. */
+	for (uint32_t i = count - 1; i > 0; i--) {
+		uint32_t j = random_below(&random, i + 1);
+		struct rte_mbuf *m = ret->packets[i];
+		ret->packets[i] = ret->packets[j];
+		ret->packets[j] = m;
+	}
+	for (uint32_t i = 0; i < count; i++) {
+		ret->data_offsets[i] = ret->packets[i]->data_off;
+		frame_write(rte_pktmbuf_mtod(ret->packets[i], uint8_t *), scene->shape->tcp_flags);
+	}
+	scene_frames_rewind(ret);
+	return 0;
+}
+
+void scene_frames_close(struct scene_frames *frames)
+{
+	if (frames->count)
+		rte_pktmbuf_free_bulk(frames->packets, frames->count);
+	free(frames->packets);
+	free(frames->data_offsets);
+	*frames = (struct scene_frames){0};
+}
+
+void scene_frames_rewind(struct scene_frames *frames)
+{
+	static const uint8_t ethernet[SLUICE_ETHERNET_BYTES] = {2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x08, 0x00};
+	uint32_t flows = frames->scene->shape->flows;
+	for (uint32_t i = 0; i < frames->count; i++) {
+		struct rte_mbuf *m = frames->packets[i];
+		struct sluice_flow flow = flow_of(frames->scene, frames->first_flow + (frames->next_flow + i) % flows);
+		m->data_off = frames->data_offsets[i];
 		m->data_len = SCENE_FRAME_BYTES;
 		m->pkt_len = SCENE_FRAME_BYTES;
-		memcpy(rte_pktmbuf_mtod(m, uint8_t *), scene->frames[i].ethernet, SLUICE_ETHERNET_BYTES);
+		uint8_t *frame = rte_pktmbuf_mtod(m, uint8_t *);
+		memcpy(frame, ethernet, SLUICE_ETHERNET_BYTES);
+		sluice_store32(frame + 26, flow.source.words[3]);
+		sluice_store32(frame + 30, flow.destination.words[3]);
+		sluice_store16(frame + 34, flow.source_port_be16);
 	}
+	frames->next_flow = (frames->next_flow + frames->count) % flows;
 }

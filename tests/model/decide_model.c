@@ -141,16 +141,26 @@ static void remember(struct model_flow *e, enum firmness firmness, int backend, 
 
 int model_decide(struct model *model, const struct model_service *service, const struct model_packet *packet, long now)
 {
-	const struct model_bucket *bucket = &service->buckets[packet->bucket];
+	struct model_bucket own = service->buckets[packet->bucket];
+	const struct model_bucket *bucket = &own;
+	bool tracks_all = service->tracking == MODEL_ALL;
 	struct model_flow *e = flow_of(model, packet->flow);
 
 	/* "none", and `udp_new = "cur"` "keeps no memory". */
 	if (service->tracking == MODEL_NONE || (packet->udp && service->udp_new_is_cur))
 		return owner(service, packet->bucket, bucket->cur);
 
+	/* "the service keeps its whole old table for the window and `prev` is the old table's answer"; all are
+	 * remembered */
+	if (service->previous) {
+		tracks_all = true;
+		own.state = service->previous_is_closing ? MODEL_CLOSING : MODEL_OPEN;
+		own.prev = service->previous_is_closing ? own.cur : service->previous[packet->previous_bucket];
+	}
+
 	if (is_answered(model, service, e, packet, now)) {
 		/* "when every path has acknowledged [closing], steady": from here on the bucket says the same. */
-		if (service->tracking == MODEL_CHANGES && bucket->state == MODEL_STEADY && e->backend == bucket->cur)
+		if (!tracks_all && bucket->state == MODEL_STEADY && e->backend == bucket->cur)
 			e->remembered = false;
 		else
 			use(e, packet, now);
@@ -158,7 +168,6 @@ int model_decide(struct model *model, const struct model_service *service, const
 	}
 
 	/* "bucket steady -> owner(cur) (no memory of the flow read or written)"; "all": "every flow remembered" */
-	bool tracks_all = service->tracking == MODEL_ALL;
 	if (bucket->state == MODEL_STEADY && !tracks_all)
 		return owner(service, packet->bucket, bucket->cur);
 
@@ -169,9 +178,16 @@ int model_decide(struct model *model, const struct model_service *service, const
 		return backend;
 	}
 
+	/* A datagram of a flow that "all" does not know is its first, but where flows of before may be unknown. */
+	bool creates = packet->kind != MODEL_RST && packet->kind != MODEL_FOLLOWER;
+	if (packet->udp && creates && tracks_all && !service->previous) {
+		int backend = owner(service, packet->bucket, bucket->cur);
+		remember(e, PROVISIONAL, backend, 0, now);
+		return backend;
+	}
+
 	/* "any other packet -> owner(prev), remembered"; closing: only "first packets still remembered" */
 	int backend = owner(service, packet->bucket, bucket->prev);
-	bool creates = packet->kind != MODEL_RST && packet->kind != MODEL_FOLLOWER;
 	if (creates && (bucket->state == MODEL_OPEN || tracks_all))
 		remember(e, PROVISIONAL, backend, 0, now);
 	return backend;

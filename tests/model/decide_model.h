@@ -24,6 +24,10 @@ struct model_service {
 	bool udp_new_is_cur;
 	struct model_bucket *buckets; /* borrowed */
 	int bucket_count;
+	/* The table of before another M or affinity, while its window lasts; NULL: none. What it says no longer
+	 * changes. */
+	const int *previous; /* backends, by bucket; borrowed */
+	bool previous_is_closing;
 	bool *living; /* by backend; borrowed */
 	int backend_count;
 	/* The walk's fixed sequence: the bucket of step k (from 1), of walk_steps. */
@@ -37,7 +41,7 @@ struct model_times {
 };
 
 enum model_packet_kind {
-	MODEL_SYN,  /* SYN without ACK */
+	MODEL_SYN,  /* SYN without ACK, QUIC Initial */
 	MODEL_DATA, /* anything else of TCP, or UDP */
 	MODEL_FIN,
 	MODEL_RST,
@@ -47,6 +51,7 @@ enum model_packet_kind {
 struct model_packet {
 	int flow; /* its number; the same for the same 5-tuple */
 	int bucket;
+	int previous_bucket; /* in the service's previous table */
 	bool udp;
 	enum model_packet_kind kind;
 	uint32_t sequence;

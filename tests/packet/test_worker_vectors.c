@@ -38,6 +38,7 @@ static struct vector_table vectors;
 static struct sluice_counters_header *counters;
 static struct rte_mempool *pool;
 static struct worker *worker;
+static struct sluice_fragments fragments; /* from row to row */
 static uint64_t mutations = 100000, seed = 1;
 static enum worker_isa isa;
 
@@ -82,6 +83,17 @@ static struct rte_mbuf *frame_make(const uint8_t *bytes, uint32_t length)
 	return m;
 }
 
+/* After a burst: later fragments follow their first one, or will not in this run. */
+static void end_holding(void)
+{
+	while (worker->held_count) {
+		uint32_t held = worker->held_count;
+		worker_release(worker, &vectors.table);
+		if (worker->held_count == held)
+			worker_drop_held(worker);
+	}
+}
+
 /*
  * One frame through the worker. Returns its verdict after making sure that it has exactly one, and that
  * a forwarded frame stands in *ret_frame (owned by the caller; else NULL).
@@ -93,6 +105,7 @@ static enum sluice_verdict run(struct rte_mbuf *m, struct rte_mbuf **ret_frame)
 	memcpy(before, worker->counters->verdicts, sizeof(before));
 	*ret_frame = NULL;
 	worker_burst(worker, &vectors.table, &m, 1, 0);
+	end_holding();
 	if (worker->transmit[0].count) {
 		*ret_frame = worker->transmit[0].packets[0];
 		worker_transmitted(worker, 0, 1);
@@ -118,6 +131,7 @@ static void each_vector(void **state)
 {
 	unsigned failures = 0;
 	(void)state;
+	memset(&fragments, 0, sizeof(fragments));
 	for (uint32_t i = 0; i < vectors.vector_count; i++) {
 		const struct vector *v = &vectors.vectors[i];
 		struct rte_mbuf *out;
@@ -145,6 +159,7 @@ static void each_vector(void **state)
 static void all_vectors_in_bursts(void **state)
 {
 	(void)state;
+	memset(&fragments, 0, sizeof(fragments));
 	for (uint32_t at = 0; at < vectors.vector_count; at += WORKER_BURST) {
 		struct rte_mbuf *burst[WORKER_BURST];
 		uint64_t before[SLUICE_VERDICTS], expected[SLUICE_VERDICTS];
@@ -156,6 +171,7 @@ static void all_vectors_in_bursts(void **state)
 			expected[vectors.vectors[at + i].verdict]++;
 		}
 		worker_burst(worker, &vectors.table, burst, n, 0);
+		end_holding();
 		for (uint32_t i = 0; i < n; i++) {
 			const struct vector *v = &vectors.vectors[at + i];
 			if (v->verdict != SLUICE_FORWARD)
@@ -230,6 +246,7 @@ static void mutated_packets_get_one_verdict_each(void **state)
 		for (uint32_t i = 0; i < n; i++)
 			burst[i] = frame_make(frame, mutate(frame, &s));
 		worker_burst(worker, &vectors.table, burst, n, 0);
+		end_holding();
 		for (uint32_t i = 0; i < worker->transmit[0].count; i++)
 			rte_pktmbuf_free(worker->transmit[0].packets[i]);
 		for (uint32_t i = 0; i < worker->pass.count; i++)
@@ -276,6 +293,8 @@ int main(int argc, char **argv)
 	if (!pool || !worker)
 		return 1;
 	worker_init(worker, counters, 0, 1);
+	worker->fragments = &fragments;
+	worker->now_s = 1000;
 	int failed = 0;
 	for (isa = 0; isa < WORKER_ISAS; isa++) {
 		if (worker_set_isa(worker, isa)) {

@@ -12,6 +12,7 @@ RFCs, never by Sluice's code. Printed as lines that run_vectors.c reads:
     vector VERDICT BACKEND INPUT-HEX OUTPUT-HEX|- SENTENCE
 
 The lookup table of every service is bucket i -> slot i mod SLOTS with M = 251.
+Rows run in order, and a first fragment is remembered for the later ones of its datagram that come after it.
 """
 import ipaddress
 import logging
@@ -67,6 +68,15 @@ def flow_hash(source, destination, source_port, destination_port, protocol, affi
     source, destination = ipaddress.ip_address(source).packed, ipaddress.ip_address(destination).packed
     rest = destination + source_port.to_bytes(2, "big") + destination_port.to_bytes(2, "big") + bytes([protocol])
     return siphash13(KEY, source + (rest if affinity == "flow" else bytes(len(rest))))
+
+
+def datagram_hash(packet):
+    """The name of a fragment's datagram: its flow with the identification, as it stands in the packet, for the ports;
+    in IPv6 the fragment header's number for the protocol."""
+    if IP in packet:
+        return flow_hash(packet[IP].src, packet[IP].dst, packet[IP].id, 0, packet[IP].proto)
+    number = packet[IPv6ExtHdrFragment].id
+    return flow_hash(packet[IPv6].src, packet[IPv6].dst, number >> 16, number & 0xFFFF, 44)
 
 
 def walk_bucket(bucket, k):
@@ -142,8 +152,9 @@ def choose(service, packet_hash):
     return None
 
 
-def forwarded(frame, service_number, source_port, destination_port, client=None):
-    """What must leave for `frame`, and the slot of the backend that it leaves for. client: whose flow it is about."""
+def forwarded(frame, service_number, source_port, destination_port, client=None, is_later=False):
+    """What must leave for `frame`, and the slot of the backend that it leaves for. client: whose flow it is about;
+    is_later: it is a later fragment, of a datagram with these ports."""
     service = SERVICES[service_number]
     layer = IP if "." in service.address else IPv6
     inner = frame[layer]
@@ -151,7 +162,7 @@ def forwarded(frame, service_number, source_port, destination_port, client=None)
                   service.affinity)
     slot = choose(service, h)
     backend = service.backends[slot]
-    entropy = h & 0xFFFFFFFF
+    entropy = (datagram_hash(frame) if is_later else h) & 0xFFFFFFFF
     tos = inner.tos if layer is IP else inner.tc
     inner_bytes = bytes(inner)
     length = inner.len if layer is IP else inner.plen + 40 if inner.plen is not None else None
@@ -191,13 +202,13 @@ def forwarded(frame, service_number, source_port, destination_port, client=None)
 ROWS = []
 
 
-def row(sentence, frame, verdict, service=None, ports=None, client=None):
+def row(sentence, frame, verdict, service=None, ports=None, client=None, is_later=False):
     """With a service number the packet is forwarded for it (or dropped on its account: give the verdict)."""
     frame = frame if isinstance(frame, bytes) else Ether(bytes(frame))
     output, backend = "-", "-"
     if verdict == "forward":
         ports = ports or (frame.sport, frame.dport)
-        data, slot = forwarded(frame, service, *ports, client)
+        data, slot = forwarded(frame, service, *ports, client, is_later)
         output, backend = data.hex(), "%d/%d" % (service, slot)
     ROWS.append((verdict, backend, bytes(frame).hex(), output, sentence))
 
@@ -382,13 +393,47 @@ def vectors():
         "forward", 9, (40000, 80))
     row("a first IPv6 fragment has ports", v6("2001:db8:5::2") / IPv6ExtHdrFragment(offset=0, m=1, id=5) / data,
         "forward", 9, (40000, 80))
-    row("a later IPv6 fragment to a VIP",
-        v6("2001:db8:5::2") / IPv6ExtHdrFragment(offset=10, m=0, id=5, nh=6) / Raw(b"x" * 64), "fragment")
+    row("a later IPv6 fragment to a VIP, its first one unknown",
+        v6("2001:db8:5::2") / IPv6ExtHdrFragment(offset=10, m=0, id=6, nh=6) / Raw(b"x" * 64), "fragment")
+    row("a later IPv6 fragment to a VIP with destination options next, its first one unknown",
+        v6("2001:db8:5::2") / IPv6ExtHdrFragment(offset=10, m=0, id=6, nh=60) / Raw(b"x" * 64), "fragment")
+    row("a later IPv6 fragment of ICMP passes",
+        v6("2001:db8:5::2") / IPv6ExtHdrFragment(offset=10, m=0, id=6, nh=58) / Raw(b"x" * 64), "protocol")
     row("a later IPv6 fragment to another address passes",
         v6("2001:db8:66::1") / IPv6ExtHdrFragment(offset=10, m=0, id=5, nh=6) / Raw(b"x" * 64), "no_service")
     row("a first IPv4 fragment has ports", v4("198.51.100.3", flags="MF", id=3) / UDP(
         sport=5353, dport=53, len=2008) / Raw(b"x" * 64), "forward", 2)
-    row("a later IPv4 fragment to a VIP", v4("198.51.100.3", frag=9, id=3, proto=17) / Raw(b"x" * 64), "fragment")
+    row("a later IPv4 fragment to a VIP, its first one unknown",
+        v4("198.51.100.3", frag=9, id=4, proto=17) / Raw(b"x" * 64), "fragment")
+    row("a first fragment without its whole TCP header", v4("198.51.100.20", flags="MF", id=40, proto=6) / Raw(
+        bytes(TCP(sport=40000, dport=80, flags="S"))[:16]), "tcp_malformed")
+    row("and nothing may follow that", v4("198.51.100.20", frag=2, id=40, proto=6) / Raw(b"x" * 64), "fragment")
+    for number, name in {0: "ipip", 2: "gue", 3: "gue, IPv4 in IPv6, out with a VLAN tag", 6: "l2",
+                         15: "three backends", 16: "three backends, one of them down", 23: "a spread source",
+                         24: "affinity client"}.items():
+        service = SERVICES[number]
+        port, ip = service.ports[0], dict(id=0x1200 + number, proto=PROTOCOLS[service.protocol])
+        l4 = (UDP(sport=40001, dport=port, len=2008) if service.protocol == "udp" else
+              TCP(sport=40001, dport=port, flags="A")) / Raw(b"1" * 44)
+        row("a first IPv4 fragment by %s" % name, v4(service.address, flags="MF", **ip) / l4, "forward", number)
+        for offset, flags in (8, "MF"), (16, "MF"), (24, 0):
+            row("its fragment at %d" % (8 * offset), v4(service.address, flags=flags, frag=offset, tos=0xB9, **ip) / Raw(
+                b"2" * 64), "forward", number, (40001, port), is_later=True)
+        ip["id"] += 0x100
+        row("but not one of another datagram", v4(service.address, frag=8, **ip) / Raw(b"2" * 64), "fragment")
+    for number, name in {8: "ipip, IPv6 in IPv4", 9: "ipip", 10: "gue", 13: "gre", 14: "l2", 25: "a spread source"}.items():
+        service = SERVICES[number]
+        port, next_header = service.ports[0], PROTOCOLS[service.protocol]
+        l4 = (UDP(sport=40001, dport=port, len=2008) if service.protocol == "udp" else
+              TCP(sport=40001, dport=port, flags="A")) / Raw(b"1" * 44)
+        head = lambda **fields: v6(service.address) / IPv6ExtHdrFragment(id=0x12345600 + number, **fields)
+        row("a first IPv6 fragment by %s" % name, head(m=1) / l4, "forward", number, (40001, port))
+        row("its next one", head(offset=8, m=1, nh=next_header) / Raw(b"2" * 64), "forward", number, (40001, port),
+            is_later=True)
+        row("its last one, whose next header says something else (RFC 8200, 4.5)",
+            head(offset=16, nh=60) / Raw(b"2" * 61), "forward", number, (40001, port), is_later=True)
+        row("but not one of another datagram", v6(service.address) / IPv6ExtHdrFragment(
+            id=0x12345700 + number, offset=8, nh=next_header) / Raw(b"2" * 64), "fragment")
     row("a later IPv4 fragment to another address passes",
         v4("203.0.113.3", frag=9, id=3, proto=17) / Raw(b"x" * 64), "no_service")
     row("a later IPv4 fragment of ICMP passes", v4("198.51.100.3", frag=9, id=3, proto=1) / Raw(b"x" * 64), "protocol")

@@ -243,6 +243,12 @@ bool apply_kernel_path(const struct apply *apply, uint64_t *ret_generation)
 	return false;
 }
 
+void apply_underlay_status(const struct apply *apply, struct underlay_mtu_status *ret)
+{
+	*ret = (struct underlay_mtu_status){
+	    .lowered = apply->path_mtu != 0, .messages = {[UNDERLAY_LOWERED] = 2, [UNDERLAY_FOREIGN] = 9}, .pauses = 1};
+}
+
 struct sluice_exceptions_header *apply_exceptions(const struct apply *apply)
 {
 	return apply->exceptions;
@@ -291,6 +297,11 @@ int apply_backend_status(const struct apply *apply, const struct model_service *
 	    .health = {.state = HEALTH_UP, .latency_ns = 1500000, .probed_ns = 1700000000000000000ull, .good = 3},
 	    .adjacency = {.resolved = true, .mtu = 1500, .source_address = sluice_address_v4(SLUICE_BE32(0x0a000001))},
 	};
+	if (apply->path_mtu) {
+		ret->adjacency.link_mtu = ret->adjacency.mtu;
+		ret->adjacency.mtu = apply->path_mtu;
+		snprintf(ret->adjacency.reason, sizeof(ret->adjacency.reason), "says a router");
+	}
 	return 0;
 }
 

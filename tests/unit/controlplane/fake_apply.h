@@ -18,6 +18,7 @@ struct apply {
 	uint8_t *states; /* SLUICE_BACKENDS_MAX */
 	uint64_t generation;
 	struct sluice_exceptions_header *exceptions; /* the test's; NULL: none */
+	uint16_t path_mtu;                           /* of every backend; 0: the link's */
 
 	/* What the next transactions end with. */
 	int error;

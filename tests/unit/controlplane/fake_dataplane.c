@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "fake_dataplane.h"
 
+#include "sluice/decide.h"
 #include "sluice/table_check.h"
 
 #include <errno.h>
@@ -473,6 +474,8 @@ struct fake_buckets fake_dataplane_buckets(struct fake_dataplane *d, const struc
 		const sluice_bucket *words = d->lookups[d->table.services[n].lookup];
 		buckets.size = ref->size;
 		buckets.id = ref->id;
+		buckets.previous_size = d->table.services[n].previous_size;
+		buckets.previous_closing = d->table.services[n].previous_closing;
 		for (uint32_t b = 0; b < ref->size; b++) {
 			buckets.open += sluice_bucket_cur(words[b]) != sluice_bucket_prev(words[b]);
 			buckets.closing += sluice_bucket_is_closing(words[b]);
@@ -492,7 +495,13 @@ uint32_t fake_dataplane_previous(struct fake_dataplane *d, const struct sluice_f
 		const struct sluice_service *s = &d->table.services[n];
 		const sluice_bucket *words = d->lookups[s->lookup];
 		uint64_t hash = sluice_flow_hash(&d->table.header->hash_key, flow, (enum sluice_affinity)s->affinity);
-		backend = s->first_backend + sluice_bucket_prev(words[sluice_hash_bucket(hash, s->lookup_size)]);
+		sluice_bucket word = words[sluice_hash_bucket(hash, s->lookup_size)], before = 0;
+		if (s->previous_lookup) {
+			hash = sluice_flow_hash(&d->table.header->hash_key, flow,
+						(enum sluice_affinity)s->previous_affinity);
+			before = d->lookups[s->previous_lookup - 1][sluice_hash_bucket(hash, s->previous_size)];
+		}
+		backend = s->first_backend + sluice_bucket_prev(sluice_decide_word(s, word, before));
 	}
 	pthread_mutex_unlock(&d->lock);
 	return backend;

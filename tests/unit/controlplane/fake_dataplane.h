@@ -37,10 +37,12 @@ uint32_t fake_dataplane_decide(struct fake_dataplane *dataplane, const struct sl
 /* The buckets of the flow's service in the table in use; all 0 when it has none. */
 struct fake_buckets {
 	uint32_t size, open, closing;
+	uint32_t previous_size; /* of its previous table; 0: none */
+	bool previous_closing;
 	uint64_t id;
 };
 struct fake_buckets fake_dataplane_buckets(struct fake_dataplane *dataplane, const struct sluice_flow *flow);
-/* Number of the backend that the bucket's `prev` names, or SLUICE_NONE. */
+/* Number of the backend that the bucket's `prev`, or the previous table, names; or SLUICE_NONE. */
 uint32_t fake_dataplane_previous(struct fake_dataplane *dataplane, const struct sluice_flow *flow);
 /* Address of a backend of the table in use. */
 union sluice_address fake_dataplane_backend(struct fake_dataplane *dataplane, uint32_t number);

@@ -47,6 +47,7 @@ static void test_views(void **state)
 	assert_int_equal(number(json_object_get(a.json, "windows"), "buckets_open"), 7);
 	assert_int_equal(number(json_object_get(a.json, "windows"), "closes_in_seconds"), 11);
 	assert_true(json_is_null(json_object_get(a.json, "exceptions")));
+	assert_int_equal(number(json_object_get(json_object_get(a.json, "underlay"), "messages"), "lowered"), 2);
 	answer_free(&a);
 	a = get("/v1/backends");
 	assert_int_equal(json_array_size(a.json), 4);
@@ -105,6 +106,8 @@ static void test_metrics(void **state)
 	assert_non_null(strstr(a.text, "\nsluice_generation 1\n"));
 	assert_non_null(strstr(a.text, "\nsluice_buckets_open 7\n"));
 	assert_non_null(strstr(a.text, "\nsluice_windows_extended_total 2\n"));
+	assert_non_null(strstr(a.text, "\nsluice_path_mtus_lowered 0\n"));
+	assert_non_null(strstr(a.text, "\nsluice_underlay_too_big_total{outcome=\"foreign\"} 9\n"));
 	assert_null(strstr(a.text, "sluice_exceptions")); /* this host has none */
 	/* Each family is announced once. */
 	for (const char *p = strstr(a.text, "# TYPE "); p; p = strstr(p + 1, "# TYPE ")) {

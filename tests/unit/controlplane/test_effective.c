@@ -123,6 +123,11 @@ static void test_outer_source(void **state)
 	assert_non_null(strstr(effective_of(&inputs).reason, "encap_source"));
 	adjacency.source_address = address_of("2001:db8::fe");
 	assert_int_equal(effective_of(&inputs).state, SLUICE_BACKEND_UP);
+	assert_string_equal(effective_of(&inputs).reason, "");
+	/* A router on the way has lowered its MTU: it is up, and people are told. */
+	adjacency.link_mtu = 1500;
+	strcpy(adjacency.reason, "path MTU 1400");
+	assert_string_equal(effective_of(&inputs).reason, "path MTU 1400");
 	model_put(model);
 }
 

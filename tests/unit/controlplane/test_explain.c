@@ -92,6 +92,20 @@ static void test_agrees_with_buckets(void **state)
 	assert_in_range(counts[0], 400, 600);
 }
 
+/* An MTU that a router has lowered has its reason beside it. */
+static void test_path_mtu(void **state)
+{
+	(void)state;
+	json_t *json = explain("tcp", "203.0.113.1:4000", "192.0.2.10:80", NULL);
+	assert_string_equal(member(json_object_get(json, "next_hop"), "mtu_reason"), "");
+	json_decref(json);
+	apply->path_mtu = 1400;
+	json = explain("tcp", "203.0.113.1:4000", "192.0.2.10:80", NULL);
+	assert_string_equal(member(json_object_get(json, "next_hop"), "mtu_reason"), "says a router");
+	apply->path_mtu = 0;
+	json_decref(json);
+}
+
 /* The outer header, for each kind. */
 static void test_outer_headers(void **state)
 {
@@ -342,6 +356,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_agrees_with_buckets),
 	    cmocka_unit_test(test_outer_headers),
+	    cmocka_unit_test(test_path_mtu),
 	    cmocka_unit_test(test_changes),
 	    cmocka_unit_test(test_dead_backends),
 	    cmocka_unit_test(test_other_verdicts),

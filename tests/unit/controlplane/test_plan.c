@@ -177,11 +177,18 @@ static void test_plan_of_flows(void **state)
 	assert_true(number_in(web, "flows_at_risk_percent") == number_in(web, "buckets_moved_percent"));
 	model_spec_more = "affinity = \"client\";";
 	web = service_in(plan_of(site, two), "web");
-	assert_true(number_in(web, "flows_protected_percent") == 0);
-	/* A third each, then a third and two thirds: 1 - (1/9 + 2/9) of the flows draw another backend. */
-	assert_true(number_in(web, "flows_at_risk_percent") > 65 && number_in(web, "flows_at_risk_percent") < 68);
+	/* A third each, then a third and two thirds: 1 - (1/9 + 2/9) of the flows draw another backend, and are kept.
+	 */
+	assert_true(number_in(web, "flows_protected_percent") > 65 && number_in(web, "flows_protected_percent") < 68);
+	assert_true(number_in(web, "flows_at_risk_percent") == 0 &&
+		    json_is_true(json_object_get(web, "keeps_previous")));
 
 	model_spec_more = NULL;
+	web = service_in(plan_of(site, "web 192.0.2.10 80 tcp 1021 10.0.0.1 10.0.0.2 10.0.0.3"), "web");
+	assert_int_equal(number_in(web, "table_size"), 1021);
+	assert_true(number_in(web, "flows_protected_percent") > 50 && number_in(web, "flows_at_risk_percent") == 0);
+	assert_true(json_is_true(json_object_get(web, "keeps_previous")));
+	assert_true(json_is_false(json_object_get(web, "waits")));
 	plan = plan_of(site, two);
 	web = service_in(plan, "web");
 	const double moved = number_in(web, "buckets_moved"), opened = number_in(web, "buckets_opened");
@@ -199,6 +206,16 @@ static void test_plan_of_flows(void **state)
 	assert_true(number_in(web, "buckets_moved") == moved && number_in(web, "buckets_opened") == 0);
 	assert_true(number_in(web, "flows_at_risk_percent") == 0);
 	assert_int_equal(json_array_size(json_object_get(web, "backends")), 3);
+
+	/* A change of the table, and one more: it waits, and moves nobody now. */
+	apply_site_write(site, site->config, "web 192.0.2.10 80 tcp 1021 10.0.0.1 10.0.0.2*2");
+	assert_int_equal(apply_site_reload(site), 0);
+	plan = plan_of(site, "web 192.0.2.10 80 tcp 251 10.0.0.1 10.0.0.2*2");
+	web = service_in(plan, "web");
+	assert_true(json_is_true(json_object_get(web, "waits")) &&
+		    json_is_true(json_object_get(web, "keeps_previous")));
+	assert_int_equal(number_in(web, "table_size"), 1021);
+	assert_true(number_in(web, "buckets_moved") == 0 && number_in(web, "flows_at_risk_percent") == 0);
 }
 
 /* What is down now is planned as down: the plan says what would happen now. */

@@ -172,16 +172,140 @@ static void test_closing_waits_for_all_paths(void **state)
 	finish();
 }
 
-/* Another M cannot be mapped on the old buckets: said, and done at once. */
-static void test_table_size_is_plain(void **state)
+/* ---------------------------------------------------------- another table ---- */
+
+#define SMALL(backends) "hot 192.0.2.20 80 tcp 251 " backends
+#define LARGE(backends) "hot 192.0.2.20 80 tcp 4093 " backends
+
+enum { FLOWS = 200 };
+
+static void flows_remember(uint32_t *ret)
+{
+	for (uint16_t i = 0; i < FLOWS; i++) {
+		const struct sluice_flow flow = flow_of(i);
+		ret[i] = fake_dataplane_previous(dataplane, &flow);
+	}
+}
+
+/* Whom unremembered flows are with is as it was; for how many the table of now says another. */
+static uint32_t flows_are_kept(const uint32_t *before)
+{
+	uint32_t moved = 0;
+	for (uint16_t i = 0; i < FLOWS; i++) {
+		const struct sluice_flow flow = flow_of(i);
+		assert_int_equal(fake_dataplane_previous(dataplane, &flow), before[i]);
+		moved += fake_dataplane_decide(dataplane, &flow) != before[i];
+	}
+	return moved;
+}
+
+static bool has_previous(struct apply_site *site)
+{
+	(void)site;
+	return buckets_now().previous_size > 0;
+}
+
+static bool previous_is_closing(struct apply_site *site)
+{
+	(void)site;
+	return buckets_now().previous_closing;
+}
+
+static bool previous_is_gone(struct apply_site *site)
+{
+	return !has_previous(site);
+}
+
+static bool is_large(struct apply_site *site)
+{
+	(void)site;
+	return buckets_now().size == 4093;
+}
+
+/* Another M, or another hash: the whole old table stays for a window, and ends in two steps. */
+static void test_another_table_keeps_the_old_one(void **state)
 {
 	struct apply_site *site = *state;
+	uint32_t before[FLOWS];
 
-	start(site, TWO, "window = \"5s\";");
-	change(site, "hot 192.0.2.20 80 tcp 251 10.0.0.1 10.0.0.2");
-	assert_non_null(strstr(site->lines, "warning: service \"hot\": another table_size moves its connections"));
-	assert_true(is_steady(site));
+	start(site, TWO, "window = \"1s\";");
+	flows_remember(before);
+	change(site, SMALL("10.0.0.1 10.0.0.2"));
+	assert_null(strstr(site->lines, "warning: service"));
 	assert_int_equal(buckets_now().size, 251);
+	assert_int_equal(buckets_now().previous_size, 1021);
+	assert_true(buckets_now().open == 0 && flows_are_kept(before) > 40);
+	apply_site_until(site, previous_is_closing);
+	apply_site_until(site, previous_is_gone);
+	apply_site_synced(site, dataplane);
+	assert_true(is_steady(site) && buckets_now().id == fresh_id(site));
+	/* Nothing is published any more, until another affinity. */
+	const uint64_t generation = apply_generation(site->apply);
+	apply_site_turn(site, 1500);
+	assert_int_equal(apply_generation(site->apply), generation);
+	flows_remember(before);
+	model_spec_more = "window = \"1s\"; affinity = \"client\";";
+	change(site, SMALL("10.0.0.1 10.0.0.2"));
+	assert_int_equal(buckets_now().previous_size, 251);
+	assert_true(flows_are_kept(before) > 40);
+	apply_site_until(site, previous_is_gone);
+	finish();
+}
+
+/* What is removed with it keeps its connections, and its slot while the old table names it. */
+static void test_another_table_without_a_backend(void **state)
+{
+	struct apply_site *site = *state;
+	uint32_t before[FLOWS];
+
+	start(site, TWO, "window = \"1s\";");
+	const uint32_t number = number_of(site, "b2");
+	flows_remember(before);
+	change(site, SMALL("10.0.0.1 10.0.0.9"));
+	assert_int_equal(fake_dataplane_state(dataplane, number), SLUICE_BACKEND_DRAINING);
+	assert_true(flows_are_kept(before) > 40);
+	/* The table of now goes on changing. */
+	change(site, SMALL("10.0.0.1 10.0.0.9 10.0.0.8"));
+	apply_site_until(site, is_open);
+	flows_are_kept(before);
+	assert_int_equal(fake_dataplane_state(dataplane, number), SLUICE_BACKEND_DRAINING);
+	apply_site_until(site, previous_is_gone);
+	apply_site_until(site, nobody_is_retired);
+	apply_site_synced(site, dataplane);
+	assert_int_equal(fake_dataplane_state(dataplane, number), SLUICE_BACKEND_UNUSED);
+	finish();
+}
+
+/* A second change of that kind is accepted, said, and done when the first one is over. */
+static void test_another_table_waits_for_the_one_before(void **state)
+{
+	struct apply_site *site = *state;
+	struct apply_windows_status status;
+	uint32_t before[FLOWS];
+
+	start(site, TWO, "window = \"2s\";");
+	flows_remember(before);
+	change(site, SMALL("10.0.0.1 10.0.0.2"));
+	change(site, LARGE("10.0.0.1 10.0.0.2"));
+	assert_non_null(
+	    strstr(site->lines, "note: service \"hot\": its table_size, affinity or algorithm changes when"));
+	assert_int_equal(buckets_now().size, 251);
+	assert_int_equal(buckets_now().previous_size, 1021);
+	flows_are_kept(before);
+	apply_windows_status(site->apply, &status);
+	assert_int_equal(status.previous_open, 1);
+	assert_int_equal(status.waiting, 1);
+	apply_site_until(site, is_large);
+	apply_site_synced(site, dataplane);
+	assert_int_equal(buckets_now().previous_size, 251);
+	apply_windows_status(site->apply, &status);
+	assert_int_equal(status.waiting, 0);
+	/* And back, which is a change as well. */
+	change(site, SMALL("10.0.0.1 10.0.0.2"));
+	assert_int_equal(buckets_now().size, 4093);
+	change(site, LARGE("10.0.0.1 10.0.0.2"));
+	apply_site_until(site, previous_is_gone);
+	assert_int_equal(buckets_now().size, 4093);
 	finish();
 }
 
@@ -339,6 +463,45 @@ static void test_restart_in_a_window(void **state)
 	finish();
 }
 
+/* The old table and its window live on; so they do when the file asks for a third one meanwhile. */
+static void test_another_table_over_a_restart(void **state)
+{
+	struct apply_site *site = *state;
+	uint32_t before[FLOWS];
+
+	start(site, TWO, "window = \"4s\";");
+	flows_remember(before);
+	change(site, SMALL("10.0.0.1 10.0.0.9"));
+	const uint32_t number = number_of(site, "b2");
+	restart(site, SMALL("10.0.0.1 10.0.0.9"));
+	assert_int_equal(buckets_now().previous_size, 1021);
+	flows_are_kept(before);
+	restart(site, LARGE("10.0.0.1 10.0.0.9"));
+	assert_int_equal(buckets_now().size, 251);
+	assert_int_equal(buckets_now().previous_size, 1021);
+	flows_are_kept(before);
+	assert_int_equal(number_of(site, "b2"), number);
+	apply_site_until(site, is_large);
+	assert_int_equal(buckets_now().previous_size, 251);
+	finish();
+}
+
+/* Stopped, another M written into the file, started: as if it had been reloaded. */
+static void test_restart_with_another_table(void **state)
+{
+	struct apply_site *site = *state;
+	uint32_t before[FLOWS];
+
+	start(site, TWO, "window = \"1s\";");
+	flows_remember(before);
+	restart(site, SMALL("10.0.0.1 10.0.0.2"));
+	assert_int_equal(buckets_now().size, 251);
+	assert_int_equal(buckets_now().previous_size, 1021);
+	assert_true(flows_are_kept(before) > 40);
+	apply_site_until(site, previous_is_gone);
+	finish();
+}
+
 static void test_restart_with_another_file(void **state)
 {
 	struct apply_site *site = *state;
@@ -400,7 +563,10 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    SITE_TEST(test_open_closing_steady),
 	    SITE_TEST(test_closing_waits_for_all_paths),
-	    SITE_TEST(test_table_size_is_plain),
+	    SITE_TEST(test_another_table_keeps_the_old_one),
+	    SITE_TEST(test_another_table_without_a_backend),
+	    SITE_TEST(test_another_table_waits_for_the_one_before),
+	    SITE_TEST(test_another_table_over_a_restart),
 	    SITE_TEST(test_tracking_none_opens_nothing),
 	    SITE_TEST(test_removed_is_draining_for_a_window),
 	    SITE_TEST(test_removed_after_its_windows),
@@ -408,6 +574,7 @@ int main(void)
 	    SITE_TEST(test_dead_moves_to_who_answered),
 	    SITE_TEST(test_flap_within_a_fold),
 	    SITE_TEST(test_restart_in_a_window),
+	    SITE_TEST(test_restart_with_another_table),
 	    SITE_TEST(test_restart_with_another_file),
 	    SITE_TEST(test_torn_windows),
 	};

@@ -343,6 +343,112 @@ static void lanes_keep_their_flow_when_others_leave(void **state)
 	scene_close(&s);
 }
 
+/* The flow's bucket in the table that its service had with another affinity. */
+static sluice_bucket *bucket_before(struct scene *s, int service, uint32_t flow, enum sluice_affinity affinity)
+{
+	struct fixture_frame spec = {.service = service, .flow = flow};
+	struct sluice_packet p;
+	uint8_t frame[2048];
+	uint32_t length = fixture_frame_write(&spec, frame);
+	assert_int_equal(sluice_packet_parse(frame, frame + length, &p), SLUICE_FORWARD);
+	uint64_t hash = sluice_flow_hash(&s->f->header.hash_key, &p.flow, affinity);
+	return &s->f->buckets[FIXTURE_RANGE][sluice_hash_bucket(hash, FIXTURE_LOOKUP_SIZE)];
+}
+
+/* The service's table is new; the one that FIXTURE_RANGE had is its previous one. */
+static void service_changes(struct scene *s, int service, enum sluice_affinity before)
+{
+	struct sluice_service *changed = &s->f->services[service];
+	changed->tracking = SLUICE_TRACKING_ALL;
+	changed->previous_lookup = s->f->services[FIXTURE_RANGE].lookup + 1;
+	changed->previous_size = FIXTURE_LOOKUP_SIZE;
+	changed->previous_affinity = (uint8_t)before;
+}
+
+static void a_new_table_keeps_flows_where_the_one_before_had_them(void **state)
+{
+	static const int services[] = {FIXTURE_WEB, FIXTURE_WEB6, FIXTURE_CLIENT, FIXTURE_CLIENT6};
+	(void)state;
+	for (uint32_t i = 0; i < 2 * RTE_DIM(services); i++) {
+		enum sluice_affinity before = i % 2 ? SLUICE_AFFINITY_CLIENT : SLUICE_AFFINITY_FLOW;
+		struct scene s = scene_open(sluice_bucket_make(CUR, CUR));
+		int service = services[i / 2];
+		struct sluice_service *changed = &s.f->services[service];
+		service_changes(&s, service, before);
+		for (uint32_t flow = 1; flow <= 3; flow++)
+			*bucket_before(&s, service, flow, before) = sluice_bucket_make(CUR, PREV);
+		/* Whoever was there stays, and is remembered; the first packet of a flow goes by the new table. */
+		assert_int_equal(send(&s, service, 1, SLUICE_TCP_ACK, 7), PREV);
+		assert_int_equal(send(&s, service, 2, SLUICE_TCP_SYN, 1000), CUR);
+		assert_int_equal(send(&s, service, 2, SLUICE_TCP_ACK, 1001), CUR);
+		assert_int_equal(send(&s, service, 9, SLUICE_TCP_ACK, 7), CUR);
+		assert_int_equal(counted(&s, INSERTED), 3);
+		/* What the new table does meanwhile is nothing to them. */
+		every_bucket(&s, sluice_bucket_make(0, 2));
+		*bucket_before(&s, service, 3, before) = sluice_bucket_make(CUR, PREV);
+		assert_int_equal(send(&s, service, 9, SLUICE_TCP_ACK, 8), CUR);
+		assert_int_equal(send(&s, service, 3, SLUICE_TCP_ACK, 7), PREV);
+		/* Its end, in two steps: what has been seen stays. */
+		changed->previous_closing = 1;
+		assert_int_equal(send(&s, service, 1, SLUICE_TCP_ACK, 8), PREV);
+		assert_int_equal(send(&s, service, 4, SLUICE_TCP_SYN, 8), 0);
+		changed->previous_lookup = changed->previous_size = 0;
+		changed->previous_affinity = changed->previous_closing = 0;
+		changed->tracking = SLUICE_TRACKING_CHANGES;
+		every_bucket(&s, sluice_bucket_make(4, 4));
+		assert_int_equal(send(&s, service, 1, SLUICE_TCP_ACK, 9), PREV);
+		assert_int_equal(send(&s, service, 2, SLUICE_TCP_ACK, 1002), CUR);
+		assert_int_equal(send(&s, service, 4, SLUICE_TCP_ACK, 9), 0);
+		assert_int_equal(send(&s, service, 5, SLUICE_TCP_ACK, 9), 4);
+		scene_close(&s);
+	}
+}
+
+static uint32_t send_datagram(struct scene *s, uint32_t flow, const uint8_t *payload, uint32_t bytes)
+{
+	struct fixture_frame spec = {.service = FIXTURE_DNS, .flow = flow, .l3_bytes = 28 + bytes};
+	uint8_t frame[2048];
+	uint32_t length = fixture_frame_write(&spec, frame);
+	memcpy(frame + 42, payload, bytes);
+	return slot_of_mbuf(s, FIXTURE_DNS, fixture_mbuf(s->f, frame, length));
+}
+
+static void a_quic_initial_is_a_first_packet(void **state)
+{
+	static const struct {
+		uint8_t payload[6];
+		uint32_t bytes, slot;
+	} rows[] = {
+	    {{0xc3, 0, 0, 0, 1, 8}, 6, CUR},
+	    {{0xcf, 0, 0, 0, 1}, 5, CUR},
+	    {{0xc0, 0xff, 0, 0, 29}, 5, CUR},          /* a draft */
+	    {{0xd3, 0x6b, 0x33, 0x43, 0xcf}, 5, CUR},  /* version 2 */
+	    {{0xc3, 0x6b, 0x33, 0x43, 0xcf}, 5, PREV}, /* its Retry */
+	    {{0xd3, 0, 0, 0, 1, 8}, 6, PREV},          /* 0-RTT */
+	    {{0xe3, 0, 0, 0, 1, 8}, 6, PREV},          /* Handshake */
+	    {{0xf3, 0, 0, 0, 1, 8}, 6, PREV},          /* Retry */
+	    {{0xc3, 0, 0, 0, 0, 8}, 6, PREV},          /* version negotiation */
+	    {{0x83, 0, 0, 0, 1, 8}, 6, PREV},          /* no fixed bit */
+	    {{0x43, 0, 0, 0, 1, 8}, 6, PREV},          /* short header */
+	    {{0xc3, 0, 0, 0}, 4, PREV},                /* cut short; what lies behind it is not read */
+	    {{0}, 0, PREV},
+	};
+	static const uint8_t short_header[] = {0x43, 1, 2, 3, 4};
+	(void)state;
+	for (uint32_t i = 0; i < RTE_DIM(rows); i++) {
+		struct scene s = scene_open(sluice_bucket_make(CUR, PREV));
+		assert_int_equal(send_datagram(&s, 1, rows[i].payload, rows[i].bytes), PREV);
+		s.f->services[FIXTURE_DNS].quic = 1;
+		if (send_datagram(&s, 2, rows[i].payload, rows[i].bytes) != rows[i].slot)
+			fail_msg("row %u", i);
+		/* The connection goes on where it began, and is established by that. */
+		assert_int_equal(send_datagram(&s, 2, short_header, sizeof(short_header)), rows[i].slot);
+		s.f->worker->now_s += 60;
+		assert_int_equal(send_datagram(&s, 2, short_header, sizeof(short_header)), rows[i].slot);
+		scene_close(&s);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -356,6 +462,8 @@ int main(void)
 	    cmocka_unit_test(without_room_or_memory_all_stay_with_the_old_owner),
 	    cmocka_unit_test(steady_buckets_write_nothing),
 	    cmocka_unit_test(a_service_may_remember_all_or_nothing),
+	    cmocka_unit_test(a_new_table_keeps_flows_where_the_one_before_had_them),
+	    cmocka_unit_test(a_quic_initial_is_a_first_packet),
 	    cmocka_unit_test(lanes_keep_their_flow_when_others_leave),
 	};
 	fixture_eal();

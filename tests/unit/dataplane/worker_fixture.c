@@ -147,6 +147,7 @@ struct fixture *fixture_create(enum sluice_encap encap, uint16_t vlan)
 					 .index_shift = 64 - 6,
 					 .index_mask = FIXTURE_INDEX - 1,
 					 .has_wildcards = true};
+	f->header.services.count = FIXTURE_SERVICES;
 	for (uint32_t s = 0; s < FIXTURE_SERVICES; s++) {
 		service_make(f, s);
 		for (uint32_t slot = 0; slot < FIXTURE_BACKENDS; slot++)

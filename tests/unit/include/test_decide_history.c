@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * decide.h against tests/model/decide_model.c over random histories: flows of TCP and UDP, forged packets,
- * tables that change again and again inside one window, windows that close in two steps, deaths, returns by table,
- * drains, and sweeps of the exceptions all the while. Each packet gets the same backend from both, and the same is
- * remembered. And the promise itself: no packet of a protected flow reaches another backend while its own lives.
+ * tables that change again and again inside one window, other sizes (and with them another hash, as for
+ * another affinity) that keep the table of before for a window, windows that close in two steps, deaths, returns by
+ * table, drains, and sweeps of the exceptions all the while. Each packet gets the same backend from both, and the same
+ * is remembered. And the promise itself: no packet of a protected flow reaches another backend while its own lives.
  *
  *   test_decide_history [SEED [SECONDS]]      SECONDS: simulated, of each of three histories
  */
@@ -22,7 +23,7 @@
 #include "sluice/exceptions_sweep.h"
 
 enum {
-	M = 31,
+	M = 31, /* of the largest table */
 	SLOTS = 8,
 	FLOWS = 160,    /* alive at once */
 	SIZE_LOG2 = 14, /* of the exceptions */
@@ -63,7 +64,13 @@ struct service {
 	bool udp;
 	bool is_promised; /* what its flows are promised holds */
 	int window_s;
+	uint32_t m;      /* size of its table */
+	uint32_t tables; /* so many sizes it has had */
 	sluice_bucket lookup[M];
+	/* From before another size; of meaning while service.previous_lookup. */
+	sluice_bucket previous_lookup[M];
+	int previous[M]; /* for the model */
+	long previous_closes_s;
 	long closes_s[M]; /* when an open bucket closes, or a closing one is steady */
 	enum health health[SLOTS];
 	long deadline_s[SLOTS]; /* of a drain */
@@ -78,7 +85,6 @@ struct flow {
 	int number;
 	struct service *service;
 	uint64_t key;
-	uint32_t bucket;
 	uint32_t sequence;
 	long due_s;
 	int home;          /* backend of the promise; MODEL_NOBODY: none yet */
@@ -86,7 +92,7 @@ struct flow {
 	bool is_careful;   /* gaps shorter than the window */
 };
 
-enum { SERVICES = 5 };
+enum { SERVICES = 6 };
 
 static struct {
 	struct sluice_exceptions_header *table;
@@ -100,7 +106,8 @@ static struct {
 	bool is_crowded; /* homes are full and spill */
 	struct {
 		long packets, forged, kept, remembered, changes, opened, reopened, returned_to_prev, closed, deaths,
-		    returns, drains, syn_moved, sweeps, by[SLUICE_DECIDED_PREVIOUS + 1];
+		    returns, drains, syn_moved, sweeps, resized, resized_back, moved_while, kept_by_previous,
+		    by[SLUICE_DECIDED_PREVIOUS + 1];
 	} seen;
 } w;
 
@@ -156,7 +163,7 @@ static void bucket_change(struct service *s, int b, int cur, int old, int old_pr
 static void table_change(struct service *s)
 {
 	int old[M], old_prev[M], new_cur[M], eligible[SLOTS], count = 0;
-	for (int b = 0; b < M; b++) {
+	for (int b = 0; b < (int)s->m; b++) {
 		old[b] = owner_now(s, b, s->buckets[b].cur);
 		old_prev[b] = owner_now(s, b, s->buckets[b].prev);
 	}
@@ -178,15 +185,67 @@ static void table_change(struct service *s)
 	if (count == 0)
 		return;
 	uint32_t moves = 1 + random_below(20);
-	for (int b = 0; b < M; b++) {
+	for (int b = 0; b < (int)s->m; b++) {
 		int cur = s->buckets[b].cur, prev = s->buckets[b].prev;
 		if (prev != cur && s->health[prev] == UP && one_in(8))
 			cur = prev;
 		new_cur[b] = s->health[cur] == UP && !one_in(moves) ? cur : eligible[random_below((uint32_t)count)];
 	}
-	for (int b = 0; b < M; b++)
+	for (int b = 0; b < (int)s->m; b++)
 		bucket_change(s, b, new_cur[b], old[b], old_prev[b]);
 	w.seen.changes++;
+	w.seen.moved_while += s->service.previous_lookup != 0;
+}
+
+/*
+ * A table of another size, whose buckets another hash picks: what the old one says of flows that are not remembered is
+ * kept. Not while one is kept already.
+ */
+static void table_resize(struct service *s)
+{
+	static const uint32_t sizes[] = {7, 17, 23, M};
+	uint32_t eligible[SLOTS], count = 0;
+	for (uint32_t slot = 0; slot < SLOTS; slot++)
+		if (s->health[slot] == UP)
+			eligible[count++] = slot;
+	if (s->service.previous_lookup || !s->is_promised || count == 0)
+		return;
+	for (int b = 0; b < (int)s->m; b++) {
+		int answer = owner_now(s, b, s->buckets[b].prev);
+		s->previous[b] = answer == MODEL_NOBODY ? s->buckets[b].prev : answer;
+		s->previous_lookup[b] = sluice_bucket_make((uint32_t)s->previous[b], (uint32_t)s->previous[b]);
+	}
+	s->service.previous_lookup = 1;
+	s->service.previous_size = s->m;
+	s->model.previous = s->previous;
+	s->previous_closes_s = w.now_s + s->window_s * (one_in(4) ? 1 + (int)random_below(EXTENDED) : 1);
+	s->m = sizes[random_below(sizeof(sizes) / sizeof(sizes[0]))];
+	s->service.lookup_size = s->m;
+	s->model.bucket_count = (int)s->m;
+	s->tables++;
+	for (int b = 0; b < (int)s->m; b++) {
+		int cur = (int)eligible[random_below(count)];
+		bucket_set(s, b, MODEL_STEADY, cur, cur);
+	}
+	w.seen.resized++;
+}
+
+/* The previous table's end, in two steps. */
+static void previous_second(struct service *s)
+{
+	if (!s->service.previous_lookup || w.now_s < s->previous_closes_s)
+		return;
+	s->previous_closes_s = w.now_s + random_below(4);
+	if (!s->service.previous_closing) {
+		s->service.previous_closing = 1;
+		s->model.previous_is_closing = true;
+		return;
+	}
+	s->service.previous_closing = 0;
+	s->service.previous_lookup = s->service.previous_size = 0;
+	s->model.previous = NULL;
+	s->model.previous_is_closing = false;
+	w.seen.resized_back++;
 }
 
 static void flow_start(struct flow *f);
@@ -206,7 +265,7 @@ static void backend_dies(struct service *s, int slot)
 
 static void service_second(struct service *s)
 {
-	for (int b = 0; b < M; b++) {
+	for (int b = 0; b < (int)s->m; b++) {
 		struct model_bucket bucket = s->buckets[b];
 		if (bucket.state == MODEL_STEADY || w.now_s < s->closes_s[b])
 			continue;
@@ -223,6 +282,9 @@ static void service_second(struct service *s)
 		if (s->health[slot] != DOWN)
 			backend_dies(s, slot);
 	}
+	previous_second(s);
+	if (one_in(150))
+		table_resize(s);
 	if (one_in(15) || (s->follows_s && w.now_s >= s->follows_s))
 		table_change(s);
 }
@@ -250,25 +312,35 @@ static int remembered_by_table(const struct flow *f)
 	return (int)sluice_exception_slot(value);
 }
 
+/* The flow's bucket in the n-th table of its service; each has a hash of its own, as with another affinity. */
+static uint32_t bucket_of(const struct flow *f, uint32_t n, uint32_t size)
+{
+	return sluice_hash_bucket((f->key ^ n) * 0x9e3779b97f4a7c15ull, size);
+}
+
 /* One packet through both. The slot that it reaches. */
 static int packet_decide(const struct flow *f, enum model_packet_kind kind, uint32_t sequence)
 {
 	static const uint8_t roles[] = {SLUICE_ROLE_FIRST, SLUICE_ROLE_OTHER, SLUICE_ROLE_FIN, SLUICE_ROLE_RST,
 					SLUICE_ROLE_FOLLOWER};
 	const struct service *s = f->service;
+	bool is_kept = s->service.previous_lookup != 0;
+	uint32_t bucket = bucket_of(f, s->tables, s->m);
+	uint32_t previous_bucket = is_kept ? bucket_of(f, s->tables - 1, s->service.previous_size) : 0;
+	sluice_bucket previous = s->previous_lookup[previous_bucket];
 	struct sluice_decide_input in = {.flow_key = f->key,
-					 .bucket = f->bucket,
-					 .word = s->lookup[f->bucket],
+					 .bucket = bucket,
+					 .word = sluice_decide_word(&s->service, s->lookup[bucket], previous),
 					 .now_s = (uint32_t)w.now_s,
 					 .sequence = sequence,
 					 .role = roles[kind],
-					 .tracking = s->tracking,
+					 .tracking = is_kept ? SLUICE_TRACKING_ALL : s->tracking,
 					 .is_datagram = s->udp};
 	struct sluice_exceptions_at at = sluice_exceptions_at(w.table, f->key);
 	struct sluice_decision said = sluice_decide_flow(&s->service, s->lookup, w.states, &at, &in, false);
 	struct sluice_decision d = sluice_decide_flow(&s->service, s->lookup, w.states, &at, &in, true);
 	int slot = d.backend == SLUICE_NONE ? MODEL_NOBODY : (int)(d.backend - s->service.first_backend);
-	struct model_packet packet = {f->number, (int)f->bucket, s->udp, kind, sequence};
+	struct model_packet packet = {f->number, (int)bucket, (int)previous_bucket, s->udp, kind, sequence};
 	int expected = model_decide(&w.model, &s->model, &packet, w.now_s);
 	if (slot != expected || said.backend != d.backend || said.decided != d.decided)
 		fail_msg("at %ld s, flow %d, packet kind %d: slot %d why %u (explained %u), the model %d", w.now_s,
@@ -280,6 +352,8 @@ static int packet_decide(const struct flow *f, enum model_packet_kind kind, uint
 	w.seen.packets++;
 	w.seen.remembered += remembered != MODEL_NOBODY;
 	w.seen.by[d.decided]++;
+	w.seen.kept_by_previous += is_kept && d.decided == SLUICE_DECIDED_PREVIOUS &&
+				   sluice_bucket_prev(in.word) != sluice_bucket_cur(in.word);
 	return slot;
 }
 
@@ -290,13 +364,12 @@ static void flow_start(struct flow *f)
 	f->key = (uint64_t)random32() << 32 | random32();
 	if (w.is_crowded) /* 8 home groups, and spare ones that are none of them */
 		f->key = (f->key & ~0x7f8ull) | 0x400ull << 23;
-	f->bucket = random_below(M); /* not of the key: as with affinity "client" */
 	f->sequence = random32();
 	f->due_s = w.now_s + random_below(10);
 	f->home = MODEL_NOBODY;
 	f->is_answering = false;
 	f->is_careful = !one_in(5);
-	if (!f->service->udp && !one_in(6)) { /* a sixth is met in mid-flow */
+	if ((!f->service->udp || f->service->service.quic) && !one_in(6)) { /* a sixth is met in mid-flow */
 		f->is_answering = true;
 		f->home = packet_decide(f, MODEL_SYN, f->sequence);
 		f->due_s = w.now_s + random_below(5);
@@ -367,7 +440,8 @@ static void service_make(int i, bool udp, uint8_t tracking, enum model_tracking 
 {
 	struct service *s = &w.services[i];
 	s->service = (struct sluice_service){
-	    .lookup_size = M, .first_backend = (uint32_t)(i * SLOTS), .slots = SLOTS, .used = 1};
+	    .lookup_size = M, .quic = udp && i == 1, .first_backend = (uint32_t)(i * SLOTS), .slots = SLOTS, .used = 1};
+	s->m = M;
 	s->udp = udp;
 	s->tracking = tracking;
 	s->is_promised = tracking != SLUICE_TRACKING_NONE;
@@ -411,6 +485,7 @@ static void world_make(uint64_t seed, bool is_crowded)
 	service_make(2, false, SLUICE_TRACKING_ALL, MODEL_ALL, false);
 	service_make(3, true, SLUICE_TRACKING_NONE, MODEL_CHANGES, true);
 	service_make(4, false, SLUICE_TRACKING_NONE, MODEL_NONE, false);
+	service_make(5, true, SLUICE_TRACKING_ALL, MODEL_ALL, false);
 	sluice_exceptions_sweep_begin(w.table, &w.sweep);
 	for (int i = 0; i < FLOWS; i++)
 		flow_start(&w.flows[i]);
@@ -443,10 +518,11 @@ static void histories_agree_with_the_model(void **state)
 		struct sluice_exceptions_counters counters = sluice_exceptions_counters_sum(w.table);
 		printf("%ld packets, %ld forged, %ld kept promises, %ld remembered; %ld changes, %ld opened, %ld "
 		       "again, %ld back, %ld closed; %ld deaths, %ld returns, %ld drains; %ld SYNs moved; %ld "
-		       "sweeps; %llu inserted, %llu spilled\n",
+		       "sweeps; %ld sizes, %ld changes and %ld flows kept meanwhile; %llu inserted, %llu spilled\n",
 		       w.seen.packets, w.seen.forged, w.seen.kept, w.seen.remembered, w.seen.changes, w.seen.opened,
 		       w.seen.reopened, w.seen.returned_to_prev, w.seen.closed, w.seen.deaths, w.seen.returns,
-		       w.seen.drains, w.seen.syn_moved, w.seen.sweeps, (unsigned long long)counters.inserted,
+		       w.seen.drains, w.seen.syn_moved, w.seen.sweeps, w.seen.resized, w.seen.moved_while,
+		       w.seen.kept_by_previous, (unsigned long long)counters.inserted,
 		       (unsigned long long)counters.spilled);
 		/* The table was never full, so the promise was due without exception. */
 		assert_int_equal(counters.failed, 0);
@@ -455,7 +531,8 @@ static void histories_agree_with_the_model(void **state)
 		/* And all of it took place. */
 		assert_true(w.seen.kept > history_seconds && w.seen.reopened > 0 && w.seen.returned_to_prev > 0 &&
 			    w.seen.closed > 0 && w.seen.deaths > 0 && w.seen.returns > 0 && w.seen.drains > 0 &&
-			    w.seen.sweeps > 0 && w.seen.forged > 0);
+			    w.seen.sweeps > 0 && w.seen.forged > 0 && w.seen.resized_back > 1 &&
+			    w.seen.moved_while > 0 && w.seen.kept_by_previous > 0);
 		for (int by = 0; by <= SLUICE_DECIDED_PREVIOUS; by++)
 			assert_true(by == SLUICE_DECIDED_NO_ROOM || w.seen.by[by] > 0);
 		model_fini(&w.model);

@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Fragments on their way. A first one goes the way of any packet, and once its backend is decided that is recorded in
+ * the memory that all workers share (sluice/fragments.h). A later one leaves the burst while it is parsed, and is held:
+ * for as long as the turn takes when its first one is recorded, for a moment when that is still to come.
+ * All this happens out of line; a burst without fragments meets one comparison.
+ *
+ * A later fragment is sent by the tunnel of its first one, with the entropy of its datagram's name in place of its
+ * flow's: the receiver needs them all before it goes on, in whatever order. It goes to the recorded backend also
+ * while that drains, and to nobody when that is dead.
+ */
+#ifndef STAGE_FRAGMENT_H
+#define STAGE_FRAGMENT_H
+
+#include "stage_decide.h"
+#include "stage_exit.h"
+#include "worker.h"
+
+#include "sluice/fragments.h"
+
+/* Another worker may be at the same place; not again and again. */
+#define FRAGMENT_RECORD_TRIES 4
+
+/* A first fragment, which goes on. */
+static __rte_always_inline void fragment_note(struct worker *w, const struct sluice_table *table, struct rte_mbuf *m,
+					      const struct sluice_packet *p)
+{
+	if (w->fragments)
+		w->first[w->first_count++] =
+		    (struct worker_first_fragment){m, sluice_fragment_key(&table->header->hash_key, p)};
+}
+
+/* A later fragment to a VIP. True: it is held; false: there is no memory or no room, and it is the caller's. */
+static __rte_always_inline bool fragment_hold(struct worker *w, const struct sluice_table *table, struct rte_mbuf *m,
+					      const struct sluice_packet *p)
+{
+	if (!w->fragments || w->held_count == RTE_DIM(w->held))
+		return false;
+	w->held[w->held_count++] = (struct worker_held){
+	    .packet = m,
+	    .key = sluice_fragment_key(&table->header->hash_key, p),
+	    .facts = {{
+		.l3_bytes = (uint16_t)p->l3_bytes,
+		.l3_offset = p->l3_offset,
+		.traffic_class = p->traffic_class,
+	    }},
+	};
+	return true;
+}
+
+/* The burst's first fragments have a backend now, those that are left. A dead one's place takes who serves for it. */
+static __rte_noinline void fragments_record(struct worker *w, const struct sluice_table *table, uint32_t count)
+{
+	struct worker_lanes *lanes = &w->lanes;
+	for (uint32_t i = 0; i < w->first_count; i++) {
+		uint64_t key = w->first[i].key;
+		uint32_t lane = 0;
+		while (lane < count && lanes->packet[lane] != w->first[i].packet)
+			lane++;
+		if (lane == count)
+			continue;
+		const struct sluice_service *service = lanes->service[lane];
+		uint32_t number = decide_again(lanes, table, lane);
+		if (number == SLUICE_NONE)
+			continue;
+		for (int tries = 0; tries < FRAGMENT_RECORD_TRIES; tries++)
+			if (sluice_fragment_record(sluice_fragment_group(w->fragments, key), key,
+						   (uint32_t)(service - table->services),
+						   number - service->first_backend, w->now_s))
+				break;
+	}
+	w->first_count = 0;
+}
+
+static __rte_always_inline union sluice_address fragment_destination(const struct worker_held *held)
+{
+	const uint8_t *l3 = rte_pktmbuf_mtod_offset(held->packet, const uint8_t *, held->facts.l3_offset);
+	union sluice_address destination;
+	if (l3[0] >> 4 == 4)
+		return sluice_address_v4(sluice_load32(l3 + 16));
+	memcpy(destination.bytes, l3 + 24, sizeof(destination.bytes));
+	return destination;
+}
+
+/* A held fragment becomes the lane after `count`, decided. False: it was dropped. */
+static __rte_always_inline bool fragment_send(struct worker *w, const struct sluice_table *table,
+					      const struct worker_held *held, uint64_t value, uint32_t lane)
+{
+	struct worker_lanes *lanes = &w->lanes;
+	uint32_t number = sluice_fragment_service(value), backend = SLUICE_NONE;
+	const struct sluice_service *service = &table->services[number];
+	union sluice_address destination = fragment_destination(held);
+	if (number < table->header->services.count)
+		backend = sluice_fragment_backend(service, table->states, value, &destination);
+	if (backend == SLUICE_NONE) {
+		exit_drop(w, held->packet, SLUICE_DROP_FRAGMENT);
+		return false;
+	}
+	lanes->packet[lane] = held->packet;
+	lanes->data[lane] = rte_pktmbuf_mtod(held->packet, uint8_t *);
+	lanes->rearm[lane] = sluice_load64(&held->packet->rearm_data);
+	lanes->facts[lane] = held->facts;
+	lanes->service[lane] = service;
+	lanes->hash[lane] = held->key;
+	/* For who serves in its place, should it die at this very moment. */
+	lanes->bucket[lane] = &table->lookups[service->lookup][sluice_hash_bucket(held->key, service->lookup_size)];
+	lanes->backend[lane] = backend;
+	return true;
+}
+
+/* Whether a held fragment has been waiting for too long. Its time begins when it is first asked. */
+static __rte_always_inline bool fragment_is_late(const struct worker *w, struct worker_held *held)
+{
+	if (!held->has_since) {
+		held->since_ms = w->now_ms;
+		held->has_since = true;
+	}
+	return w->now_ms - held->since_ms >= WORKER_HELD_MS;
+}
+
+/* Go through the held fragments. Returns how many are lanes now, decided; those that stay move up. */
+static __rte_noinline uint32_t fragments_release(struct worker *w, const struct sluice_table *table)
+{
+	uint32_t count = 0, kept = 0;
+	for (uint32_t i = 0; i < w->held_count; i++) {
+		struct worker_held *held = &w->held[i];
+		uint64_t value = 0;
+		if (count < WORKER_BURST)
+			value =
+			    sluice_fragment_find(sluice_fragment_group(w->fragments, held->key), held->key, w->now_s);
+		if (value)
+			count += fragment_send(w, table, held, value, count);
+		else if (fragment_is_late(w, held))
+			exit_drop(w, held->packet, SLUICE_DROP_FRAGMENT);
+		else
+			w->held[kept++] = *held;
+	}
+	uint32_t surplus = kept > WORKER_HELD_MAX ? kept - WORKER_HELD_MAX : 0;
+	for (uint32_t i = 0; i < surplus; i++)
+		exit_drop(w, w->held[i].packet, SLUICE_DROP_FRAGMENT);
+	memmove(w->held, &w->held[surplus], (kept - surplus) * sizeof(w->held[0]));
+	w->held_count = kept - surplus;
+	return count;
+}
+
+#endif

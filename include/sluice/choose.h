@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
+/*
+ * Who gets a flow's first packet when the algorithm is not the table alone: a bucket, whose owner it then is.
+ *
+ * Both draw buckets from the service's lookup table, where every backend has a share by its weight, and take the owner
+ * for which they have the better word. So an unequal draw, a dead owner and a change of table need no care here.
+ *
+ *   round robin         each backend has a clock that goes on by 1 / weight with each flow it is given; of
+ *                       SLUICE_TURN_DRAWS buckets the owner whose clock is behind gets the flow. Clocks are the
+ *                       worker's own, and none is further behind the service's than SLUICE_TURN_SLACK rounds: a
+ *                       backend that is new or was away gets no more than that at once.
+ *   least connections   of two buckets (power of two choices: Mitzenmacher 1996), the owner with fewer live flows for
+ *                       its weight. The flows are counted in memory that all share (live[], by backend number):
+ *                       whoever remembers a flow adds one, and about every second the control plane counts the
+ *                       exception table anew and adds the difference. So the counts are wrong by at most the flows
+ *                       that ended since, and those that came during that count.
+ *
+ * First packets alone come here.
+ */
+#ifndef SLUICE_CHOOSE_H
+#define SLUICE_CHOOSE_H
+
+#include "forwarding.h"
+
+#define SLUICE_TURN_DRAWS 8u
+#define SLUICE_TURN_SLACK 4u
+/* Clocks are kept by the low bits of backend and service numbers; two that share one are less even, and no more. */
+#define SLUICE_TURN_BACKENDS (16u * 1024)
+#define SLUICE_TURN_SERVICES 1024u
+
+/* One worker's; all 0 at first. */
+struct sluice_turns {
+	uint64_t draws;                          /* so far */
+	uint64_t services[SLUICE_TURN_SERVICES]; /* the clock of who was chosen last, before it went on */
+	uint64_t backends[SLUICE_TURN_BACKENDS];
+};
+
+/* One flow's part of a round, 2^32 for weight 1. */
+SLUICE_INLINE uint64_t sluice_turn_step(uint32_t weight)
+{
+	return (1ull << 32) / (weight ? weight : 1);
+}
+
+/* The n-th bucket to be drawn of `size`: a walk that meets each once in `size` draws and neighbours far apart. */
+SLUICE_INLINE uint32_t sluice_turn_bucket(uint64_t n, uint32_t size)
+{
+	/* size is a prime above the step's remainder, so the step has no divisor with it. */
+	uint32_t step = (uint32_t)((uint64_t)size * 2654435769u >> 32);
+	return (uint32_t)((n % size) * step % size);
+}
+
+/* When it is the turn of the backend `number`: not further behind `service_clock` than the slack. */
+SLUICE_INLINE uint64_t sluice_turn_clock(const struct sluice_turns *turns, uint32_t number, uint32_t weight,
+					 uint64_t service_clock)
+{
+	uint64_t clock = turns->backends[number & (SLUICE_TURN_BACKENDS - 1)];
+	uint64_t slack = SLUICE_TURN_SLACK * sluice_turn_step(weight);
+	uint64_t earliest = service_clock > slack ? service_clock - slack : 0;
+	return clock > earliest ? clock : earliest;
+}
+
+/*
+ * Round robin: the bucket whose owner gets the flow, whose turn is thereby over. number: the service's. lookup: its
+ * table. The caller's own turns: no lock.
+ */
+SLUICE_INLINE uint32_t sluice_choose_in_turn(const struct sluice_service *service, uint32_t number,
+					     const sluice_bucket *lookup, const uint8_t *states,
+					     const struct sluice_backend *backends, struct sluice_turns *turns)
+{
+	uint64_t *service_clock = &turns->services[number & (SLUICE_TURN_SERVICES - 1)];
+	uint32_t best = 0, best_backend = SLUICE_NONE;
+	uint64_t best_clock = UINT64_MAX;
+
+	for (uint32_t i = 0; i < SLUICE_TURN_DRAWS; i++) {
+		uint32_t bucket = sluice_turn_bucket(turns->draws++, service->lookup_size);
+		uint32_t backend = sluice_decide(service, lookup, states, bucket);
+		if (backend == SLUICE_NONE)
+			break;
+		uint64_t clock = sluice_turn_clock(turns, backend, backends[backend].weight, *service_clock);
+		if (clock < best_clock) {
+			best = bucket;
+			best_backend = backend;
+			best_clock = clock;
+		}
+	}
+	if (best_backend == SLUICE_NONE)
+		return best;
+	*service_clock = best_clock;
+	turns->backends[best_backend & (SLUICE_TURN_BACKENDS - 1)] =
+	    best_clock + sluice_turn_step(backends[best_backend].weight);
+	return best;
+}
+
+/*
+ * Least connections: the bucket, of the flow's own and one more that its key draws, whose owner has fewer live flows
+ * for its weight. live: by backend number, changing under the reader. Pure.
+ */
+SLUICE_INLINE uint32_t sluice_choose_least(const struct sluice_service *service, const sluice_bucket *lookup,
+					   const uint8_t *states, const struct sluice_backend *backends,
+					   const uint32_t *live, uint32_t bucket, uint64_t flow_key)
+{
+	uint32_t other_bucket = sluice_hash_bucket(flow_key * 0x9e3779b97f4a7c15ull, service->lookup_size);
+	uint32_t one = sluice_decide(service, lookup, states, bucket);
+	uint32_t other = sluice_decide(service, lookup, states, other_bucket);
+	if (one == SLUICE_NONE || other == SLUICE_NONE)
+		return bucket;
+	/* The flow that is to come counts: an idle heavy one goes before an idle light one. */
+	uint64_t flows = (uint64_t) * (const volatile uint32_t *)&live[one] + 1;
+	uint64_t other_flows = (uint64_t) * (const volatile uint32_t *)&live[other] + 1;
+	uint32_t weight = backends[one].weight, other_weight = backends[other].weight;
+	return other_flows * (weight ? weight : 1) < flows * (other_weight ? other_weight : 1) ? other_bucket : bucket;
+}
+
+#endif
