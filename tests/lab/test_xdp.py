@@ -116,23 +116,33 @@ def moved(answers):
     return {name: sorted(found) for name, found in servers.items() if len(found) > 1}
 
 
+def configure(lab, weights):
+    lab.balancer.configure([lab.service("web", lab.vip(4, VIP["ipip"]), 80, forward="ipip", weights=weights)])
+
+
 @pytest.fixture(scope="module")
 def both(make_lab):
     lab = make_lab()
     lab.start_servers()
     lab.open_tunnels()
-    lab.balancer.configure([lab.service("web", lab.vip(4, VIP["ipip"]), 80, forward="ipip", weights=WEIGHTS)])
+    configure(lab, WEIGHTS)
     lab.balancer.start()
     lab.balancer.wait_backends()
     return lab
 
 
-@pytest.mark.parametrize("how", ["kill", "stop"])
-def test_dataplane_goes_and_returns(both, counts, measured, how):
+@pytest.mark.parametrize("how, weights", [("kill", WEIGHTS), ("stop", WEIGHTS), ("kill", (300, 200, 100)), ("stop", WEIGHTS)])
+def test_dataplane_goes_and_returns(both, counts, measured, how, weights):
     """A dataplane that is killed, or stopped, under load: its traffic goes on through the kernel, to the same servers; and
-    back when it returns. Not one connection breaks, and not one new connection fails."""
+    back when it returns, also while buckets are open because the weights have changed under the connections. Not one
+    connection breaks, and not one new connection fails."""
     held, short = hold(both, counts(100, 200)), both.client.http_start(both.vip(4, VIP["ipip"]), rate=counts(50, 200))
     time.sleep(2)
+    configure(both, weights)
+    both.balancer.ctl("reload")
+    both.balancer.wait_published()
+    time.sleep(1)
+    opened = both.balancer.ctl("status")["windows"]["buckets_open"]
     before = interface(both)
     getattr(both.balancer.dataplane, how)()
     time.sleep(3)
@@ -145,11 +155,12 @@ def test_dataplane_goes_and_returns(both, counts, measured, how):
     short, held = short.finish(), held.finish()
     broken, strays = [r for r in held.requests if r.error], moved(held)
     slowest = max(r.end - r.start for r in held.requests + short.requests)
-    measured(f"{how}: {len(held.requests)} requests on held connections, {len(broken)} broken, {len(strays)} moved; "
+    measured(f"{how}, {opened} buckets open: {len(held.requests)} requests on held connections, {len(broken)} broken, {len(strays)} moved; "
              f"{len(short)} new connections, {len(short.failed)} failed; slowest answer {slowest:.3f} s; "
              f"{without['forwarded'] - before['forwarded']} packets through the kernel, "
              f"{after['dropped_no_socket'] - before['dropped_no_socket']} dropped")
     assert not broken and not strays and not short.failed, (broken[:3], strays, short.failed[:3])
     assert without["forwarded"] > before["forwarded"] + 100
+    assert opened > 0 or weights == WEIGHTS
     assert after["dropped_no_socket"] == before["dropped_no_socket"]
     assert after["dropped"] == before["dropped"]
