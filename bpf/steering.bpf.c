@@ -40,7 +40,7 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, STEERING_COUNTERS);
+	__uint(max_entries, STEERING_COUNTERS_ENTRIES);
 	__type(key, uint32_t);
 	__type(value, uint64_t);
 } counters SEC(".maps");
@@ -98,11 +98,18 @@ static __always_inline bool is_vip(const union sluice_address *address)
 	return e && e->kind == SLUICE_INDEX_VIP;
 }
 
+static __always_inline bool is_vip_that_echoes(const union sluice_address *address)
+{
+	const struct steering_value *e = entry_find(address, 0, 0);
+	return e && e->kind == SLUICE_INDEX_VIP && (e->count & SLUICE_VIP_ECHO);
+}
+
 /*
  * What becomes of a packet as far as its headers and the services say: a PASS verdict, a drop reason when it is
  * for a VIP and no good, or FORWARD when it is for a service. A frame that ends inside its headers is the
  * kernel's to drop: it may be the host's own, of offloads that only the kernel understands.
  * *ret_follows: an ICMP error about a service's flow, which goes where that goes; packet->flow is that flow then.
+ * ANSWERED_ECHO: a ping of a VIP that answers them.
  */
 static __always_inline enum sluice_verdict verdict_of(enum sluice_verdict parsed, const uint8_t *data,
 						      const uint8_t *end, struct sluice_packet *packet,
@@ -111,6 +118,8 @@ static __always_inline enum sluice_verdict verdict_of(enum sluice_verdict parsed
 	*ret_follows = false;
 	if (parsed == SLUICE_PASS_PROTOCOL) {
 		struct sluice_flow flow;
+		if (sluice_icmp_is_echo(data, end, packet))
+			return is_vip_that_echoes(&packet->flow.destination) ? SLUICE_ANSWERED_ECHO : parsed;
 		if (!sluice_icmp_error_flow(data, end, packet, &flow) || !is_for_service(&flow))
 			return parsed;
 		packet->flow = flow;
@@ -299,13 +308,29 @@ static __always_inline int forward(struct xdp_md *context, const struct sluice_p
 	return ifindex == context->ingress_ifindex ? XDP_TX : (int)bpf_redirect(ifindex, 0);
 }
 
+/* Answer a ping in its place, unless too many came to this CPU. */
+static __always_inline int echo(struct xdp_md *context, const struct sluice_packet *packet)
+{
+	uint32_t key = STEERING_ECHO_FULL;
+	struct sluice_icmp_limit limit =
+	    sluice_icmp_limit_make(1000000000, STEERING_ANSWERS_PER_SECOND, STEERING_ANSWERS_AT_ONCE);
+	uint64_t *full = bpf_map_lookup_elem(&counters, &key);
+	if (!full)
+		return finish_drop(SLUICE_DROP_ECHO_LIMIT);
+	limit.full = *full;
+	if (!sluice_icmp_limit_take(&limit, bpf_ktime_get_ns()) ||
+	    !sluice_icmp_echo_reply((uint8_t *)(long)context->data, (const uint8_t *)(long)context->data_end, packet))
+		return finish_drop(SLUICE_DROP_ECHO_LIMIT);
+	*full = limit.full;
+	return finish(STEERING_VERDICT + SLUICE_ANSWERED_ECHO, XDP_TX);
+}
+
 SEC("xdp")
 int sluice_steering(struct xdp_md *context)
 {
 	const uint8_t *data = (const uint8_t *)(long)context->data;
 	const uint8_t *end = (const uint8_t *)(long)context->data_end;
 	struct sluice_packet packet;
-
 	bool follows;
 
 	enum sluice_verdict parsed = sluice_packet_parse(data, end, &packet);
@@ -315,6 +340,8 @@ int sluice_steering(struct xdp_md *context)
 	/* The flags' low bits are what it returns when no socket is there. */
 	if (bpf_redirect_map(&xsks, context->rx_queue_index, XDP_DROP) == XDP_REDIRECT)
 		return finish(STEERING_REDIRECTED, XDP_REDIRECT);
+	if (verdict == SLUICE_ANSWERED_ECHO)
+		return echo(context, &packet);
 	if (verdict != SLUICE_FORWARD)
 		return finish_drop(verdict);
 	return forward(context, &packet, follows);

@@ -5,6 +5,8 @@
 #include "exceptions_memory.h"
 #include "windows.h"
 
+#include "sluice/fragments.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -252,6 +254,17 @@ static json_t *exception_json(const struct api *api, const struct sluice_table *
 			 (int)r->exception_age_s);
 }
 
+/* Where fragments without ports go. It is the dataplane that remembers their first one; null: that is not forwarded. */
+static json_t *fragments_json(const char *backend, const struct explain_result *r)
+{
+	char text[128];
+	if (r->verdict != SLUICE_FORWARD)
+		return json_null();
+	snprintf(text, sizeof(text), "later ones follow their first one to %.64s, for %u s after it", backend,
+		 SLUICE_FRAGMENT_LIFE_S);
+	return json_string(text);
+}
+
 json_t *api_explain_json(const struct api *api, const struct sluice_table *table, const struct explain_query *query)
 {
 	struct explain_result r;
@@ -290,6 +303,7 @@ json_t *api_explain_json(const struct api *api, const struct sluice_table *table
 		json_object_set_new(json, "outer", json_null());
 		json_object_set_new(json, "next_hop", json_null());
 	}
+	json_object_set_new(json, "fragments", fragments_json(backend_name(api, table, r.backend, room), &r));
 	return json;
 }
 

@@ -160,7 +160,7 @@ static int modules_create(struct apply *apply, const struct apply_options *optio
 {
 	int error = states_create(&apply->states);
 	if (!error)
-		error = operator_state_open(options->state_dir, &apply->operators);
+		error = operator_state_open(apply->loop, options->state_dir, &apply->operators);
 	if (!error)
 		error = vips_create(apply->loop, options->state_dir, &apply->vips);
 	if (!error)
@@ -270,6 +270,7 @@ void apply_destroy(struct apply *apply)
 	if (!apply || apply->closing)
 		return;
 	apply->closing = true;
+	operator_state_stop(apply->operators);
 	queue_cancel(apply);
 	transaction_abort(apply);
 	modules_destroy(apply);
@@ -315,6 +316,32 @@ void apply_plan(struct apply *apply, const char *file, apply_plan_done_fn done, 
 	request(apply, TRANSACTION_PLAN, file, NULL, done, user);
 }
 
+struct order {
+	struct apply *apply;
+	struct waiter *waiter;
+};
+
+/* An order is durable, or could not be made so. */
+static void on_order_written(void *user, const char *service, const char *backend, int error)
+{
+	struct order order = *(struct order *)user;
+	struct apply *apply = order.apply;
+	const struct apply_outcome outcome = {.error = error,
+					      .generation = apply->table ? apply->table->generation : 0};
+
+	free(user);
+	if (error) {
+		order.waiter->done(order.waiter->user, &outcome);
+		free(order.waiter);
+		return;
+	}
+	order.waiter->next = apply->order_waiters;
+	apply->order_waiters = order.waiter;
+	apply_flip_one(apply, service, backend);
+	apply_drain_timer(apply);
+	apply_set_dirty(apply);
+}
+
 int apply_order(struct apply *apply, const char *service, const char *backend, const struct operator_order *order,
 		apply_done_fn done, void *user)
 {
@@ -325,22 +352,21 @@ int apply_order(struct apply *apply, const char *service, const char *backend, c
 	if (order->admin > OPERATOR_DISABLED || (order->has_weight && order->weight > UINT16_MAX))
 		return -EINVAL;
 	struct waiter *w = malloc(sizeof(*w));
-	if (!w)
-		return -ENOMEM;
-	int error = operator_state_set(apply->operators, service, backend, order);
+	struct order *written = malloc(sizeof(*written));
+	int error = w && written ? 0 : -ENOMEM;
+	if (!error) {
+		*w = (struct waiter){.done = done, .user = user};
+		*written = (struct order){.apply = apply, .waiter = w};
+		error = operator_state_set(apply->operators, service, backend, order, on_order_written, written);
+	}
 	if (error) {
 		free(w);
-		return error;
+		free(written);
 	}
-	*w = (struct waiter){.next = apply->order_waiters, .done = done, .user = user};
-	apply->order_waiters = w;
-	apply_flip_one(apply, service, backend);
-	apply_drain_timer(apply);
-	apply_set_dirty(apply);
-	return 0;
+	return error;
 }
 
 struct operator_order apply_order_find(const struct apply *apply, const char *service, const char *backend)
 {
-	return operator_state_get(apply->operators, service, backend);
+	return operator_state_latest(apply->operators, service, backend);
 }

@@ -66,10 +66,14 @@ void apply_reload(struct apply *apply, apply_done_fn done, void *user); /* the f
 void apply_file(struct apply *apply, const char *file, apply_done_fn done, void *user);
 void apply_rollback(struct apply *apply, apply_done_fn done, void *user); /* to the one before */
 
-/* Operator's orders for one backend. Durable, then effective. -ENOENT, -EINVAL or 0 (then `done` will be called). */
+/*
+ * Operator's orders for one backend. Durable (written on the worker pool), then effective, then `done`. -ENOENT,
+ * -EINVAL, -ENOMEM, or 0: `done` will be called.
+ */
 int apply_order(struct apply *apply, const char *service, const char *backend, const struct operator_order *order,
 		apply_done_fn done, void *user);
-/* What the operator has said about one backend so far, so that an order about one thing keeps the others. */
+/* What the operator has said about one backend so far, written or not yet, so that an order about one thing keeps the
+ * others. */
 struct operator_order apply_order_find(const struct apply *apply, const char *service, const char *backend);
 
 /* ---- what runs: for the API. Valid until the next return to the loop. ---- */

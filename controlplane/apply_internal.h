@@ -30,7 +30,7 @@ enum {
 	APPLY_START_HELLO_MS = 500,   /* how long to wait for it to connect */
 	APPLY_START_SETTLE_MS = 3000, /* and for adjacencies, and perhaps health, to be known */
 	APPLY_REBUILDS_MAX = 3,       /* of one change, when backends die while it is compiled */
-	APPLY_THREADS_MAX = 4,        /* libuv's pool has no more by default */
+	APPLY_THREADS_MAX = 3,        /* libuv's pool has 4 by default: orders are written beside a compilation */
 	APPLY_LINES_MAX = 16,         /* said by apply itself, besides the configuration's */
 };
 

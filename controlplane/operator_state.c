@@ -17,9 +17,27 @@
 #define OPERATOR_FILE "operator.json"
 enum { OPERATOR_VERSION = 1, OPERATOR_WEIGHT_MAX = 65535 };
 
+struct request {
+	struct request *next;
+	char *service, *backend;
+	struct operator_order order;
+	operator_done_fn done;
+	void *user;
+};
+
 struct operator_state {
+	uv_loop_t *loop;
 	char *dir;
-	json_t *document;
+	json_t *document; /* what the file holds */
+	struct request *queue, **queue_last;
+	bool stopped, closed;
+
+	/* A write under way: the worker's, until it has ended. */
+	bool busy;
+	uv_work_t work;
+	json_t *candidate;       /* shares nothing with the document; NULL: no memory */
+	struct request *writing; /* what differs in it */
+	int error;
 };
 
 static const char *const admin_words[] = {
@@ -98,7 +116,7 @@ static const char *document_fault(json_t *document)
 	return NULL;
 }
 
-int operator_state_open(const char *state_dir, struct operator_state **ret)
+int operator_state_open(uv_loop_t *loop, const char *state_dir, struct operator_state **ret)
 {
 	struct operator_state *state = calloc(1, sizeof(*state));
 	const char *fault;
@@ -106,6 +124,9 @@ int operator_state_open(const char *state_dir, struct operator_state **ret)
 
 	if (!state)
 		return -ENOMEM;
+	state->loop = loop;
+	state->queue_last = &state->queue;
+	state->work.data = state;
 	state->dir = strdup(state_dir);
 	if (!state->dir) {
 		error = -ENOMEM;
@@ -133,14 +154,64 @@ fail:
 	return error;
 }
 
-void operator_state_close(struct operator_state *state)
+/* ------------------------------------------------------------------- life ---- */
+
+static void state_free(struct operator_state *state)
 {
-	if (!state)
-		return;
 	json_decref(state->document);
 	free(state->dir);
 	free(state);
 }
+
+static void request_free(struct request *request)
+{
+	if (!request)
+		return;
+	free(request->service);
+	free(request->backend);
+	free(request);
+}
+
+static void tell_all(struct request *list, int error)
+{
+	while (list) {
+		struct request *request = list;
+		list = request->next;
+		request->done(request->user, request->service, request->backend, error);
+		request_free(request);
+	}
+}
+
+static struct request *queue_take(struct operator_state *state)
+{
+	struct request *list = state->queue;
+
+	state->queue = NULL;
+	state->queue_last = &state->queue;
+	return list;
+}
+
+void operator_state_stop(struct operator_state *state)
+{
+	struct request *written = state->writing, *waiting = queue_take(state);
+
+	state->stopped = true;
+	state->writing = NULL;
+	tell_all(written, -ECANCELED);
+	tell_all(waiting, -ECANCELED);
+}
+
+void operator_state_close(struct operator_state *state)
+{
+	if (!state)
+		return;
+	operator_state_stop(state);
+	state->closed = true;
+	if (!state->busy)
+		state_free(state);
+}
+
+/* ------------------------------------------------------------------ orders ---- */
 
 struct operator_order operator_state_get(const struct operator_state *state, const char *service, const char *backend)
 {
@@ -173,26 +244,97 @@ static int document_set(json_t *document, const char *service, const char *backe
 	return value && !json_object_set_new(backends, backend, value) ? 0 : -ENOMEM;
 }
 
-int operator_state_set(struct operator_state *state, const char *service, const char *backend,
-		       const struct operator_order *order)
+static const struct request *request_find(const struct request *list, const char *service, const char *backend)
 {
-	json_t *document;
-	int error;
+	const struct request *found = NULL;
 
+	for (; list; list = list->next)
+		if (!strcmp(list->service, service) && !strcmp(list->backend, backend))
+			found = list;
+	return found;
+}
+
+struct operator_order operator_state_latest(const struct operator_state *state, const char *service,
+					    const char *backend)
+{
+	const struct request *request = request_find(state->queue, service, backend);
+
+	if (!request)
+		request = request_find(state->writing, service, backend);
+	return request ? request->order : operator_state_get(state, service, backend);
+}
+
+static void job_write(uv_work_t *work)
+{
+	struct operator_state *state = work->data;
+
+	if (!state->error)
+		state->error = state_file_write_json(state->dir, OPERATOR_FILE, state->candidate);
+}
+
+static void write_begin(struct operator_state *state);
+
+static void after_write(uv_work_t *work, int status)
+{
+	struct operator_state *state = work->data;
+	struct request *written = state->writing;
+	const int error = state->error;
+
+	(void)status; /* never cancelled */
+	state->busy = false;
+	state->writing = NULL;
+	json_decref(error ? state->candidate : state->document);
+	if (!error)
+		state->document = state->candidate;
+	state->candidate = NULL;
+	if (state->closed) {
+		state_free(state);
+		return;
+	}
+	/* Orders that wait may have been made from those that have failed. */
+	struct request *behind = error ? queue_take(state) : NULL;
+	tell_all(written, error);
+	tell_all(behind, error);
+	if (state->queue && !state->busy)
+		write_begin(state);
+}
+
+static void write_begin(struct operator_state *state)
+{
+	state->writing = queue_take(state);
+	state->busy = true;
+	state->candidate = json_deep_copy(state->document);
+	state->error = state->candidate ? 0 : -ENOMEM;
+	for (const struct request *r = state->writing; r && !state->error; r = r->next)
+		state->error = document_set(state->candidate, r->service, r->backend, &r->order);
+	uv_queue_work(state->loop, &state->work, job_write, after_write);
+}
+
+int operator_state_set(struct operator_state *state, const char *service, const char *backend,
+		       const struct operator_order *order, operator_done_fn done, void *user)
+{
 	if ((unsigned int)order->admin >= (unsigned int)ADMIN_WORDS || order->drain_deadline_ns > INT64_MAX ||
 	    (order->has_weight && order->weight > OPERATOR_WEIGHT_MAX))
 		return -EINVAL;
-	document = json_deep_copy(state->document);
-	if (!document)
-		return -ENOMEM;
-	error = document_set(document, service, backend, order);
-	if (!error)
-		error = state_file_write_json(state->dir, OPERATOR_FILE, document);
-	if (error) {
-		json_decref(document);
-		return error;
+	if (state->stopped)
+		return -ECANCELED;
+	struct request *request = calloc(1, sizeof(*request));
+	if (request) {
+		*request = (struct request){.service = strdup(service),
+					    .backend = strdup(backend),
+					    .order = *order,
+					    .done = done,
+					    .user = user};
+		if (!request->service || !request->backend) {
+			request_free(request);
+			request = NULL;
+		}
 	}
-	json_decref(state->document);
-	state->document = document;
+	if (!request)
+		return -ENOMEM;
+	*state->queue_last = request;
+	state->queue_last = &request->next;
+	if (!state->busy)
+		write_begin(state);
 	return 0;
 }

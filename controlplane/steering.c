@@ -236,10 +236,11 @@ int steering_status(const struct steering *steering, uint32_t i, struct steering
 		ret->verdicts[v] = counter_read(interface->counters_fd, STEERING_VERDICT + v, values, (uint32_t)cpus);
 		if (sluice_verdict_is_pass(v))
 			ret->passed += ret->verdicts[v];
-		else if (v != SLUICE_FORWARD)
+		else if (sluice_verdict_is_drop(v))
 			ret->dropped += ret->verdicts[v];
+		else if (sluice_verdict_is_forward(v))
+			ret->forwarded += ret->verdicts[v];
 	}
-	ret->forwarded = ret->verdicts[SLUICE_FORWARD];
 	free(values);
 	return 0;
 }

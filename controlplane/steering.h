@@ -30,7 +30,7 @@ struct steering_status {
 	/* Packets since the maps were made. */
 	uint64_t redirected, passed, dropped_no_socket;
 	uint64_t forwarded, dropped;        /* decided here, in the kernel */
-	uint64_t verdicts[SLUICE_VERDICTS]; /* of which the three before are sums */
+	uint64_t verdicts[SLUICE_VERDICTS]; /* of which some before are sums */
 };
 
 /* Mounts bpffs at RUNTIME_DIR/bpf when it is not there. 0 or -errno (logged). */

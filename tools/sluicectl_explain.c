@@ -71,6 +71,7 @@ static void explanation_print(const json_t *e)
 		if (text_of(hop, "mtu_reason")[0])
 			line("", text_of(hop, "mtu_reason"));
 	}
+	line("fragments", text_of(e, "fragments"));
 	line("path", text_of(e, "path"));
 }
 

@@ -302,7 +302,7 @@ enum ctl_exit command_counters(const struct ctl *ctl)
 	printf("received %lld packets\n\n", number_of(c, "received"));
 	verdicts_print(json_object_get(c, "verdicts"), "verdict");
 	putchar('\n');
-	table_init(&table, "WORKER|>PID|>BUSY|>RECEIVED|>FORWARDED|>PASSED|>DROPPED|>SLEEPS|>GENERATION");
+	table_init(&table, "WORKER|>PID|>BUSY|>RECEIVED|>FORWARDED|>PASSED|>ANSWERED|>DROPPED|>SLEEPS|>GENERATION");
 	json_array_foreach(json_object_get(c, "workers"), i, x)
 	{
 		table_cell(&table, "%lld", number_of(x, "worker"));
@@ -311,6 +311,7 @@ enum ctl_exit command_counters(const struct ctl *ctl)
 		table_cell(&table, "%lld", number_of(x, "received"));
 		table_cell(&table, "%lld", number_of(x, "forwarded"));
 		table_cell(&table, "%lld", number_of(x, "passed"));
+		table_cell(&table, "%lld", number_of(x, "answered"));
 		table_cell(&table, "%lld", number_of(x, "dropped"));
 		table_cell(&table, "%lld", number_of(x, "sleeps"));
 		table_cell(&table, "%lld", number_of(x, "generation"));

@@ -21,6 +21,9 @@
 /* Room for twice the most entries (a service and its VIP each), so that additions can come before removals. */
 #define STEERING_SERVICES_ENTRIES (4u * SLUICE_SERVICES_MAX)
 #define STEERING_XSKS_MIN 64u
+/* Pings that each CPU answers for VIPs with icmp_echo, in the kernel. */
+#define STEERING_ANSWERS_PER_SECOND 1000u
+#define STEERING_ANSWERS_AT_ONCE 50u
 
 /* As struct sluice_index_entry: a service; port 0 with a protocol: port ranges; port 0 and protocol 0: a VIP. */
 struct steering_key {
@@ -33,7 +36,7 @@ _Static_assert(sizeof(struct steering_key) == 24, "hashed as a whole: no padding
 
 struct steering_value {
 	uint16_t kind;  /* enum sluice_index_kind; never EMPTY */
-	uint16_t count; /* ranges; 0 unless WILDCARD */
+	uint16_t count; /* WILDCARD: ranges; VIP: enum sluice_vip_flag; else 0 */
 	struct {
 		uint16_t first, last; /* host order, disjoint */
 	} ranges[SLUICE_WILDCARD_RANGES];
@@ -56,5 +59,8 @@ enum steering_outcome {
 /* One of all of these counts each packet: an outcome, or STEERING_VERDICT + what the kernel's path made of it. */
 #define STEERING_VERDICT ((uint32_t)STEERING_OUTCOMES)
 #define STEERING_COUNTERS (STEERING_VERDICT + SLUICE_VERDICTS)
+/* Beside them, no counter: when this CPU may answer pings at the full rate again (struct sluice_icmp_limit), in ns. */
+#define STEERING_ECHO_FULL STEERING_COUNTERS
+#define STEERING_COUNTERS_ENTRIES (STEERING_COUNTERS + 1)
 
 #endif

@@ -50,7 +50,7 @@ static int exceptions_make(struct kernel_run *run, uint32_t size_log2)
 static int counters_read(const struct kernel_run *run, uint64_t *ret)
 {
 	static uint64_t values[STEERING_COUNTERS][CPUS_MAX];
-	uint32_t keys[STEERING_COUNTERS], count = STEERING_COUNTERS, position;
+	uint32_t keys[STEERING_COUNTERS], count = STEERING_COUNTERS, position; /* those, and no more */
 	uint64_t *packed = &values[0][0]; /* the kernel's rows are as long as there are CPUs */
 	int error = bpf_map_lookup_batch(bpf_map__fd(run->skeleton->maps.counters), NULL, &position, keys, packed,
 					 &count, NULL);
@@ -112,6 +112,8 @@ static int services_publish(const struct kernel_run *run, const struct sluice_ta
 					   .port_be16 = (uint16_t)e->port_protocol,
 					   .protocol = (uint8_t)(e->port_protocol >> 16)};
 		struct steering_value value = {.kind = (uint16_t)e->kind};
+		if (e->kind == SLUICE_INDEX_VIP)
+			value.count = (uint16_t)e->value; /* its flags */
 		if (e->kind == SLUICE_INDEX_EMPTY)
 			continue;
 		if (e->kind == SLUICE_INDEX_WILDCARD) {
@@ -151,8 +153,13 @@ int kernel_run_packet(struct kernel_run *run, const uint8_t *bytes, uint32_t len
 {
 	LIBBPF_OPTS(bpf_test_run_opts, options, .data_in = bytes, .data_size_in = length, .data_out = ret->frame,
 		    .data_size_out = sizeof(ret->frame), .repeat = 1);
+	static const uint64_t full[CPUS_MAX]; /* as many answers as one likes */
 	uint64_t now[STEERING_COUNTERS];
-	int error = bpf_prog_test_run_opts(bpf_program__fd(run->skeleton->progs.sluice_steering), &options);
+	const uint32_t key = STEERING_ECHO_FULL;
+	int error = bpf_map_update_elem(bpf_map__fd(run->skeleton->maps.counters), &key, full, BPF_ANY);
+
+	if (!error)
+		error = bpf_prog_test_run_opts(bpf_program__fd(run->skeleton->progs.sluice_steering), &options);
 
 	if (!error)
 		error = counters_read(run, now);

@@ -59,7 +59,7 @@ class Traffic:
     def finish(self):
         """Let the running requests end; returns the Answers."""
         self.process.popen.stdin.close()
-        return self.wait(self.limit + 20)
+        return self.wait(self.limit + 60)
 
     def wait(self, timeout):
         try:
@@ -99,9 +99,10 @@ class Client:
         traffic = self.http_start(target, port, count, **options)
         return traffic.wait(30 + count * 0.01 + count * traffic.limit / options.get("concurrency", 16))
 
-    def udp(self, target, port=5300, count=100, concurrency=32, timeout=2, sources=None):
+    def udp(self, target, port=5300, count=100, concurrency=32, timeout=2, sources=None, size=0):
+        """Send `count` datagrams of `size` bytes, each from a port of its own (Request.source), and wait for answers."""
         job = {"target": target, "port": port, "count": count, "concurrency": concurrency, "timeout": timeout,
-               "sources": sources or self.sources(target)}
+               "sources": sources or self.sources(target), "bytes": size}
         traffic = Traffic(self.run, self.namespace, self._name("udp"), "udp_client.py", job)
         return traffic.wait(30 + count * timeout / concurrency)
 

@@ -39,9 +39,10 @@ QUIET = ["tx", "off", "tso", "off", "gso", "off", "gro", "off", "txvlan", "off",
 class Lab:
     """A context manager: everything is removed at its end, also after a failure."""
 
-    def __init__(self, backends=3, balancers=1, vips=8, keep=False):
+    def __init__(self, backends=3, balancers=1, vips=8, keep=False, queues=1):
+        """queues: of the balancers' interfaces; each has as many to receive and to send."""
         self.run = Run(keep)
-        self.vips = vips
+        self.vips, self.queues = vips, queues
         try:
             self._lay(backends, balancers)
         except BaseException:
@@ -124,7 +125,7 @@ class Lab:
         self.balancers = []
         for number in range(1, balancers + 1):
             balancer = Balancer(self.run, self._host(f"lb{number}"), number)
-            self._cable(balancer.namespace, "eth0", f"lb{number}", bridge="edge")
+            self._cable(balancer.namespace, "eth0", f"lb{number}", bridge="edge", queues=self.queues)
             # A veth takes what XDP sends from its peer only when it has a program of its own.
             self.router.run(["ip", "link", "set", "dev", f"lb{number}", "xdp", "obj", program("bpf/pass.bpf.o"),
                              "sec", "xdp"])
@@ -161,10 +162,11 @@ class Lab:
         namespace.ip("link set lo up")
         return namespace
 
-    def _cable(self, host, interface, port, bridge=None):
+    def _cable(self, host, interface, port, bridge=None, queues=1):
         """A veth from the router's `port` to the host's `interface`, without the offloads that assume hardware."""
+        many = f"numtxqueues {queues} numrxqueues {queues}"
         self.router.ip(f"""
-            link add name {port} type veth peer name {interface} netns {host.name}
+            link add name {port} {many} type veth peer name {interface} netns {host.name} {many}
             {f"link set {port} master {bridge}" if bridge else ""}
             link set {port} up
             """)

@@ -436,6 +436,41 @@ static void test_orders(void **state)
 	assert_int_equal(apply_site_order(site, "hot", "b2", enabled), 0);
 }
 
+/* An order is told of when it is durable and in force; one that cannot be written changes nothing. */
+static void test_orders_are_written_aside(void **state)
+{
+	struct apply_site *site = *state;
+	char in_the_way[256];
+
+	start_probed(site);
+	const uint32_t before = site->ended;
+	assert_int_equal(apply_order(site->apply, "hot", "b2", &drained, apply_site_done, site), 0);
+	assert_int_equal(site->ended, before); /* not from within the call */
+	assert_string_equal(apply_site_backend(site, "hot", "b2").state, "up");
+	/* The next one is about something else, and keeps this one although it does not stand yet. */
+	struct operator_order order = apply_order_find(site->apply, "hot", "b2");
+	order.has_weight = true;
+	order.weight = 3;
+	assert_int_equal(apply_order(site->apply, "hot", "b2", &order, apply_site_done, site), 0);
+	while (site->ended < before + 2)
+		uv_run(&site->loop, UV_RUN_ONCE);
+	assert_int_equal(site->error, 0);
+	assert_string_equal(apply_site_backend(site, "hot", "b2").state, "draining");
+	assert_int_equal(apply_site_backend(site, "hot", "b2").weight, 3);
+
+	snprintf(in_the_way, sizeof(in_the_way), "%s/operator.json.tmp", site->dir);
+	assert_int_equal(mkdir(in_the_way, 0700), 0);
+	assert_int_not_equal(apply_site_order(site, "hot", "b2", disabled), 0);
+	assert_string_equal(apply_site_backend(site, "hot", "b2").state, "draining");
+	assert_int_equal(rmdir(in_the_way), 0);
+
+	/* Stopped meanwhile: it is told. */
+	finish(the_dataplane);
+	assert_int_equal(apply_order(site->apply, "hot", "b2", &disabled, apply_site_done, site), 0);
+	apply_site_close(site);
+	assert_int_equal(site->error, -ECANCELED);
+}
+
 static bool b2_is_down(struct apply_site *site)
 {
 	return fake_dataplane_state(the_dataplane, number_of(site, "hot", "b2")) == SLUICE_BACKEND_DOWN;
@@ -789,6 +824,7 @@ int main(void)
 	    SITE_TEST(test_unresolved_is_down),
 	    SITE_TEST(test_nothing_new_is_not_published),
 	    SITE_TEST(test_orders),
+	    SITE_TEST(test_orders_are_written_aside),
 	    SITE_TEST(test_drain_deadline),
 	    SITE_TEST(test_removed_backend),
 	    SITE_TEST(test_refusal_leaves_states),

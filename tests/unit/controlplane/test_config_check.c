@@ -281,9 +281,10 @@ static void test_vips(void **state)
 	     "t:8: vip \"192.0.2.13\", mode: \"sttic\" is unknown; did you mean \"static\"?\n",
 	     NULL},
 	    {"A VIP has an address, on an interface",
-	     VIPS("{ interface = \"not/one\"; },\n{ address = \"224.0.0.1\"; }"),
+	     VIPS("{ interface = \"not/one\"; icmp_echo = 1; },\n{ address = \"224.0.0.1\"; }"),
 	     "t:5: vip number 1: address is missing\n"
 	     "t:5: vip number 1, interface: \"not/one\" cannot be an interface's name\n"
+	     "t:5: vip number 1, icmp_echo: must be true or false, not a number\n"
 	     "t:6: vip \"224.0.0.1\", address: \"224.0.0.1\" is a multicast address\n",
 	     NULL},
 	};

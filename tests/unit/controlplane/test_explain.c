@@ -123,6 +123,9 @@ static void test_outer_headers(void **state)
 	assert_int_equal(json_integer_value(json_object_get(json, "bytes")), 40);
 	assert_int_equal(json_integer_value(json_object_get(json, "sent_bytes")), 60);
 	assert_true(json_is_true(json_object_get(json, "first")));
+	assert_string_equal(member(json, "fragments"),
+			    first ? "later ones follow their first one to w1, for 2 s after it"
+				  : "later ones follow their first one to w2, for 2 s after it");
 	json_decref(json);
 
 	json = explain("udp", "203.0.113.1:4000", "192.0.2.10:53", NULL);

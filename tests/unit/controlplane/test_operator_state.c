@@ -81,8 +81,25 @@ static size_t file_read(const char *dir, char *room, size_t size)
 static struct operator_state *open_ok(const char *dir)
 {
 	struct operator_state *state = NULL;
-	assert_int_equal(operator_state_open(dir, &state), 0);
+	assert_int_equal(operator_state_open(uv_default_loop(), dir, &state), 0);
 	return state;
+}
+
+static void on_set(void *user, const char *service, const char *backend, int error)
+{
+	assert_true(service[0] && backend[0]);
+	*(int *)user = error;
+}
+
+/* Say it, and wait until it is durable or refused. */
+static int set(struct operator_state *state, const char *service, const char *backend,
+	       const struct operator_order *order)
+{
+	int told = 1, error = operator_state_set(state, service, backend, order, on_set, &told);
+
+	while (!error && told == 1)
+		uv_run(uv_default_loop(), UV_RUN_ONCE);
+	return error ? error : told;
 }
 
 static void expect(const struct operator_state *state, const char *service, const char *backend,
@@ -109,12 +126,12 @@ static void test_survives(void **state)
 
 	expect(s, "web", "w1", nothing);
 	assert_false(exists(*state, FILE_NAME)); /* nothing said, nothing written */
-	assert_int_equal(operator_state_set(s, "web", "w1", &drained), 0);
-	assert_int_equal(operator_state_set(s, "web", "w2", &disabled), 0);
-	assert_int_equal(operator_state_set(s, "dns", "w1", &weightless), 0);
+	assert_int_equal(set(s, "web", "w1", &drained), 0);
+	assert_int_equal(set(s, "web", "w2", &disabled), 0);
+	assert_int_equal(set(s, "dns", "w1", &weightless), 0);
 	/* Names are any text: what separates things in other formats separates nothing here. */
-	assert_int_equal(operator_state_set(s, "a/b", "c", &disabled), 0);
-	assert_int_equal(operator_state_set(s, "\"x\"", "\\ \xc3\xa9", &weightless), 0);
+	assert_int_equal(set(s, "a/b", "c", &disabled), 0);
+	assert_int_equal(set(s, "\"x\"", "\\ \xc3\xa9", &weightless), 0);
 	operator_state_close(s);
 
 	s = open_ok(*state);
@@ -130,8 +147,8 @@ static void test_survives(void **state)
 	assert_false(exists(*state, FILE_NAME ".tmp"));
 
 	/* The default order is no order. */
-	assert_int_equal(operator_state_set(s, "web", "w1", &nothing), 0);
-	assert_int_equal(operator_state_set(s, "web", "w2", &nothing), 0);
+	assert_int_equal(set(s, "web", "w1", &nothing), 0);
+	assert_int_equal(set(s, "web", "w2", &nothing), 0);
 	operator_state_close(s);
 	s = open_ok(*state);
 	expect(s, "web", "w1", nothing);
@@ -148,9 +165,9 @@ static void test_refuses(void **state)
 	const struct operator_order unknown = {.admin = 7};
 	const struct operator_order late = {.admin = OPERATOR_DRAINED, .drain_deadline_ns = UINT64_MAX};
 
-	assert_int_equal(operator_state_set(s, "web", "w1", &heavy), -EINVAL);
-	assert_int_equal(operator_state_set(s, "web", "w1", &unknown), -EINVAL);
-	assert_int_equal(operator_state_set(s, "web", "w1", &late), -EINVAL);
+	assert_int_equal(set(s, "web", "w1", &heavy), -EINVAL);
+	assert_int_equal(set(s, "web", "w1", &unknown), -EINVAL);
+	assert_int_equal(set(s, "web", "w1", &late), -EINVAL);
 	expect(s, "web", "w1", nothing);
 	operator_state_close(s);
 }
@@ -163,8 +180,8 @@ static void test_torn(void **state)
 	size_t length;
 	uint32_t aside = 0;
 
-	assert_int_equal(operator_state_set(s, "web", "w1", &drained), 0);
-	assert_int_equal(operator_state_set(s, "web", "w2", &disabled), 0);
+	assert_int_equal(set(s, "web", "w1", &drained), 0);
+	assert_int_equal(set(s, "web", "w2", &disabled), 0);
 	operator_state_close(s);
 	length = file_read(*state, whole, sizeof(whole));
 	for (size_t n = 0; n < length; n++) {
@@ -231,7 +248,7 @@ static void test_unreadable(void **state)
 {
 	struct operator_state *s = NULL;
 	assert_int_equal(mkdir(path_in(*state, FILE_NAME), 0700), 0);
-	assert_int_equal(operator_state_open(*state, &s), -EISDIR);
+	assert_int_equal(operator_state_open(uv_default_loop(), *state, &s), -EISDIR);
 	assert_null(s);
 }
 
@@ -240,16 +257,16 @@ static void test_write_fails(void **state)
 {
 	struct operator_state *s = open_ok(*state);
 
-	assert_int_equal(operator_state_set(s, "web", "w1", &drained), 0);
+	assert_int_equal(set(s, "web", "w1", &drained), 0);
 	/* A directory where the temporary file goes, with something in it: unlink and open fail, for root too. */
 	assert_int_equal(mkdir(path_in(*state, FILE_NAME ".tmp"), 0700), 0);
-	assert_int_not_equal(operator_state_set(s, "web", "w1", &disabled), 0);
+	assert_int_not_equal(set(s, "web", "w1", &disabled), 0);
 	expect(s, "web", "w1", drained);
 	operator_state_close(s);
 	s = open_ok(*state);
 	expect(s, "web", "w1", drained);
 	assert_int_equal(rmdir(path_in(*state, FILE_NAME ".tmp")), 0);
-	assert_int_equal(operator_state_set(s, "web", "w1", &disabled), 0);
+	assert_int_equal(set(s, "web", "w1", &disabled), 0);
 	operator_state_close(s);
 }
 
@@ -261,9 +278,99 @@ static void test_leftover(void **state)
 
 	assert_true(fd >= 0);
 	close(fd);
-	assert_int_equal(operator_state_set(s, "web", "w1", &drained), 0);
+	assert_int_equal(set(s, "web", "w1", &drained), 0);
 	assert_false(exists(*state, FILE_NAME ".tmp"));
 	operator_state_close(s);
+}
+
+enum { ORDERS = 100 };
+
+static int told[ORDERS], told_count;
+
+/* In the order in which they were said. */
+static void on_one_of_many(void *user, const char *service, const char *backend, int error)
+{
+	(void)service;
+	(void)backend;
+	assert_ptr_equal(user, &told[told_count]);
+	told[told_count++] = error;
+}
+
+static void say_many(struct operator_state *s)
+{
+	char name[16];
+
+	told_count = 0;
+	for (int i = 0; i < ORDERS; i++) {
+		snprintf(name, sizeof(name), "w%d", i);
+		assert_int_equal(operator_state_set(s, "web", name, &disabled, on_one_of_many, &told[i]), 0);
+	}
+}
+
+/* The loop does not wait: an order stands when it is durable, and the next one is made from what will stand. */
+static void test_asynchronous(void **state)
+{
+	struct operator_state *s = open_ok(*state);
+	struct operator_order latest;
+
+	say_many(s);
+	assert_int_equal(told_count, 0);
+	expect(s, "web", "w99", nothing);
+	latest = operator_state_latest(s, "web", "w99");
+	assert_int_equal(latest.admin, OPERATOR_DISABLED);
+	assert_int_equal(operator_state_latest(s, "web", "w0").admin, OPERATOR_DISABLED); /* being written */
+	assert_int_equal(operator_state_latest(s, "web", "other").admin, OPERATOR_ENABLED);
+	latest.admin = OPERATOR_ENABLED;
+	assert_int_equal(set(s, "web", "w99", &latest), 0);
+	assert_int_equal(told_count, ORDERS);
+	for (int i = 0; i < ORDERS; i++)
+		assert_int_equal(told[i], 0);
+	latest = operator_state_get(s, "web", "w99");
+	assert_int_equal(latest.admin, OPERATOR_ENABLED);
+	assert_int_equal(latest.weight, 65535);
+	operator_state_close(s);
+
+	s = open_ok(*state);
+	expect(s, "web", "w0", disabled);
+	expect(s, "web", "w98", disabled);
+	operator_state_close(s);
+}
+
+/* What was said after an order that could not be written is refused with it: it may have been made from it. */
+static void test_fails_together(void **state)
+{
+	struct operator_state *s = open_ok(*state);
+
+	assert_int_equal(mkdir(path_in(*state, FILE_NAME ".tmp"), 0700), 0);
+	say_many(s);
+	while (told_count < ORDERS)
+		uv_run(uv_default_loop(), UV_RUN_ONCE);
+	for (int i = 0; i < ORDERS; i++)
+		assert_int_not_equal(told[i], 0);
+	expect(s, "web", "w0", nothing);
+	assert_int_equal(operator_state_latest(s, "web", "w99").admin, OPERATOR_ENABLED);
+	assert_int_equal(rmdir(path_in(*state, FILE_NAME ".tmp")), 0);
+	assert_int_equal(set(s, "web", "w1", &drained), 0);
+	operator_state_close(s);
+}
+
+/* Stopped while a file is being written: nobody waits in vain, and the file is whole. */
+static void test_stops(void **state)
+{
+	struct operator_state *s = open_ok(*state);
+
+	say_many(s);
+	operator_state_stop(s);
+	assert_int_equal(told_count, ORDERS);
+	for (int i = 0; i < ORDERS; i++)
+		assert_int_equal(told[i], -ECANCELED);
+	assert_int_equal(set(s, "web", "w1", &drained), -ECANCELED);
+	operator_state_close(s);
+	uv_run(uv_default_loop(), UV_RUN_DEFAULT);
+	s = open_ok(*state);
+	expect(s, "web", "w99", nothing);
+	operator_state_close(s);
+	assert_false(exists(*state, FILE_NAME ".corrupt-1"));
 }
 
 int main(void)
@@ -276,6 +383,9 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(test_unreadable, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_write_fails, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_leftover, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_asynchronous, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_fails_together, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_stops, setup, teardown),
 	};
 	return cmocka_run_group_tests_name("operator_state", tests, NULL, NULL);
 }

@@ -2,7 +2,8 @@
 """udp_client.py JSON: sends one datagram from each of `count` source ports and waits for its answer, no retries.
 Prints {"requests": [[start, end, backend, error, source], ...]} (seconds since the epoch).
 
-{"target": ADDRESS, "port": N, "count": N, "concurrency": N, "timeout": SECONDS, "sources": [ADDRESS, ...]}"""
+{"target": ADDRESS, "port": N, "count": N, "concurrency": N, "timeout": SECONDS, "sources": [ADDRESS, ...],
+ "bytes": N of each datagram, at least}"""
 
 import json
 import selectors
@@ -24,9 +25,10 @@ def main():
         client.bind((source, 0))
         client.connect((job["target"], job["port"]))
         client.setblocking(False)
-        waiting[client] = (time.time(), b"%d" % number, source)
+        payload = b"%d " % number * max(1, job["bytes"] // len(b"%d " % number))
+        waiting[client] = (time.time(), payload, "{}:{}".format(*client.getsockname()))
         selector.register(client, selectors.EVENT_READ)
-        client.send(b"%d" % number)
+        client.send(payload)
 
     def finish(client, backend, error):
         start, _, source = waiting.pop(client)
@@ -41,12 +43,12 @@ def main():
         for key, _ in selector.select(0.05):
             client = key.fileobj
             try:
-                backend, _, payload = client.recv(2048).partition(b" ")
+                backend, _, payload = client.recv(65535).partition(b" ")
             except OSError as error:
                 finish(client, None, str(error))
                 continue
             good = payload == waiting[client][1]
-            finish(client, backend.decode(), None if good else f"answered {payload!r}")
+            finish(client, backend.decode(), None if good else f"answered {payload[:100]!r}")
         now = time.time()
         for client in [c for c, (start, _, _) in waiting.items() if now - start > job["timeout"]]:
             finish(client, None, "no answer")

@@ -23,7 +23,7 @@ def main():
         for key, _ in selector.select():
             try:
                 while True:
-                    payload, client = key.fileobj.recvfrom(2048)
+                    payload, client = key.fileobj.recvfrom(65535)
                     key.fileobj.sendto(name + b" " + payload, client)
             except BlockingIOError:
                 pass
