@@ -263,6 +263,22 @@ static void steered(FILE *out, const struct api *api)
 	}
 }
 
+/* The kernel's path by the list of verdicts that all paths have. */
+static void decided_in_kernel(FILE *out, const struct api *api)
+{
+	struct steering *steering = apply_steering(api->apply);
+	struct steering_status s;
+
+	family(out, "sluice_path_packets_total", "counter", "Packets by what a path decided, and where they came in.");
+	for (uint32_t i = 0; steering && steering_status(steering, i, &s) == 0; i++)
+		for (enum sluice_verdict v = 0; v < SLUICE_VERDICTS; v++) {
+			fputs("sluice_path_packets_total{path=\"xdp\",", out);
+			label(out, "interface", s.interface);
+			fprintf(out, ",kind=\"%s\",verdict=\"%s\"} %" PRIu64 "\n", sluice_verdict_kind(v),
+				sluice_verdict_text(v).label, s.verdicts[v]);
+		}
+}
+
 static void configuration(FILE *out, const struct api *api)
 {
 	family(out, "sluice_changes_total", "counter", "Changes asked for, by action and outcome.");
@@ -330,6 +346,7 @@ static int head_write(const struct api *api, struct metrics *metrics)
 	workers(out, api);
 	paths(out, api);
 	steered(out, api);
+	decided_in_kernel(out, api);
 	api_windows_metrics(out, api);
 	api_underlay_metrics(out, api);
 	configuration(out, api);

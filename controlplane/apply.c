@@ -176,6 +176,9 @@ static int modules_create(struct apply *apply, const struct apply_options *optio
 		apply->steering = NULL;
 	if (apply->steering && kernel_path_create(apply->loop, apply->steering, &apply->kernel))
 		apply->kernel = NULL;
+	/* Without its figures it forwards all the same. */
+	if (apply->kernel && kernel_counters_create(&apply->kernel_counters))
+		apply->kernel_counters = NULL;
 	return publish_create(&(struct publish_options){.loop = apply->loop,
 							.runtime_dir = options->runtime_dir,
 							.states = apply->states,
@@ -198,6 +201,8 @@ static void modules_destroy(struct apply *apply)
 		states_add_kernel(apply->states, NULL, false);
 	kernel_path_destroy(apply->kernel);
 	apply->kernel = NULL;
+	kernel_counters_destroy(apply->kernel_counters);
+	apply->kernel_counters = NULL;
 	steering_destroy(apply->steering);
 	exceptions_memory_destroy(apply->exceptions);
 	apply->exceptions = NULL;

@@ -352,7 +352,7 @@ static struct sluice_counters_header counters_layout(uint32_t cpus, uint32_t ser
 					   .workers = cpus + 1,
 					   .service_capacity = capacity_of(services, SERVICES_MIN),
 					   .backend_capacity = capacity_of(backends, BACKENDS_MIN),
-					   .tsc_hz = 1};
+					   .verdicts = SLUICE_VERDICTS};
 	h.worker_offset = lines_of(sizeof(h)) * SLUICE_KERNEL_LINE;
 	h.service_offset = lines_of(sizeof(struct sluice_worker_counters)) * SLUICE_KERNEL_LINE;
 	h.backend_offset = h.service_offset + h.service_capacity * sizeof(struct sluice_service_counters);

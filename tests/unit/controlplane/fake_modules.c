@@ -322,6 +322,12 @@ struct kernel_table_running kernel_path_running(const struct kernel_path *path)
 	return (struct kernel_table_running){0, 0};
 }
 
+const struct sluice_counters_header *kernel_path_counters(const struct kernel_path *path)
+{
+	(void)path;
+	return NULL;
+}
+
 uint8_t *kernel_path_states(const struct kernel_path *path)
 {
 	(void)path;
