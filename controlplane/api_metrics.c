@@ -249,12 +249,11 @@ static void steered(FILE *out, const struct api *api)
 		const struct {
 			const char *verdict;
 			uint64_t packets;
-		} rows[] = {
-		    {"redirected", s.redirected},
-		    {"forwarded", s.forwarded},
-		    {"passed", s.passed},
-		    {"dropped", s.dropped},
-		    {"dropped_no_socket", s.dropped_no_socket}};
+		} rows[] = {{"redirected", s.redirected},
+			    {"forwarded", s.forwarded},
+			    {"passed", s.passed},
+			    {"dropped", s.dropped},
+			    {"dropped_no_socket", s.dropped_no_socket}};
 		for (size_t r = 0; r < sizeof(rows) / sizeof(rows[0]); r++) {
 			fputs("sluice_xdp_packets_total{", out);
 			label(out, "interface", s.interface);

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -122,7 +123,7 @@ static struct interface *interface_of(struct kernel_counters *counters, const ch
 	if (counters->interface_count < INTERFACES_MAX)
 		interface = &counters->interfaces[counters->interface_count++];
 	memset(interface, 0, sizeof(*interface));
-	strncpy(interface->name, name, sizeof(interface->name) - 1);
+	snprintf(interface->name, sizeof(interface->name), "%s", name);
 	return interface;
 }
 

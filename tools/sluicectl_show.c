@@ -102,6 +102,12 @@ static void windows_print(const json_t *windows, const json_t *exceptions)
 	if (open || closing)
 		printf("windows        %lld buckets open, %lld closing, the next closes in %lld s\n", open, closing,
 		       number_of(windows, "closes_in_seconds"));
+	if (number_of(windows, "previous_tables") || number_of(windows, "previous_tables_closing") ||
+	    number_of(windows, "services_waiting"))
+		printf("tables         %lld services keep the one of before, %lld of them closing; %lld changes wait "
+		       "for that\n",
+		       number_of(windows, "previous_tables") + number_of(windows, "previous_tables_closing"),
+		       number_of(windows, "previous_tables_closing"), number_of(windows, "services_waiting"));
 	if (json_is_object(exceptions))
 		printf("exceptions     %lld of %lld, %lld found no room\n", number_of(exceptions, "used"),
 		       number_of(exceptions, "entries"), number_of(exceptions, "failed"));

@@ -179,6 +179,31 @@ static void all_found(const struct model *model)
 		assert_ptr_equal(model_backend_find(service, service->backends[i].name), &service->backends[i]);
 }
 
+static void test_room_for_flows(void **state)
+{
+	(void)state;
+#define TRACKED(more, entries)                                                                                         \
+	TOP "dataplane = { exceptions = " entries                                                                      \
+	    "; };\nservices = ( { name = \"web\"; address = \"192.0.2.10\"; port = 80; "                               \
+	    "protocol = \"tcp\"; " more " backends = ( { name = \"b\"; address = \"10.0.0.1\"; } ); } );\n"            \
+	    "vips = ( { address = \"192.0.2.10\"; } );\n"
+	static const struct row rows[] = {
+	    {"Room for all flows of a service", TRACKED("tracking = \"all\";", "131072"), "", NULL},
+	    {"Only flows in changes", TRACKED("", "65536"), "", NULL},
+	    {"Too little", TRACKED("tracking = \"all\";", "65536"),
+	     "t:3: warning: service \"web\" remembers every flow, and dataplane.exceptions = 65536 (6 MiB of memory) "
+	     "has "
+	     "room for fewer than 100000: flows beyond go by the table alone; set 1048576 (22 MiB)\n",
+	     NULL},
+	    {"So does who takes turns", TRACKED("algorithm = \"round_robin\";", "1024"),
+	     "t:3: warning: service \"web\" remembers every flow, and dataplane.exceptions = 1024 (5 MiB of memory) "
+	     "has "
+	     "room for fewer than 100000: flows beyond go by the table alone; set 1048576 (22 MiB)\n",
+	     NULL},
+	};
+	ROWS_RUN(rows);
+}
+
 static void test_sizes(void **state)
 {
 	(void)state;
@@ -294,8 +319,10 @@ static void test_vips(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_services), cmocka_unit_test(test_ranges_are_limited), cmocka_unit_test(test_backends),
-	    cmocka_unit_test(test_sizes),    cmocka_unit_test(test_interfaces),         cmocka_unit_test(test_vips),
+	    cmocka_unit_test(test_services), cmocka_unit_test(test_ranges_are_limited),
+	    cmocka_unit_test(test_backends), cmocka_unit_test(test_room_for_flows),
+	    cmocka_unit_test(test_sizes),    cmocka_unit_test(test_interfaces),
+	    cmocka_unit_test(test_vips),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
