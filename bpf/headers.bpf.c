@@ -17,6 +17,19 @@ bool headers_icmp(const uint8_t *data, const uint8_t *end, const struct sluice_p
 	return sluice_icmp_error_flow(data, end, packet, ret);
 }
 
+uint32_t headers_icmp_too_big(uint8_t *frame, const uint8_t *end, const struct sluice_packet *packet,
+			      struct sluice_icmp_limit *limit, uint64_t now)
+{
+	if (!sluice_icmp_may_answer_too_big(frame, end, packet, 1400) || !sluice_icmp_limit_take(limit, now))
+		return 0;
+	return sluice_icmp_too_big(frame, end, packet, 1400);
+}
+
+bool headers_icmp_echo(uint8_t *data, const uint8_t *end, const struct sluice_packet *packet)
+{
+	return sluice_icmp_is_echo(data, end, packet) && sluice_icmp_echo_reply(data, end, packet);
+}
+
 uint64_t headers_hash(const struct sluice_hash_key *key, const struct sluice_flow *flow)
 {
 	return sluice_flow_hash(key, flow, SLUICE_AFFINITY_FLOW);

@@ -83,6 +83,12 @@ static __always_inline bool is_vip(const union sluice_address *address)
 	return e && e->kind == SLUICE_INDEX_VIP;
 }
 
+static __always_inline bool is_vip_that_echoes(const union sluice_address *address)
+{
+	const struct steering_value *e = entry_find(address, 0, 0);
+	return e && e->kind == SLUICE_INDEX_VIP && (e->count & SLUICE_VIP_ECHO);
+}
+
 /* Whether the dataplane is to have the packet, be it to forward it or to count why not. */
 static __always_inline bool is_for_dataplane(enum sluice_verdict parsed, const uint8_t *data, const uint8_t *end,
 					     const struct sluice_packet *packet)
@@ -91,9 +97,12 @@ static __always_inline bool is_for_dataplane(enum sluice_verdict parsed, const u
 
 	if (parsed == SLUICE_FORWARD)
 		return is_for_service(&packet->flow);
-	/* An error about a service's flow goes where the flow goes. */
-	if (parsed == SLUICE_PASS_PROTOCOL)
+	/* An error about a service's flow goes where the flow goes; some VIPs answer pings there. */
+	if (parsed == SLUICE_PASS_PROTOCOL) {
+		if (sluice_icmp_is_echo(data, end, packet))
+			return is_vip_that_echoes(&packet->flow.destination);
 		return sluice_icmp_error_flow(data, end, packet, &flow) && is_for_service(&flow);
+	}
 	/* Fragments and malformed headers: wherever a VIP is the destination. */
 	return sluice_verdict_needs_vip(parsed) && is_vip(&packet->flow.destination);
 }

@@ -8,13 +8,14 @@ static json_t *workers_json(const struct api *api)
 	json_t *list = json_array();
 
 	for (uint32_t i = 0; counters_reader_worker(api->counters, i, &w); i++)
-		json_array_append_new(list, json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f}", "pid",
-						      (json_int_t)w.pid, "worker", (json_int_t)w.worker, "generation",
-						      (json_int_t)w.generation, "received", (json_int_t)w.received,
-						      "forwarded", (json_int_t)w.forwarded, "passed",
-						      (json_int_t)w.passed, "dropped", (json_int_t)w.dropped, "sleeps",
-						      (json_int_t)w.sleeps, "busy_seconds", w.busy_seconds,
-						      "idle_seconds", w.idle_seconds, "busy_share", w.busy_share));
+		json_array_append_new(list,
+				      json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f}", "pid",
+						(json_int_t)w.pid, "worker", (json_int_t)w.worker, "generation",
+						(json_int_t)w.generation, "received", (json_int_t)w.received,
+						"forwarded", (json_int_t)w.forwarded, "passed", (json_int_t)w.passed,
+						"answered", (json_int_t)w.answered, "dropped", (json_int_t)w.dropped,
+						"sleeps", (json_int_t)w.sleeps, "busy_seconds", w.busy_seconds,
+						"idle_seconds", w.idle_seconds, "busy_share", w.busy_share));
 	return list;
 }
 
@@ -45,9 +46,8 @@ static json_t *verdicts_json(const struct api *api, bool drops_only)
 		struct sluice_verdict_text text = sluice_verdict_text(v);
 		if (drops_only && !sluice_verdict_is_drop(v))
 			continue;
-		const char *kind = v == SLUICE_FORWARD ? "forward" : sluice_verdict_is_pass(v) ? "pass" : "drop";
 		json_array_append_new(list, json_pack("{s:s, s:s, s:I, s:s}", drops_only ? "reason" : "verdict",
-						      text.label, "kind", kind, "packets",
+						      text.label, "kind", sluice_verdict_kind(v), "packets",
 						      (json_int_t)counters_reader_verdict(api->counters, v), "help",
 						      text.help));
 	}

@@ -190,6 +190,20 @@ static void reason_write(const struct api *api, const struct sluice_table *table
 		else
 			snprintf(ret, bytes, "dropped: how to reach %s is not known", backend);
 		break;
+	case SLUICE_ANSWERED_TOO_BIG:
+		snprintf(ret, bytes,
+			 "%u bytes on the way to %s, its adjacency's MTU is %u: the sender is told by ICMP that %u "
+			 "fit, at the "
+			 "rate of icmp_rate; without DF the packet goes in fragments",
+			 r->sent_bytes, backend, table->backends[r->backend].mtu, r->inner_mtu);
+		break;
+	case SLUICE_FRAGMENTED:
+		snprintf(ret, bytes,
+			 "%u bytes on the way to %s, its adjacency's MTU is %u: goes in fragments of at most %u; with "
+			 "DF the "
+			 "sender is told by ICMP",
+			 r->sent_bytes, backend, table->backends[r->backend].mtu, r->inner_mtu);
+		break;
 	case SLUICE_DROP_TOO_BIG:
 		snprintf(ret, bytes, "dropped: %u bytes on the way to %s, its adjacency's MTU is %u", r->sent_bytes,
 			 backend, table->backends[r->backend].mtu);
@@ -258,10 +272,20 @@ static json_t *exception_json(const struct api *api, const struct sluice_table *
 static json_t *fragments_json(const char *backend, const struct explain_result *r)
 {
 	char text[128];
-	if (r->verdict != SLUICE_FORWARD)
+	if (!sluice_verdict_is_forward(r->verdict))
 		return json_null();
 	snprintf(text, sizeof(text), "later ones follow their first one to %.64s, for %u s after it", backend,
 		 SLUICE_FRAGMENT_LIFE_S);
+	return json_string(text);
+}
+
+/* Where ICMP errors about the flow go; null: to nobody, or the kernel. */
+static json_t *errors_json(const char *backend)
+{
+	char text[128];
+	if (!backend)
+		return json_null();
+	snprintf(text, sizeof(text), "those about this flow go to %.64s", backend);
 	return json_string(text);
 }
 
@@ -303,6 +327,7 @@ json_t *api_explain_json(const struct api *api, const struct sluice_table *table
 		json_object_set_new(json, "outer", json_null());
 		json_object_set_new(json, "next_hop", json_null());
 	}
+	json_object_set_new(json, "icmp_errors", errors_json(backend_name(api, table, r.errors_backend, asked_room)));
 	json_object_set_new(json, "fragments", fragments_json(backend_name(api, table, r.backend, room), &r));
 	return json;
 }

@@ -39,10 +39,7 @@ static void packets(FILE *out, const struct api *api)
 	family(out, "sluice_packets_total", "counter", "Packets that workers received, by what became of them.");
 	for (int i = 0; i < SLUICE_VERDICTS; i++) {
 		enum sluice_verdict v = (enum sluice_verdict)i;
-		fprintf(out, "sluice_packets_total{kind=\"%s\",verdict=\"%s\"} %" PRIu64 "\n",
-			v == SLUICE_FORWARD         ? "forward"
-			: sluice_verdict_is_pass(v) ? "pass"
-						    : "drop",
+		fprintf(out, "sluice_packets_total{kind=\"%s\",verdict=\"%s\"} %" PRIu64 "\n", sluice_verdict_kind(v),
 			sluice_verdict_text(v).label, counters_reader_verdict(api->counters, v));
 	}
 	family(out, "sluice_drops_total", "counter", "Dropped packets by reason.");

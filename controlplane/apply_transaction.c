@@ -429,6 +429,8 @@ static void step_commit(struct transaction *t)
 		t->ports = NULL;
 		apply->retry_ms = 0;
 		apply->windows_extended += t->table->extended;
+		if (apply->exceptions)
+			exceptions_memory_count(apply->exceptions, &t->table->view);
 	}
 	apply_exceptions_follow(apply, t->model, NULL);
 	if (t->kind == TRANSACTION_REFRESH && t->model != apply->model)

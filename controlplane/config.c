@@ -13,7 +13,7 @@
 #define HASH_KEY_FILE_DEFAULT "/etc/sluice/hash.key"
 
 enum { EXCEPTIONS_LOG2_DEFAULT = 20 };
-enum { CORES_MAX = 64, CORE_MAX = 1023 }; /* as the dataplane has them */
+enum { CORES_MAX = 64, CORE_MAX = 1023, ICMP_RATE_MAX = 1000000 }; /* as the dataplane has them */
 
 /* -------------------------------------------------------------------- node ---- */
 
@@ -104,8 +104,17 @@ static void read_exceptions(struct config_reader *reader, const config_setting_t
 		((struct model *)object)->dataplane.exceptions_log2 = (uint32_t)__builtin_ctzll((uint64_t)entries);
 }
 
-static const struct config_key dataplane_keys[] = {
-    {"cores", read_cores}, {"idle", read_idle}, {"hugepages", read_hugepages}, {"exceptions", read_exceptions}, {NULL}};
+static void read_icmp_rate(struct config_reader *reader, const config_setting_t *setting, void *object)
+{
+	int64_t rate;
+
+	(void)object; /* the dataplane's own; here it is only checked */
+	config_integer(reader, setting, 0, ICMP_RATE_MAX, &rate);
+}
+
+static const struct config_key dataplane_keys[] = {{"cores", read_cores},         {"idle", read_idle},
+						   {"hugepages", read_hugepages}, {"exceptions", read_exceptions},
+						   {"icmp_rate", read_icmp_rate}, {NULL}};
 
 static void read_dataplane(struct config_reader *reader, const config_setting_t *setting, void *object)
 {

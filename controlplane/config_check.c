@@ -6,12 +6,17 @@
  */
 #include "config_reader.h"
 
+#include "sluice/exceptions.h"
+
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { BUCKETS_PER_BACKEND = 100 };
+enum {
+	BUCKETS_PER_BACKEND = 100,
+	TRACKED_FLOWS_MIN = 100000, /* below it a table that is to hold every flow is likely an oversight */
+};
 
 /* One thing to compare: by name or by address, then by its place in the file. */
 struct item {
@@ -273,6 +278,31 @@ static void check_table_size(struct config_reader *reader, const struct model_se
 			       service->backend_count);
 }
 
+static unsigned long long exceptions_mib(uint32_t size_log2)
+{
+	return (sluice_exceptions_bytes(size_log2) + sluice_exceptions_live_bytes() + (1u << 20) - 1) >> 20;
+}
+
+/* Every flow of a service with tracking "all" has an entry; without room for it, it goes by the table alone. */
+static void check_exceptions(struct config_reader *reader)
+{
+	const struct model *model = reader->model;
+	const uint32_t entries = 1u << model->dataplane.exceptions_log2;
+
+	for (uint32_t i = 0; i < model->service_count && entries < TRACKED_FLOWS_MIN; i++) {
+		const struct model_service *service = &model->services[i];
+		if (model_tracking(service) != SLUICE_TRACKING_ALL)
+			continue;
+		config_warning(
+		    reader, service->line,
+		    "service \"%s\" remembers every flow, and dataplane.exceptions = %u (%llu MiB of memory) has "
+		    "room for fewer than %u: flows beyond go by the table alone; set 1048576 (%llu MiB)",
+		    name_of(service->name), entries, exceptions_mib(model->dataplane.exceptions_log2),
+		    TRACKED_FLOWS_MIN, exceptions_mib(20));
+		return;
+	}
+}
+
 static void check_backends(struct config_reader *reader)
 {
 	const struct model *model = reader->model;
@@ -463,5 +493,6 @@ void config_check(struct config_reader *reader)
 	check_service_names(reader);
 	check_overlaps(reader);
 	check_backends(reader);
+	check_exceptions(reader);
 	check_vips(reader);
 }

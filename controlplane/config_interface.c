@@ -199,10 +199,16 @@ static void read_vip_interface(struct config_reader *reader, const config_settin
 	config_interface_name(reader, setting, &((struct model_vip *)object)->interface);
 }
 
+static void read_vip_icmp_echo(struct config_reader *reader, const config_setting_t *setting, void *object)
+{
+	config_bool(reader, setting, &((struct model_vip *)object)->icmp_echo);
+}
+
 static const struct config_key vip_keys[] = {
     {"address", read_vip_address, .required = true},
     {"mode", read_vip_mode},
     {"interface", read_vip_interface},
+    {"icmp_echo", read_vip_icmp_echo},
     {"failover", NULL, .refusal = "is not supported by this version"},
     {NULL},
 };

@@ -189,9 +189,9 @@ static void read_forward(struct config_reader *reader, const config_setting_t *s
 static void read_algorithm(struct config_reader *reader, const config_setting_t *setting, void *object)
 {
 	static const struct config_word words[] = {{"maglev", MODEL_ALGORITHM_MAGLEV, false},
-						   {"round_robin", 0, true},
-						   {"least_connections", 0, true},
-						   {"source_hash", 0, true},
+						   {"round_robin", MODEL_ALGORITHM_ROUND_ROBIN, false},
+						   {"least_connections", MODEL_ALGORITHM_LEAST_CONNECTIONS, false},
+						   {"source_hash", MODEL_ALGORITHM_SOURCE_HASH, false},
 						   {NULL}};
 	int algorithm;
 
@@ -240,6 +240,21 @@ static void read_udp_new(struct config_reader *reader, const config_setting_t *s
 		service->udp_new_cur = cur == 1;
 }
 
+static void read_quic(struct config_reader *reader, const config_setting_t *setting, void *object)
+{
+	struct model_service *service = object;
+	bool quic;
+
+	if (!config_bool(reader, setting, &quic))
+		return;
+	if (quic && service->protocol == SLUICE_IP_TCP)
+		config_setting_error(reader, setting, "is of use with protocol \"udp\" only");
+	else if (quic && service->udp_new_cur)
+		config_setting_error(reader, setting, "is of no use with udp_new = \"cur\", which remembers no flow");
+	else
+		service->quic = quic;
+}
+
 static void read_priority(struct config_reader *reader, const config_setting_t *setting, void *object)
 {
 	static const struct config_word words[] = {{"low", MODEL_PRIORITY_LOW, false},
@@ -285,13 +300,45 @@ static const struct config_key service_keys[] = {
     {"tracking", read_tracking},
     {"window", read_window},
     {"udp_new", read_udp_new},
+    {"quic", read_quic},
     {"priority", read_priority},
     {"table_size", read_table_size},
     {"health", config_read_health},
     {"backends", read_backends, .required = true},
-    {"quic", NULL, .refusal = NOT_YET},
     {NULL},
 };
+
+/* What the algorithm asks of other settings. */
+static void settle_algorithm(struct config_reader *reader, const config_setting_t *setting,
+			     struct model_service *service)
+{
+	const bool has_tracking = config_setting_get_member(setting, "tracking") != NULL;
+	const bool has_affinity = config_setting_get_member(setting, "affinity") != NULL;
+	const char *word = service->algorithm == MODEL_ALGORITHM_ROUND_ROBIN ? "round_robin" : "least_connections";
+
+	switch (service->algorithm) {
+	case MODEL_ALGORITHM_SOURCE_HASH:
+		if (has_affinity && service->affinity != SLUICE_AFFINITY_CLIENT)
+			config_setting_error(reader, setting,
+					     "algorithm = \"source_hash\" hashes the client's address: leave affinity "
+					     "out, or write \"client\"");
+		service->affinity = SLUICE_AFFINITY_CLIENT;
+		break;
+	case MODEL_ALGORITHM_ROUND_ROBIN:
+	case MODEL_ALGORITHM_LEAST_CONNECTIONS:
+		if (service->udp_new_cur)
+			config_setting_error(reader, setting,
+					     "algorithm = \"%s\" remembers every flow: leave udp_new out", word);
+		else if (has_tracking && service->tracking != SLUICE_TRACKING_ALL)
+			config_setting_error(reader, setting,
+					     "algorithm = \"%s\" remembers every flow: leave tracking out, or write "
+					     "\"all\"",
+					     word);
+		service->tracking = SLUICE_TRACKING_ALL;
+		break;
+	default: break;
+	}
+}
 
 static void read_service(struct config_reader *reader, const config_setting_t *setting, struct model_service *service)
 {
@@ -309,6 +356,7 @@ static void read_service(struct config_reader *reader, const config_setting_t *s
 	if (!config_group(reader, setting, service_keys, service, &present))
 		return;
 
+	settle_algorithm(reader, setting, service);
 	if (!service->window_ns)
 		service->window_ns = service->protocol == SLUICE_IP_UDP ? WINDOW_UDP_NS : WINDOW_TCP_NS;
 	const struct model_health *health = &service->health;

@@ -15,6 +15,7 @@
 
 #define SOURCES_MAX 8u
 #define WORKERS_MAX 256u
+#define VERDICTS_MAX 256u
 #define COUNTERS_BYTES_MAX (8ull << 30) /* the largest tables, counted by every worker, stay below */
 
 /* Figures of one service or backend, under the name that they belong to. */
@@ -61,6 +62,17 @@ struct counters_reader {
 
 #define REFUSE(refusal, ...) (snprintf((refusal)->text, sizeof((refusal)->text), __VA_ARGS__), -EPROTO)
 
+/* How many verdicts the dataplane knows that wrote them; ours or another number. */
+static uint32_t verdicts_known(const struct sluice_counters_header *h)
+{
+	return h->verdicts ? h->verdicts : SLUICE_VERDICTS_ABI_2;
+}
+
+/* Where a worker's field stands that comes behind its verdicts. */
+#define WORKER_OFFSET(header, field)                                                                                   \
+	(offsetof(struct sluice_worker_counters, field) - sizeof(uint64_t) * SLUICE_VERDICTS +                         \
+	 sizeof(uint64_t) * verdicts_known(header))
+
 static int header_check(const struct sluice_counters_header *h, uint64_t file_bytes, struct counters_refusal *ret)
 {
 	if (h->magic != SLUICE_COUNTERS_MAGIC)
@@ -82,10 +94,12 @@ static int header_check(const struct sluice_counters_header *h, uint64_t file_by
 		return REFUSE(ret, "counters: %u workers of %llu bytes from %llu do not fit %llu bytes", h->workers,
 			      (unsigned long long)h->worker_bytes, (unsigned long long)h->worker_offset,
 			      (unsigned long long)(h->total_bytes < file_bytes ? h->total_bytes : file_bytes));
-	if (h->service_offset < sizeof(struct sluice_worker_counters) || h->service_offset > h->worker_bytes ||
-	    services_bytes > h->worker_bytes - h->service_offset ||
-	    h->backend_offset < sizeof(struct sluice_worker_counters) || h->backend_offset > h->worker_bytes ||
-	    backends_bytes > h->worker_bytes - h->backend_offset)
+	if (h->verdicts > VERDICTS_MAX)
+		return REFUSE(ret, "counters: %u verdicts, at most %u", h->verdicts, VERDICTS_MAX);
+	uint64_t own_bytes = WORKER_OFFSET(h, ports) + sizeof(((struct sluice_worker_counters *)0)->ports);
+	if (h->service_offset < own_bytes || h->service_offset > h->worker_bytes ||
+	    services_bytes > h->worker_bytes - h->service_offset || h->backend_offset < own_bytes ||
+	    h->backend_offset > h->worker_bytes || backends_bytes > h->worker_bytes - h->backend_offset)
 		return REFUSE(ret, "counters: services at %llu or backends at %llu do not fit a worker's %llu bytes",
 			      (unsigned long long)h->service_offset, (unsigned long long)h->backend_offset,
 			      (unsigned long long)h->worker_bytes);
@@ -176,12 +190,21 @@ static uint64_t load(const uint64_t *counter)
 	return __atomic_load_n(counter, __ATOMIC_RELAXED);
 }
 
-static const struct sluice_worker_counters *worker_at(const struct source *source, const uint8_t *bytes,
-						      uint32_t worker)
+static const uint8_t *worker_at(const struct source *source, const uint8_t *bytes, uint32_t worker)
 {
-	return (const struct sluice_worker_counters *)(bytes + source->header.worker_offset +
-						       source->header.worker_bytes * worker);
+	return bytes + source->header.worker_offset + source->header.worker_bytes * worker;
 }
+
+static uint64_t worker_verdict(const struct source *source, const uint8_t *bytes, uint32_t worker, uint32_t verdict)
+{
+	if (verdict >= verdicts_known(&source->header))
+		return 0;
+	return load((const uint64_t *)worker_at(source, bytes, worker) + verdict);
+}
+
+/* A field behind the verdicts. */
+#define WORKER_LOAD(source, bytes, worker, field)                                                                      \
+	load((const uint64_t *)(worker_at(source, bytes, worker) + WORKER_OFFSET(&(source)->header, field)))
 
 /* What came since the last look; memory that went backwards was not monotonic, and counts from 0 again. */
 static uint64_t growth(uint64_t now, uint64_t *last)
@@ -344,13 +367,16 @@ static void refresh_verdicts(struct counters_reader *reader, struct source *sour
 	for (uint32_t v = 0; v < SLUICE_VERDICTS; v++) {
 		uint64_t now = 0;
 		for (uint32_t w = 0; w < source->header.workers; w++)
-			now += load(&worker_at(source, bytes, w)->verdicts[v]);
+			now += worker_verdict(source, bytes, w, v);
 		reader->verdicts[v] += growth(now, &source->last_verdicts[v]);
 	}
 	for (uint32_t p = 0; p < SLUICE_PORTS_MAX; p++) {
 		struct sluice_port_counters now = {0}, *last = &source->last_ports[p], *total = &reader->ports[p];
 		for (uint32_t w = 0; w < source->header.workers; w++) {
-			const struct sluice_port_counters *port = &worker_at(source, bytes, w)->ports[p];
+			const struct sluice_port_counters *port =
+			    (const struct sluice_port_counters *)(worker_at(source, bytes, w) +
+								  WORKER_OFFSET(&source->header, ports)) +
+			    p;
 			now.received_packets += load(&port->received_packets);
 			now.received_bytes += load(&port->received_bytes);
 			now.transmitted_packets += load(&port->transmitted_packets);
@@ -369,7 +395,7 @@ static void refresh_services(struct counters_reader *reader, struct source *sour
 		struct sluice_service_counters now = {0}, *last = &source->last_services[n];
 		for (uint32_t w = 0; w < source->header.workers; w++) {
 			const struct sluice_service_counters *c =
-			    (const struct sluice_service_counters *)((const uint8_t *)worker_at(source, bytes, w) +
+			    (const struct sluice_service_counters *)(worker_at(source, bytes, w) +
 								     source->header.service_offset) +
 			    n;
 			now.new_flows += load(&c->new_flows);
@@ -389,7 +415,7 @@ static void refresh_backends(struct counters_reader *reader, struct source *sour
 		struct sluice_backend_counters now = {0}, *last = &source->last_backends[n];
 		for (uint32_t w = 0; w < source->header.workers; w++) {
 			const struct sluice_backend_counters *c =
-			    (const struct sluice_backend_counters *)((const uint8_t *)worker_at(source, bytes, w) +
+			    (const struct sluice_backend_counters *)(worker_at(source, bytes, w) +
 								     source->header.backend_offset) +
 			    n;
 			now.packets += load(&c->packets);
@@ -430,9 +456,8 @@ void counters_reader_sample(struct counters_reader *reader)
 		struct source *source = reader->sources[i];
 		const uint8_t *bytes = source_bytes(source);
 		for (uint32_t w = 0; bytes && w < source->header.workers; w++) {
-			const struct sluice_worker_counters *worker = worker_at(source, bytes, w);
-			uint64_t busy = growth(load(&worker->busy_tsc), &source->samples[w].busy_tsc);
-			uint64_t idle = growth(load(&worker->idle_tsc), &source->samples[w].idle_tsc);
+			uint64_t busy = growth(WORKER_LOAD(source, bytes, w, busy_tsc), &source->samples[w].busy_tsc);
+			uint64_t idle = growth(WORKER_LOAD(source, bytes, w, idle_tsc), &source->samples[w].idle_tsc);
 			source->samples[w].share = busy + idle ? (double)busy / (double)(busy + idle) : 0;
 		}
 	}
@@ -568,22 +593,23 @@ bool counters_reader_worker(const struct counters_reader *reader, uint32_t i, st
 			i -= source->header.workers;
 			continue;
 		}
-		const struct sluice_worker_counters *worker = worker_at(source, bytes, i);
 		double hz = source->header.tsc_hz ? (double)source->header.tsc_hz : 1;
 		struct counters_worker w = {
 		    .pid = (uint32_t)source->header.pid,
 		    .worker = i,
-		    .generation = load(&worker->generation),
-		    .sleeps = load(&worker->sleeps),
-		    .busy_seconds = (double)load(&worker->busy_tsc) / hz,
-		    .idle_seconds = (double)load(&worker->idle_tsc) / hz,
+		    .generation = WORKER_LOAD(source, bytes, i, generation),
+		    .sleeps = WORKER_LOAD(source, bytes, i, sleeps),
+		    .busy_seconds = (double)WORKER_LOAD(source, bytes, i, busy_tsc) / hz,
+		    .idle_seconds = (double)WORKER_LOAD(source, bytes, i, idle_tsc) / hz,
 		    .busy_share = source->samples[i].share,
 		};
 		for (uint32_t v = 0; v < SLUICE_VERDICTS; v++) {
-			uint64_t packets = load(&worker->verdicts[v]);
+			uint64_t packets = worker_verdict(source, bytes, i, v);
 			w.received += packets;
-			if (v == SLUICE_FORWARD)
-				w.forwarded = packets;
+			if (sluice_verdict_is_forward((enum sluice_verdict)v))
+				w.forwarded += packets;
+			else if (sluice_verdict_is_answer((enum sluice_verdict)v))
+				w.answered += packets;
 			else if (sluice_verdict_is_pass((enum sluice_verdict)v))
 				w.passed += packets;
 			else

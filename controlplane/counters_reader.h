@@ -31,7 +31,7 @@ struct counters_service {
 struct counters_worker {
 	uint32_t pid;                                  /* of its dataplane */
 	uint32_t worker;                               /* from 0 in its dataplane */
-	uint64_t received, forwarded, passed, dropped; /* packets, since this dataplane's start */
+	uint64_t received, forwarded, passed, answered, dropped; /* packets, since this dataplane's start */
 	uint64_t generation;
 	uint64_t sleeps;
 	double busy_seconds, idle_seconds; /* since this dataplane's start */

@@ -21,6 +21,7 @@
 
 enum {
 	SWEEP_EVERY_MS = 3000,
+	COUNT_EVERY_MS = 1000,      /* while flows are counted for somebody */
 	SWEEP_SLICE_GROUPS = 32768, /* 4 MiB: some milliseconds of one thread of the pool */
 };
 
@@ -35,7 +36,20 @@ struct exceptions_memory {
 	bool was_empty; /* nothing was left after the last sweep */
 	struct sluice_exceptions_sweep sweep;
 	struct sluice_exceptions_tally tally; /* of the last whole sweep */
+	struct flow_count *count,
+	    *count_next; /* whose flows are counted; NULL: nobody's. next: from the next sweep on */
+	bool has_next;
 	uint64_t expired;
+};
+
+static void on_timer(uv_timer_t *timer);
+
+/* Whose flows are counted, and how far that is. */
+struct flow_count {
+	struct sluice_exceptions_block *blocks; /* by service number; no slots: not counted */
+	uint32_t services, backends;
+	uint32_t *before; /* by backend number: what was in the shared counts when the sweep began */
+	uint32_t *flows;  /* what the sweep has met */
 };
 
 /* ------------------------------------------------------------------- file ---- */
@@ -52,7 +66,7 @@ static int file_map(int fd, uint64_t bytes, struct sluice_exceptions_header **re
 /* A new table under a name of its own, so that nobody maps a half-made one; then it takes its place. */
 static int file_make(const char *dir, uint32_t size_log2, int *ret_fd, struct sluice_exceptions_header **ret)
 {
-	const uint64_t bytes = sluice_exceptions_bytes(size_log2);
+	const uint64_t bytes = sluice_exceptions_bytes(size_log2) + sluice_exceptions_live_bytes();
 	struct sluice_exceptions_header *header = NULL;
 	char path[PATH_MAX], made[PATH_MAX];
 
@@ -71,6 +85,7 @@ static int file_make(const char *dir, uint32_t size_log2, int *ret_fd, struct sl
 	if (error)
 		goto fail;
 	sluice_exceptions_init(header, size_log2, sluice_exception_times_for(0, 0));
+	sluice_exceptions_add_live(header);
 	flock(fd, LOCK_SH);
 	if (rename(made, path)) {
 		error = -errno;
@@ -132,12 +147,110 @@ static int file_adopt(const char *dir, uint32_t size_log2, int *ret_fd, struct s
 	return 0;
 }
 
+/* ------------------------------------------------------------------ count ---- */
+
+static void flow_count_free(struct flow_count *count)
+{
+	if (!count)
+		return;
+	free(count->blocks);
+	free(count->before);
+	free(count->flows);
+	free(count);
+}
+
+static int flow_count_create(const struct sluice_table *table, struct flow_count **ret)
+{
+	struct flow_count *count = calloc(1, sizeof(*count));
+
+	if (!count)
+		return -ENOMEM;
+	count->services = table->header->services.count;
+	count->backends = table->header->backends.count;
+	count->blocks = calloc(count->services + 1, sizeof(*count->blocks));
+	count->before = calloc(count->backends + 1, sizeof(*count->before));
+	count->flows = calloc(count->backends + 1, sizeof(*count->flows));
+	if (!count->blocks || !count->before || !count->flows) {
+		flow_count_free(count);
+		return -ENOMEM;
+	}
+	for (uint32_t n = 0; n < count->services; n++) {
+		const struct sluice_service *s = &table->services[n];
+		if (s->used && s->algorithm == SLUICE_ALGORITHM_LEAST_CONNECTIONS)
+			count->blocks[n] = (struct sluice_exceptions_block){s->first_backend, s->slots};
+	}
+	*ret = count;
+	return 0;
+}
+
+static bool counts_flows(const struct sluice_table *table)
+{
+	for (uint32_t n = 0; n < table->header->services.count; n++)
+		if (table->services[n].used && table->services[n].algorithm == SLUICE_ALGORITHM_LEAST_CONNECTIONS)
+			return true;
+	return false;
+}
+
+void exceptions_memory_count(struct exceptions_memory *memory, const struct sluice_table *table)
+{
+	struct flow_count *count = NULL;
+
+	if (!memory->header->live_line)
+		return;
+	if (counts_flows(table) && flow_count_create(table, &count)) {
+		log_warning(
+		    "exceptions: no memory to count the flows of least_connections: new ones go by the counts of "
+		    "the table before");
+		return;
+	}
+	flow_count_free(memory->count_next);
+	memory->count_next = count;
+	memory->has_next = true;
+	const uint64_t every_ms = count ? COUNT_EVERY_MS : SWEEP_EVERY_MS;
+	if (uv_timer_get_repeat(&memory->timer) != every_ms)
+		uv_timer_start(&memory->timer, on_timer, every_ms, every_ms);
+}
+
+/* No sweep runs. */
+static void count_begin(struct exceptions_memory *memory)
+{
+	if (memory->has_next) {
+		flow_count_free(memory->count);
+		memory->count = memory->count_next;
+		memory->count_next = NULL;
+		memory->has_next = false;
+	}
+	struct flow_count *count = memory->count;
+	if (!count)
+		return;
+	const uint32_t *live = sluice_exceptions_live(memory->header);
+	memset(count->flows, 0, count->backends * sizeof(*count->flows));
+	for (uint32_t i = 0; i < count->backends; i++)
+		count->before[i] = __atomic_load_n(&live[i], __ATOMIC_RELAXED);
+}
+
+/* What was met takes the place of what was known when the sweep began; what has been added since stays on top. */
+static void count_end(struct exceptions_memory *memory)
+{
+	const struct flow_count *count = memory->count;
+	uint32_t *live = sluice_exceptions_live(memory->header);
+
+	for (uint32_t n = 0; count && n < count->services; n++)
+		for (uint32_t k = 0; k < count->blocks[n].slots; k++) {
+			const uint32_t i = count->blocks[n].first_backend + k;
+			if (count->flows[i] != count->before[i])
+				__atomic_fetch_add(&live[i], count->flows[i] - count->before[i], __ATOMIC_RELAXED);
+		}
+}
+
 /* ------------------------------------------------------------------ sweep ---- */
 
 static void memory_free(struct exceptions_memory *memory)
 {
 	if (memory->sweeping || !memory->timer_closed)
 		return;
+	flow_count_free(memory->count);
+	flow_count_free(memory->count_next);
 	munmap(memory->header, memory->bytes);
 	close(memory->fd);
 	free(memory);
@@ -146,8 +259,14 @@ static void memory_free(struct exceptions_memory *memory)
 static void job_slice(uv_work_t *work)
 {
 	struct exceptions_memory *memory = work->data;
-	if (memory->begins)
+	if (memory->begins) {
 		sluice_exceptions_sweep_begin(memory->header, &memory->sweep);
+		if (memory->count) {
+			memory->sweep.blocks = memory->count->blocks;
+			memory->sweep.flow_services = memory->count->services;
+			memory->sweep.flows = memory->count->flows;
+		}
+	}
 	memory->begins = false;
 	memory->more = sluice_exceptions_sweep_step(&memory->sweep, windows_now_s(), SWEEP_SLICE_GROUPS);
 }
@@ -175,6 +294,7 @@ static void after_slice(uv_work_t *work, int status)
 		return;
 	}
 	sluice_exceptions_sweep_end(&memory->sweep);
+	count_end(memory);
 	memory->tally = memory->sweep.tally;
 	memory->expired += memory->tally.expired;
 	memory->was_empty = memory->tally.kinds[SLUICE_EXCEPTION_FREE] == 1ull << memory->header->size_log2;
@@ -188,6 +308,7 @@ static void on_timer(uv_timer_t *timer)
 	if (memory->sweeping || (memory->was_empty && !sluice_exceptions_any(memory->header)))
 		return;
 	memory->begins = true;
+	count_begin(memory);
 	slice_queue(memory);
 }
 
@@ -211,15 +332,16 @@ int exceptions_memory_create(uv_loop_t *loop, const char *runtime_dir, uint32_t 
 	if (error == -ENOENT || error == -EBADMSG || error == -ESTALE)
 		error = file_make(runtime_dir, size_log2, &memory->fd, &memory->header);
 	if (error) {
-		log_error("exceptions: %s/%s cannot be had: %s: it takes %llu MiB of memory there; connections that a "
-			  "change moves are not protected",
-			  runtime_dir, SLUICE_EXCEPTIONS_FILE, strerror(-error),
-			  (unsigned long long)(sluice_exceptions_bytes(size_log2) >> 20));
+		log_error(
+		    "exceptions: %s/%s cannot be had: %s: it takes %llu MiB of memory there; connections that a "
+		    "change moves are not protected",
+		    runtime_dir, SLUICE_EXCEPTIONS_FILE, strerror(-error),
+		    (unsigned long long)((sluice_exceptions_bytes(size_log2) + sluice_exceptions_live_bytes()) >> 20));
 		free(memory);
 		return error;
 	}
 	memory->loop = loop;
-	memory->bytes = memory->header->total_bytes;
+	memory->bytes = memory->header->total_bytes + (memory->header->live_line ? sluice_exceptions_live_bytes() : 0);
 	memory->work.data = memory;
 	uv_timer_init(loop, &memory->timer);
 	memory->timer.data = memory;

@@ -11,6 +11,7 @@
 #define CONTROLPLANE_EXCEPTIONS_MEMORY_H
 
 #include "sluice/exceptions.h"
+#include "sluice/forwarding.h"
 
 #include <uv.h>
 
@@ -28,6 +29,12 @@ void exceptions_memory_destroy(struct exceptions_memory *memory);
 
 /* The longest windows of all services, extensions included: flows are remembered for at least as long. */
 void exceptions_memory_windows(struct exceptions_memory *memory, uint32_t tcp_open_s, uint32_t udp_open_s);
+
+/*
+ * From now on the flows of this table's services with least_connections are counted about every second, in the memory
+ * that choose.h reads. The table is read before this returns.
+ */
+void exceptions_memory_count(struct exceptions_memory *memory, const struct sluice_table *table);
 
 /* For how long an entry may live on after its last packet, seconds. */
 uint32_t exceptions_memory_idle_s(const struct exceptions_memory *memory);

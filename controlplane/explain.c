@@ -16,10 +16,12 @@ static uint32_t frame_make(const struct explain_query *query, uint8_t frame[FRAM
 	uint8_t *l3 = frame + SLUICE_ETHERNET_BYTES, *l4 = l3 + l3_bytes;
 
 	memset(frame, 0, FRAME_BYTES);
+	frame[0] = frame[6] = 2; /* one host to another */
 	sluice_store16(frame + 12, SLUICE_BE16(v4 ? SLUICE_ETHERTYPE_IPV4 : SLUICE_ETHERTYPE_IPV6));
 	if (v4) {
 		l3[0] = 0x45;
 		sluice_store16(l3 + 2, SLUICE_BE16(l3_bytes + l4_bytes));
+		l3[6] = flow->protocol == SLUICE_IP_UDP ? 0 : 0x40; /* DF */
 		l3[8] = 64;
 		l3[9] = flow->protocol;
 		memcpy(l3 + 12, &flow->source.words[3], 4);
@@ -37,8 +39,10 @@ static uint32_t frame_make(const struct explain_query *query, uint8_t frame[FRAM
 	if (flow->protocol == SLUICE_IP_TCP) {
 		l4[12] = SLUICE_TCP_BYTES / 4 << 4;
 		l4[13] = query->tcp_flags;
-	} else {
+	} else if (flow->protocol == SLUICE_IP_UDP) {
 		sluice_store16(l4 + 4, SLUICE_BE16(l4_bytes));
+	} else if (flow->protocol == (v4 ? SLUICE_IP_ICMP : SLUICE_IP_ICMPV6)) {
+		l4[0] = v4 ? SLUICE_ICMP_ECHO : SLUICE_ICMPV6_ECHO;
 	}
 	return SLUICE_ETHERNET_BYTES + l3_bytes + l4_bytes;
 }
@@ -140,6 +144,9 @@ static enum sluice_verdict decide(const struct sluice_table *table, struct sluic
 	    .tracking = service->tracking,
 	    .is_datagram = is_datagram,
 	};
+	struct sluice_decide_input error = in;
+	error.role = SLUICE_ROLE_FOLLOWER;
+	ret->errors_backend = rule(table, exceptions, service, &error, ret).backend;
 	const struct sluice_decision decision = rule(table, exceptions, service, &in, ret);
 	ret->decided = (enum sluice_decided)decision.decided;
 	ret->has_exception = ret->decided == SLUICE_DECIDED_EXCEPTION;
@@ -156,8 +163,19 @@ static enum sluice_verdict decide(const struct sluice_table *table, struct sluic
 	return SLUICE_FORWARD;
 }
 
-static enum sluice_verdict encapsulate(const struct sluice_table *table, const struct sluice_packet *packet,
-				       struct explain_result *ret)
+/* The packet does not fit. As the dataplane does it, but for its limits: of answers a second, of fragments. */
+static enum sluice_verdict too_big(const uint8_t *frame, uint32_t frame_bytes, const struct sluice_packet *packet,
+				   const struct explain_result *r)
+{
+	if (sluice_icmp_may_fragment(frame + packet->l3_offset, packet->ip_version))
+		return r->inner_mtu < SLUICE_IPV4_MTU_MIN ? SLUICE_DROP_TOO_BIG : SLUICE_FRAGMENTED;
+	if (sluice_icmp_may_answer_too_big(frame, frame + frame_bytes, packet, r->inner_mtu))
+		return SLUICE_ANSWERED_TOO_BIG;
+	return SLUICE_DROP_TOO_BIG;
+}
+
+static enum sluice_verdict encapsulate(const struct sluice_table *table, const uint8_t *frame, uint32_t frame_bytes,
+				       const struct sluice_packet *packet, struct explain_result *ret)
 {
 	const struct sluice_backend *backend = &table->backends[ret->backend];
 	enum sluice_encap encap = (enum sluice_encap)backend->encap;
@@ -171,7 +189,8 @@ static enum sluice_verdict encapsulate(const struct sluice_table *table, const s
 			  sluice_hash_entropy(ret->hash));
 	ret->outer_bytes = backend->outer_bytes;
 	memcpy(ret->outer, room + sizeof(room) - ret->outer_bytes, ret->outer_bytes);
-	return ret->sent_bytes > backend->mtu ? SLUICE_DROP_TOO_BIG : SLUICE_FORWARD;
+	ret->inner_mtu = backend->mtu > sluice_encap_overhead(encap) ? backend->mtu - sluice_encap_overhead(encap) : 0;
+	return ret->bytes > ret->inner_mtu ? too_big(frame, frame_bytes, packet, ret) : SLUICE_FORWARD;
 }
 
 void explain_packet(const struct sluice_table *table, struct sluice_exceptions_header *exceptions, uint32_t now_s,
@@ -183,16 +202,19 @@ void explain_packet(const struct sluice_table *table, struct sluice_exceptions_h
 
 	memset(ret, 0, sizeof(*ret));
 	ret->service = ret->bucket = ret->owner = ret->previous = ret->asked = ret->backend = SLUICE_NONE;
-	ret->exception_backend = SLUICE_NONE;
+	ret->exception_backend = ret->errors_backend = SLUICE_NONE;
 	ret->verdict = sluice_packet_parse(frame, frame + frame_bytes, &packet);
 	ret->vip = sluice_vip_find(table, &query->flow.destination);
+	if (ret->verdict == SLUICE_PASS_PROTOCOL && sluice_icmp_is_echo(frame, frame + frame_bytes, &packet) &&
+	    sluice_vip_echoes(table, &query->flow.destination))
+		ret->verdict = SLUICE_ANSWERED_ECHO;
 	if (ret->verdict != SLUICE_FORWARD)
 		return;
 	ret->first = sluice_packet_is_first(&packet);
 	ret->bytes = query->bytes > packet.l3_bytes ? query->bytes : packet.l3_bytes;
 	ret->verdict = decide(table, exceptions, now_s, &packet, ret);
 	if (ret->verdict == SLUICE_FORWARD)
-		ret->verdict = encapsulate(table, &packet, ret);
+		ret->verdict = encapsulate(table, frame, frame_bytes, &packet, ret);
 }
 
 void explain_outer_read(const struct explain_result *result, enum sluice_encap encap, struct explain_outer *ret)

@@ -10,11 +10,14 @@
 #include "sluice/decide.h"
 #include "sluice/encap.h"
 #include "sluice/forwarding.h"
+#include "sluice/icmp.h"
 
+/* Of IPv4, TCP and pings are taken to have DF set, as senders do it; UDP is not. */
 struct explain_query {
-	struct sluice_flow flow; /* both addresses of one family; protocol may be another than TCP and UDP */
-	uint8_t tcp_flags;       /* enum sluice_tcp_flag; ignored unless TCP */
-	uint32_t bytes;          /* length of the IP packet; 0: the shortest that holds its headers */
+	/* Both addresses of one family. Protocol may be another than TCP and UDP; ICMP is a ping. */
+	struct sluice_flow flow;
+	uint8_t tcp_flags; /* enum sluice_tcp_flag; ignored unless TCP */
+	uint32_t bytes;    /* length of the IP packet; 0: the shortest that holds its headers */
 };
 
 /* Each stage's answer. A field of a stage that was not reached is 0, or SLUICE_NONE where it is a number. */
@@ -45,7 +48,9 @@ struct explain_result {
 	bool walked;         /* who was asked is dead and the walk answered (or failed) */
 	uint32_t walk_step;  /* which step of the walk found a living one, from 1 */
 	uint32_t backend;    /* number of who gets the packet */
+	uint32_t errors_backend; /* number of who gets ICMP errors about the flow, as it is remembered now */
 
+	uint32_t inner_mtu;              /* largest IP packet that fits the way to the backend */
 	uint32_t bytes;                  /* of the IP packet */
 	uint32_t sent_bytes;             /* of the IP packet on the wire, outer header included */
 	uint8_t outer[SLUICE_OUTER_MAX]; /* what stands before the inner packet, link header first */

@@ -205,3 +205,37 @@ enum sluice_encap model_encap(const struct model_service *service, const struct 
 	}
 	return SLUICE_ENCAP_NONE;
 }
+
+/* ------------------------------------------------------------------- vips ---- */
+
+static int address_order(const void *a, const void *b)
+{
+	return memcmp(a, b, sizeof(union sluice_address));
+}
+
+int model_echo_addresses(const struct model *model, union sluice_address **ret_addresses, uint32_t *ret_count)
+{
+	union sluice_address *addresses = NULL;
+	uint32_t count = 0;
+
+	for (uint32_t i = 0; i < model->vip_count; i++)
+		count += model->vips[i].icmp_echo;
+	if (count) {
+		addresses = malloc(count * sizeof(*addresses));
+		if (!addresses)
+			return -ENOMEM;
+		count = 0;
+		for (uint32_t i = 0; i < model->vip_count; i++)
+			if (model->vips[i].icmp_echo)
+				addresses[count++] = model->vips[i].address;
+		qsort(addresses, count, sizeof(*addresses), address_order);
+	}
+	*ret_addresses = addresses;
+	*ret_count = count;
+	return 0;
+}
+
+bool model_address_is_in(const union sluice_address *addresses, uint32_t count, const union sluice_address *address)
+{
+	return count && bsearch(address, addresses, count, sizeof(*addresses), address_order);
+}

@@ -91,6 +91,7 @@ struct model_service {
 struct model_vip {
 	union sluice_address address;
 	char *interface; /* kernel interface that gets the address; "lo" by default */
+	bool icmp_echo;  /* pings are answered by the dataplane, not by the kernel */
 	int line;        /* mode is "static" so far */
 };
 
@@ -131,6 +132,15 @@ struct model {
 
 struct model *model_get(struct model *model);
 void model_put(struct model *model); /* accepts NULL and half-built */
+
+/*
+ * The addresses of the VIPs with icmp_echo, in ascending order, for model_address_is_in(). 0 and *ret_addresses, which
+ * the caller frees, NULL when there is none; -ENOMEM.
+ */
+int model_echo_addresses(const struct model *model, union sluice_address **ret_addresses, uint32_t *ret_count);
+
+/* Whether an address is one of `count` in ascending order. */
+bool model_address_is_in(const union sluice_address *addresses, uint32_t count, const union sluice_address *address);
 
 /*
  * Build the indices by name, for who makes a model: before it is shared, after names are complete.

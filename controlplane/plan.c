@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "plan.h"
 
+#include "sluice/exceptions.h"
+
 #include <errno.h>
 #include <jansson.h>
 #include <stdlib.h>
@@ -349,14 +351,16 @@ int plan_make(const struct plan_inputs *inputs, json_t **ret)
 		return -ENOMEM;
 	}
 	const double all = totals.buckets > 0 ? totals.buckets / 100 : 1;
-	json_t *plan =
-	    json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:I, s:f, s:f, s:o}", "generation",
-		      (json_int_t)inputs->generation, "services_added", (json_int_t)totals.added, "services_removed",
-		      (json_int_t)totals.removed, "services_changed", (json_int_t)totals.changed, "services_unchanged",
-		      (json_int_t)totals.unchanged, "buckets", (json_int_t)totals.buckets, "buckets_moved",
-		      (json_int_t)(totals.moved + 0.5), "buckets_moved_percent", totals.moved / all, "buckets_opened",
-		      (json_int_t)totals.opened, "flows_protected_percent", totals.protected / all,
-		      "flows_at_risk_percent", totals.risked / all, "services", services);
+	const uint32_t log2 = inputs->after->dataplane.exceptions_log2;
+	json_t *plan = json_pack(
+	    "{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:I, s:f, s:f, s:I, s:I, s:o}", "generation",
+	    (json_int_t)inputs->generation, "services_added", (json_int_t)totals.added, "services_removed",
+	    (json_int_t)totals.removed, "services_changed", (json_int_t)totals.changed, "services_unchanged",
+	    (json_int_t)totals.unchanged, "buckets", (json_int_t)totals.buckets, "buckets_moved",
+	    (json_int_t)(totals.moved + 0.5), "buckets_moved_percent", totals.moved / all, "buckets_opened",
+	    (json_int_t)totals.opened, "flows_protected_percent", totals.protected / all, "flows_at_risk_percent",
+	    totals.risked / all, "exceptions_entries", (json_int_t)1 << log2, "exceptions_bytes",
+	    (json_int_t)(sluice_exceptions_bytes(log2) + sluice_exceptions_live_bytes()), "services", services);
 	if (!plan)
 		return -ENOMEM;
 	*ret = plan;

@@ -12,6 +12,7 @@
  *     "services_added", "services_removed", "services_changed", "services_unchanged": counts,
  *     "buckets", "buckets_moved": over the services that are in both, "buckets_moved_percent", "buckets_opened",
  *     "flows_protected_percent", "flows_at_risk_percent",
+ *     "exceptions_entries", "exceptions_bytes": room for remembered flows, and the memory that it takes,
  *     "services": [ one for each that is not unchanged, in the new file's order, removed ones last:
  *       { "service": name, "change": "added", "removed", "changed",
  *         "table_size", "buckets_moved", "buckets_moved_percent",

@@ -82,7 +82,8 @@ static int entries_merge(struct entries *entries)
 	return 0;
 }
 
-static int entries_of_model(const struct model *model, struct entries *ret)
+static int entries_of_services(const struct model *model, const union sluice_address *echoes, uint32_t echo_count,
+			       struct entries *ret)
 {
 	for (uint32_t i = 0; i < model->service_count; i++) {
 		const struct model_service *s = &model->services[i];
@@ -96,10 +97,24 @@ static int entries_of_model(const struct model *model, struct entries *ret)
 			e->value.ranges[0].first = s->port_first;
 			e->value.ranges[0].last = s->port_last;
 		}
-		if (!entry_add(ret, &s->address, 0, 0, SLUICE_INDEX_VIP))
+		e = entry_add(ret, &s->address, 0, 0, SLUICE_INDEX_VIP);
+		if (!e)
 			return -ENOMEM;
+		e->value.count = model_address_is_in(echoes, echo_count, &s->address) ? SLUICE_VIP_ECHO : 0;
 	}
-	return entries_merge(ret);
+	return 0;
+}
+
+static int entries_of_model(const struct model *model, struct entries *ret)
+{
+	union sluice_address *echoes;
+	uint32_t echo_count;
+	int error = model_echo_addresses(model, &echoes, &echo_count);
+	if (error)
+		return error;
+	error = entries_of_services(model, echoes, echo_count, ret);
+	free(echoes);
+	return error ? error : entries_merge(ret);
 }
 
 /* ----------------------------------------------------------------- what is ---- */

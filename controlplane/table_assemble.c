@@ -98,14 +98,24 @@ static int parts_wildcards(const struct table_assembly *a, const struct model_se
 	return 0;
 }
 
-static uint32_t entries_vips(union sluice_address *addresses, uint32_t count, struct sluice_index_entry *entries)
+/* Appends to entries[*count]; sorts `addresses`, the services'. */
+static int entries_vips(const struct model *model, union sluice_address *addresses, struct sluice_index_entry *entries,
+			uint32_t *count)
 {
-	uint32_t n = 0;
-	qsort(addresses, count, sizeof(*addresses), address_compare);
-	for (uint32_t i = 0; i < count; i++)
+	union sluice_address *echoes;
+	uint32_t echo_count;
+	int error = model_echo_addresses(model, &echoes, &echo_count);
+	if (error)
+		return error;
+	qsort(addresses, model->service_count, sizeof(*addresses), address_compare);
+	for (uint32_t i = 0; i < model->service_count; i++)
 		if (i == 0 || !sluice_address_equal(&addresses[i - 1], &addresses[i]))
-			entries[n++] = (struct sluice_index_entry){.address = addresses[i], .kind = SLUICE_INDEX_VIP};
-	return n;
+			entries[(*count)++] = (struct sluice_index_entry){
+			    .address = addresses[i],
+			    .value = model_address_is_in(echoes, echo_count, &addresses[i]) ? SLUICE_VIP_ECHO : 0,
+			    .kind = SLUICE_INDEX_VIP};
+	free(echoes);
+	return 0;
 }
 
 static int parts_index(const struct table_assembly *a, struct parts *parts, char *text, size_t text_bytes)
@@ -132,8 +142,9 @@ static int parts_index(const struct table_assembly *a, struct parts *parts, char
 	}
 	if (!error)
 		error = parts_wildcards(a, ranges, range_count, entries, &count, parts, text, text_bytes);
+	if (!error)
+		error = entries_vips(model, addresses, entries, &count);
 	if (!error) {
-		count += entries_vips(addresses, services, entries + count);
 		error = table_index_build(entries, count, &parts->index, &parts->index_bits, &parts->index_seed);
 		if (error == -ENOSPC)
 			snprintf(text, text_bytes, "the index cannot place %u services and their addresses", services);

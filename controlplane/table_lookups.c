@@ -276,8 +276,10 @@ static int thread_previous(struct build_thread *thread, uint32_t i, const struct
 		to->lookup = lookup_get(step->table.lookup);
 		return 0;
 	}
-	if (!transition->previous)
+	if (!transition->previous) { /* nothing is known of it after a restart */
+		thread->build->rules[i].tracking = service_rule_of(&thread->build->options.model->services[i]).tracking;
 		return 0;
+	}
 	error = previous_freeze(transition, &thread->scratch, &to->lookup);
 	return error ? error : thread_store(thread, to->lookup);
 }

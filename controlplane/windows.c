@@ -14,7 +14,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#define WINDOWS_MAGIC 0x3230444e57434c53ull /* "SLCWND02" */
 #define WINDOWS_BYTES_MAX (8ull << 30)
 
 uint32_t windows_now_s(void)
@@ -252,8 +251,10 @@ void windows_abandon(const char *dir)
 static const char *fault_of(void *bytes, uint64_t length)
 {
 	struct windows_header *h = bytes;
-	const uint64_t checksum = h->checksum;
 
+	if (length < sizeof(*h))
+		return "its size is impossible";
+	const uint64_t checksum = h->checksum;
 	if (h->magic != WINDOWS_MAGIC)
 		return "it is no such file";
 	if (h->total_bytes != length || h->word_count > length || h->bucket_count > length || header_bytes(h) != length)
@@ -278,9 +279,31 @@ static const char *fault_of(void *bytes, uint64_t length)
 	return NULL;
 }
 
+int windows_take(void *bytes, uint64_t length, uint32_t now_s, struct windows_copy *ret, const char **ret_fault)
+{
+	const struct windows_header *h = bytes;
+	const char *fault = fault_of(bytes, length);
+	char boot_id[40];
+
+	if (fault) {
+		*ret_fault = fault;
+		return -EBADMSG;
+	}
+	boot_id_read(boot_id);
+	*ret = (struct windows_copy){.bytes = bytes, .header = h};
+	ret->services = (const struct windows_service *)(h + 1);
+	ret->words = (const uint64_t *)(ret->services + h->service_count);
+	ret->slots = (const struct windows_slot *)(ret->words + h->word_count);
+	ret->previous = (const struct windows_previous *)(ret->slots + h->slot_count);
+	ret->buckets = (const uint16_t *)(ret->previous + h->previous_count);
+	ret->same_boot = boot_id[0] && memcmp(boot_id, h->boot_id, sizeof(boot_id)) == 0 && h->written_s <= now_s;
+	ret->counts_from_s = ret->same_boot ? (uint32_t)h->written_s : now_s;
+	return 0;
+}
+
 int windows_read(const char *dir, const char *name, uint32_t now_s, struct windows_copy *ret)
 {
-	char path[PATH_MAX], boot_id[40];
+	char path[PATH_MAX];
 	struct stat status;
 	const char *fault = "its size is impossible";
 	uint8_t *bytes = NULL;
@@ -312,25 +335,14 @@ int windows_read(const char *dir, const char *name, uint32_t now_s, struct windo
 			done += (uint64_t)n;
 	}
 	close(fd);
-	if (!error && (fault = fault_of(bytes, length)))
-		error = -EBADMSG;
+	if (!error)
+		error = windows_take(bytes, length, now_s, ret, &fault);
 	if (error) {
 		free(bytes);
 		if (error == -EBADMSG)
 			state_file_set_aside(dir, name, fault);
-		return error;
 	}
-	const struct windows_header *h = (const struct windows_header *)bytes;
-	boot_id_read(boot_id);
-	*ret = (struct windows_copy){.bytes = bytes, .header = h};
-	ret->services = (const struct windows_service *)(h + 1);
-	ret->words = (const uint64_t *)(ret->services + h->service_count);
-	ret->slots = (const struct windows_slot *)(ret->words + h->word_count);
-	ret->previous = (const struct windows_previous *)(ret->slots + h->slot_count);
-	ret->buckets = (const uint16_t *)(ret->previous + h->previous_count);
-	ret->same_boot = boot_id[0] && memcmp(boot_id, h->boot_id, sizeof(boot_id)) == 0 && h->written_s <= now_s;
-	ret->counts_from_s = ret->same_boot ? (uint32_t)h->written_s : now_s;
-	return 0;
+	return error;
 }
 
 void windows_copy_fini(struct windows_copy *copy)

@@ -16,6 +16,7 @@
 
 #include "table_build.h"
 
+#define WINDOWS_MAGIC 0x3230444e57434c53ull /* "SLCWND02" */
 #define WINDOWS_LAST "windows.last"
 #define WINDOWS_NEXT "windows.next"
 
@@ -110,6 +111,11 @@ struct windows_copy {
  * by windows_copy_fini(). Loop thread, at start.
  */
 int windows_read(const char *dir, const char *name, uint32_t now_s, struct windows_copy *ret);
+/*
+ * The file's content, in memory of malloc(): 0, and it is the copy's; -EBADMSG when it is not sound: it stays the
+ * caller's, *ret is untouched, and *ret_fault (static) says why.
+ */
+int windows_take(void *bytes, uint64_t length, uint32_t now_s, struct windows_copy *ret, const char **ret_fault);
 void windows_copy_fini(struct windows_copy *copy); /* accepts an empty one */
 
 /* The record of the lookup table `id`, or NULL: it was steady, or is not known. */

@@ -264,14 +264,25 @@ static bool read_boolean(struct reading *r, const config_setting_t *group, const
 	return fallback;
 }
 
+static void read_icmp_rate(struct reading *r, const config_setting_t *setting, struct config *config)
+{
+	long long rate = is_integer(setting) ? config_setting_get_int64(setting) : -1;
+	if (rate < 0 || rate > CONFIG_ICMP_RATE_MAX)
+		complain(r, setting, "icmp_rate must be a number from 0 to %d, of answers a second",
+			 CONFIG_ICMP_RATE_MAX);
+	else
+		config->icmp_rate = (uint32_t)rate;
+}
+
 static void read_dataplane(struct reading *r, const config_setting_t *root, struct config *config)
 {
 	/* "exceptions" is the control plane's: it makes the table, at that size. */
-	static const char *const known[] = {"cores", "idle", "hugepages", "exceptions", NULL};
+	static const char *const known[] = {"cores", "idle", "hugepages", "exceptions", "icmp_rate", NULL};
 	const config_setting_t *group = config_setting_get_member(root, "dataplane");
 
 	config->idle_sleep = true;
 	config->hugepages = true;
+	config->icmp_rate = CONFIG_ICMP_RATE;
 	if (!group)
 		return;
 	if (!config_setting_is_group(group)) {
@@ -289,6 +300,9 @@ static void read_dataplane(struct reading *r, const config_setting_t *root, stru
 	else if (idle)
 		config->idle_sleep = !strcmp(idle, "sleep");
 	config->hugepages = read_boolean(r, group, "hugepages", true);
+	const config_setting_t *rate = config_setting_get_member(group, "icmp_rate");
+	if (rate)
+		read_icmp_rate(r, rate, config);
 }
 
 /* `parsed`: whether libconfig could make sense of the text. Frees file. */

@@ -14,6 +14,7 @@
 #include <stdio.h>
 
 enum { CONFIG_CORES_MAX = 64, CONFIG_QUEUES_MAX = 64 };
+enum { CONFIG_ICMP_RATE = 1000, CONFIG_ICMP_RATE_MAX = 1000000 };
 
 enum config_port_kind {
 	CONFIG_PORT_KERNEL, /* an interface of the kernel: AF_XDP */
@@ -38,6 +39,7 @@ struct config {
 	uint32_t core_count;              /* 0: one worker, on whatever core this process may use */
 	bool idle_sleep;
 	bool hugepages;
+	uint32_t icmp_rate; /* answers a second that each worker may send, of each kind */
 };
 
 /*

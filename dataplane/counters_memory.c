@@ -26,6 +26,7 @@ int counters_memory_create(uint32_t workers, uint64_t tsc_hz, struct counters_me
 	    .worker_offset = PAGE_BYTES,
 	    .service_offset = round_up(sizeof(struct sluice_worker_counters), 64),
 	    .pid = (uint64_t)getpid(),
+	    .verdicts = SLUICE_VERDICTS,
 	};
 	header.backend_offset =
 	    round_up(header.service_offset + SLUICE_SERVICES_MAX * sizeof(struct sluice_service_counters), 64);

@@ -322,6 +322,7 @@ int loops_create(const struct loops_context *context, struct loops **ret)
 			return error;
 		}
 		worker_init(l->worker, context->counters->header, i, context->config->port_count);
+		worker_limit_answers(l->worker, context->config->icmp_rate);
 		l->worker->fragments = loops->fragments;
 	}
 	*ret = loops;

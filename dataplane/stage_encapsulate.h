@@ -11,6 +11,7 @@
 
 #include "stage_decide.h"
 #include "stage_exit.h"
+#include "stage_split.h"
 #include "worker.h"
 
 #include "sluice/encap.h"
@@ -18,9 +19,28 @@
 /* One more "mode": some lane has less room before its packet than sluice_encap_copy_mode() writes. */
 #define MODE_TIGHT (1u << 31)
 
+/* A lane whose packet does not fit the way to its backend: answered, split or dropped. */
+static __rte_noinline void judge_too_big(struct worker *w, const struct sluice_table *table, uint32_t lane,
+					 uint32_t number)
+{
+	struct worker_lanes *lanes = &w->lanes;
+	const struct sluice_backend *backend = &table->backends[number];
+	struct rte_mbuf *m = lanes->packet[lane];
+	const uint8_t *l3 = lanes->data[lane] + lanes->facts[lane].l3_offset;
+	uint32_t overhead = sluice_encap_overhead(backend->encap);
+	uint32_t inner_mtu = backend->mtu > overhead ? backend->mtu - overhead : 0;
+	enum sluice_verdict verdict = SLUICE_DROP_TOO_BIG;
+	if (sluice_icmp_may_fragment(l3, l3[0] >> 4))
+		verdict = split(w, backend, number, lane, inner_mtu);
+	else if (icmp_answer_too_big(w, m, inner_mtu))
+		verdict = SLUICE_ANSWERED_TOO_BIG;
+	if (sluice_verdict_is_drop(verdict))
+		exit_drop_for_service(w, m, (uint32_t)(lanes->service[lane] - table->services), verdict);
+}
+
 /*
  * A lane with a dead owner, a frame that does not fit or little headroom. Returns the backend's number, or SLUICE_NONE
- * when the packet was dropped.
+ * when the packet has left.
  */
 static __rte_noinline uint32_t judge_closely(struct worker *w, const struct sluice_table *table, uint32_t lane,
 					     uint32_t *modes)
@@ -34,9 +54,11 @@ static __rte_noinline uint32_t judge_closely(struct worker *w, const struct slui
 		verdict = SLUICE_DROP_NO_BACKEND;
 	} else {
 		const struct sluice_backend *backend = &table->backends[number];
-		if (lanes->facts[lane].l3_bytes + sluice_encap_overhead(backend->encap) > backend->mtu)
-			verdict = SLUICE_DROP_TOO_BIG;
-		else if (room < backend->outer_bytes)
+		if (lanes->facts[lane].l3_bytes + sluice_encap_overhead(backend->encap) > backend->mtu) {
+			judge_too_big(w, table, lane, number);
+			return SLUICE_NONE;
+		}
+		if (room < backend->outer_bytes)
 			verdict = SLUICE_DROP_HEADROOM;
 		else if (room < SLUICE_OUTER_MAX)
 			*modes |= MODE_TIGHT;
@@ -47,7 +69,7 @@ static __rte_noinline uint32_t judge_closely(struct worker *w, const struct slui
 	return SLUICE_NONE;
 }
 
-/* Whether and how lane `from` can leave; it becomes lane `to`. False: it was dropped. */
+/* Whether and how lane `from` can leave; it becomes lane `to`. False: it has left. */
 static __rte_always_inline bool judge(struct worker *w, const struct sluice_table *table, uint32_t to, uint32_t from,
 				      uint32_t *modes)
 {

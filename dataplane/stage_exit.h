@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The two ways out of the journey before its end. Rare on a balancer's ports: kept out of
+ * The ways out of the journey before its end. Rare on a balancer's ports: kept out of
  * line so that the stages' loops stay short.
  */
 #ifndef STAGE_EXIT_H
@@ -28,6 +28,17 @@ static __rte_noinline void exit_drop_for_service(struct worker *w, struct rte_mb
 {
 	w->services[service].drops++;
 	exit_drop(w, m, verdict);
+}
+
+/* Frame `m` leaves by `port`, and with it the packet whose verdict this is; SLUICE_VERDICTS: that has more frames to
+ * come. */
+static __rte_noinline void exit_transmit_as(struct worker *w, uint32_t port, struct rte_mbuf *m, uint32_t verdict)
+{
+	struct worker_transmit_queue *q = &w->transmit[port];
+	q->verdicts[q->count] = (uint8_t)verdict;
+	q->is_mixed = 1;
+	q->bytes += m->pkt_len;
+	q->packets[q->count++] = m;
 }
 
 /* Close the gap that packets which left have made: lane `from` becomes lane `to`, up to its hash. */

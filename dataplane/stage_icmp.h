@@ -1,28 +1,72 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Inside stage "parse": ICMP errors about a service's flow, which go where the flow goes. The rule is icmp.h's, shared
- * with the steering program. Out of line: rare.
+ * ICMP: inside stage "parse" the errors about a service's flow, which go where the flow goes, and pings of a VIP, which
+ * are answered; inside stage "encapsulate" the answer to a packet that is too big. The rules are icmp.h's, shared with
+ * the kernel's path. Out of line: rare.
  */
 #ifndef STAGE_ICMP_H
 #define STAGE_ICMP_H
 
+#include "stage_exit.h"
 #include "worker.h"
 
 #include "sluice/icmp.h"
 
-/*
- * Whether `m`, parsed as *p with SLUICE_PASS_PROTOCOL, is an error about a flow of some service. True: p->flow now is
- * that flow, so that the stages that follow take the packet where that goes.
- */
-static __rte_noinline bool icmp_follows_flow(const struct sluice_table *table, const struct rte_mbuf *m,
-					     struct sluice_packet *p)
+#include <rte_cycles.h>
+
+/* Answer the ping in its place, unless too many came. It has left by then. */
+static __rte_noinline void icmp_echo(struct worker *w, struct rte_mbuf *m, const struct sluice_packet *p)
 {
-	const uint8_t *data = rte_pktmbuf_mtod(m, const uint8_t *);
+	uint8_t *data = rte_pktmbuf_mtod(m, uint8_t *);
+	if (sluice_icmp_limit_take(&w->echo_limit, rte_rdtsc()) && sluice_icmp_echo_reply(data, data + m->data_len, p))
+		exit_transmit_as(w, w->in_port, m, SLUICE_ANSWERED_ECHO);
+	else
+		exit_drop(w, m, SLUICE_DROP_ECHO_LIMIT);
+}
+
+/*
+ * `m`, parsed as *p with SLUICE_PASS_PROTOCOL. Returns SLUICE_FORWARD for an error about a flow of some service:
+ * p->flow now is that flow, so that the stages that follow take the packet where that goes. SLUICE_ANSWERED_ECHO: it
+ * has left. Else SLUICE_PASS_PROTOCOL.
+ */
+static __rte_noinline enum sluice_verdict icmp_judge(struct worker *w, const struct sluice_table *table,
+						     struct rte_mbuf *m, struct sluice_packet *p)
+{
+	const uint8_t *data = rte_pktmbuf_mtod(m, const uint8_t *), *end = data + m->data_len;
 	struct sluice_flow flow;
-	if (!sluice_icmp_error_flow(data, data + m->data_len, p, &flow) ||
-	    sluice_service_find(table, &flow) == SLUICE_NONE)
+	if (sluice_icmp_error_flow(data, end, p, &flow) && sluice_service_find(table, &flow) != SLUICE_NONE) {
+		p->flow = flow;
+		return SLUICE_FORWARD;
+	}
+	if (sluice_icmp_is_echo(data, end, p) && sluice_vip_echoes(table, &p->flow.destination)) {
+		icmp_echo(w, m, p);
+		return SLUICE_ANSWERED_ECHO;
+	}
+	return SLUICE_PASS_PROTOCOL;
+}
+
+/*
+ * Answer `m`, of which no more than inner_mtu bytes would fit the way to its backend. False: it may not be answered, or
+ * too many were; nothing has become of it.
+ */
+static __rte_noinline bool icmp_answer_too_big(struct worker *w, struct rte_mbuf *m, uint32_t inner_mtu)
+{
+	uint8_t *data = rte_pktmbuf_mtod(m, uint8_t *);
+	const uint8_t *end = data + m->data_len;
+	struct sluice_packet p;
+	if (w->in_port == SLUICE_NONE)
 		return false;
-	p->flow = flow;
+	/* The lane may have the flow that an ICMP error quotes. */
+	sluice_packet_parse(data, end, &p);
+	uint32_t room = sluice_icmp_too_big_room(&p);
+	if (!sluice_icmp_may_answer_too_big(data, end, &p, inner_mtu) || rte_pktmbuf_headroom(m) < room ||
+	    !sluice_icmp_limit_take(&w->too_big_limit, rte_rdtsc()))
+		return false;
+	uint32_t bytes = sluice_icmp_too_big(data - room, end, &p, inner_mtu);
+	m->data_off = (uint16_t)(m->data_off - room);
+	m->data_len = (uint16_t)bytes;
+	m->pkt_len = bytes;
+	exit_transmit_as(w, w->in_port, m, SLUICE_ANSWERED_TOO_BIG);
 	return true;
 }
 

@@ -135,9 +135,13 @@ static __rte_noinline bool parse_other(struct worker *w, const struct sluice_tab
 		return false;
 	}
 	enum sluice_verdict verdict = sluice_packet_parse(data, data + m->data_len, &p);
-	bool follows = verdict == SLUICE_PASS_PROTOCOL && icmp_follows_flow(table, m, &p);
-	if (follows)
-		verdict = SLUICE_FORWARD;
+	bool follows = false;
+	if (verdict == SLUICE_PASS_PROTOCOL) {
+		verdict = icmp_judge(w, table, m, &p);
+		follows = verdict == SLUICE_FORWARD;
+		if (verdict == SLUICE_ANSWERED_ECHO)
+			return false;
+	}
 	if (sluice_verdict_needs_vip(verdict) && !sluice_vip_find(table, &p.flow.destination))
 		verdict = SLUICE_PASS_NO_SERVICE;
 	if (sluice_verdict_is_pass(verdict)) {

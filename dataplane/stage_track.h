@@ -161,6 +161,38 @@ static __rte_always_inline struct sluice_decision track_without_memory(const str
 					SLUICE_DECIDED_PREVIOUS};
 }
 
+/* A first packet, of a service whose algorithm is not its table: who is to have it, as sluice_decide_input says it. */
+static __rte_noinline uint32_t track_first_bucket(struct worker *w, const struct sluice_table *table,
+						  const struct sluice_service *service,
+						  const struct sluice_decide_input *in)
+{
+	const sluice_bucket *lookup = table->lookups[service->lookup];
+	if (service->algorithm == SLUICE_ALGORITHM_ROUND_ROBIN)
+		return 1 +
+		       sluice_choose_in_turn(service, in->service, lookup, table->states, table->backends, &w->turns);
+	const uint32_t *live = sluice_exceptions_live(w->exceptions);
+	if (!live)
+		return 0;
+	return 1 + sluice_choose_least(service, lookup, table->states, table->backends, live, in->bucket, in->flow_key);
+}
+
+/* A flow without an exception. There is a memory. */
+static __rte_always_inline struct sluice_decision track_anew(struct worker *w, const struct sluice_table *table,
+							     const struct sluice_service *service,
+							     const struct sluice_exceptions_at *at,
+							     struct sluice_decide_input *in)
+{
+	bool is_chosen = service->algorithm != SLUICE_ALGORITHM_TABLE && sluice_decide_is_first(service, in);
+	if (SLUICE_UNLIKELY(is_chosen))
+		in->first_bucket = track_first_bucket(w, table, service, in);
+	struct sluice_decision decision =
+	    sluice_decide_anew(service, table->lookups[service->lookup], table->states, at, in, true);
+	if (is_chosen && decision.decided == SLUICE_DECIDED_FIRST &&
+	    service->algorithm == SLUICE_ALGORITHM_LEAST_CONNECTIONS && w->exceptions->live_line)
+		__atomic_fetch_add(&sluice_exceptions_live(w->exceptions)[decision.backend], 1, __ATOMIC_RELAXED);
+	return decision;
+}
+
 static __rte_always_inline void track_lane(struct worker *w, const struct sluice_table *table, uint32_t lane)
 {
 	struct worker_lanes *lanes = &w->lanes;
@@ -173,7 +205,7 @@ static __rte_always_inline void track_lane(struct worker *w, const struct sluice
 		struct sluice_exceptions_at at = sluice_exceptions_at(w->exceptions, in.flow_key);
 		decision.backend = sluice_decide_recall(service, table->states, &at, &in, true);
 		if (decision.backend == SLUICE_NONE)
-			decision = sluice_decide_anew(service, lookup, table->states, &at, &in, true);
+			decision = track_anew(w, table, service, &at, &in);
 	} else {
 		decision = track_without_memory(service, lookup, table->states, &in);
 	}

@@ -12,6 +12,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include <rte_cycles.h>
+
 /* Before the first table there is no service: all is the kernel's. */
 static __rte_noinline void pass_all(struct worker *w, struct rte_mbuf **packets, uint32_t count, uint32_t in_port)
 {
@@ -30,6 +32,7 @@ static __rte_always_inline void journey(struct worker *w, const struct sluice_ta
 		pass_all(w, packets, count, in_port);
 		return;
 	}
+	w->in_port = in_port;
 	stage_receive(w, packets, count, in_port);
 	count = stage_parse(w, table, count);
 	count = stage_service_and_hash(w, table, count);
@@ -104,12 +107,31 @@ void worker_init(struct worker *w, struct sluice_counters_header *counters, uint
 	w->services = (struct sluice_service_counters *)(block + counters->service_offset);
 	w->backends = (struct sluice_backend_counters *)(block + counters->backend_offset);
 	w->port_count = port_count;
+	worker_limit_answers(w, WORKER_ANSWERS_A_SECOND);
 	for (int isa = WORKER_ISAS - 1; isa >= 0 && worker_set_isa(w, isa) != 0; isa--)
 		;
 }
 
+void worker_limit_answers(struct worker *w, uint32_t per_second)
+{
+	w->too_big_limit = sluice_icmp_limit_make(rte_get_tsc_hz(), per_second, WORKER_ANSWERS_AT_ONCE);
+	w->echo_limit = w->too_big_limit;
+}
+
+/* The verdicts of a queue in which some frames are no packets that were forwarded whole. */
+static __rte_noinline void count_mixed(struct worker *w, struct worker_transmit_queue *queue, uint32_t sent)
+{
+	uint64_t *verdicts = w->counters->verdicts;
+	for (uint32_t i = 0; i < queue->count; i++)
+		if (queue->verdicts[i] != SLUICE_VERDICTS)
+			verdicts[i < sent ? queue->verdicts[i] : SLUICE_DROP_TRANSMIT]++;
+	memset(queue->verdicts, SLUICE_FORWARD, queue->count);
+	queue->is_mixed = 0;
+}
+
 void worker_release(struct worker *w, const struct sluice_table *table)
 {
+	w->in_port = SLUICE_NONE; /* of one or another burst: nobody to be answered */
 	stage_encapsulate(w, table, fragments_release(w, table));
 }
 
@@ -127,8 +149,12 @@ void worker_transmitted(struct worker *w, uint32_t port, uint32_t sent)
 	for (uint32_t i = sent; i < queue->count; i++)
 		bytes -= queue->packets[i]->pkt_len;
 	rte_pktmbuf_free_bulk(&queue->packets[sent], queue->count - sent);
-	w->counters->verdicts[SLUICE_FORWARD] += sent;
-	w->counters->verdicts[SLUICE_DROP_TRANSMIT] += queue->count - sent;
+	if (SLUICE_UNLIKELY(queue->is_mixed)) {
+		count_mixed(w, queue, sent);
+	} else {
+		w->counters->verdicts[SLUICE_FORWARD] += sent;
+		w->counters->verdicts[SLUICE_DROP_TRANSMIT] += queue->count - sent;
+	}
 	w->counters->ports[port].transmitted_packets += sent;
 	w->counters->ports[port].transmitted_bytes += bytes;
 	queue->count = 0;

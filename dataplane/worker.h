@@ -22,20 +22,31 @@
  * FORWARD and the PASS verdicts by worker_transmitted() and worker_passed(), which turn what could
  * not be sent into DROP_TRANSMIT and DROP_PASS_IMPOSSIBLE, held fragments by worker_release(). When all queues
  * are empty and none is held, the sum of the verdicts is the number of packets given to worker_burst().
+ *
+ * A frame in a transmit queue is a packet that was forwarded, but for few: an answer to a packet, in the queue of the
+ * port it came in by, and the fragments of one, of which the last one carries the packet's verdict. Drivers
+ * send a queue from its start, so when the last fragment has left, all have.
  */
 #ifndef WORKER_H
 #define WORKER_H
 
+#include "sluice/choose.h"
 #include "sluice/counters.h"
 #include "sluice/exceptions.h"
 #include "sluice/forwarding.h"
 #include "sluice/fragments.h"
+#include "sluice/icmp.h"
 
 #include <rte_mbuf.h>
 
 #define WORKER_BURST 32u
 /* A queue holds two bursts: a caller that flushes whatever a burst left never meets a full one. */
 #define WORKER_QUEUE (2 * WORKER_BURST)
+/* And room for as many frames again, for packets that leave as several. When that is full, such a packet is dropped. */
+#define WORKER_FRAMES (2 * WORKER_QUEUE)
+/* Answers of one kind that a worker sends: at once, and in a second unless configured otherwise. */
+#define WORKER_ANSWERS_AT_ONCE 100u
+#define WORKER_ANSWERS_A_SECOND 1000u
 /*
  * A later fragment that comes before its first one waits for that: so many of a worker, so long. Fragments leave their
  * sender together, and what parallel paths and queues put out of order is a matter of milliseconds.
@@ -48,9 +59,12 @@
 /* Frames rewritten for an egress port, in order of arrival. worker_burst: appends; caller: reads, empties. */
 struct worker_transmit_queue {
 	uint32_t count;
-	uint32_t zero;
-	uint64_t bytes; /* sum of the frames' lengths */
-	struct rte_mbuf *packets[WORKER_QUEUE];
+	uint32_t is_mixed; /* not 0: verdicts[] must be looked at */
+	uint64_t bytes;    /* sum of the frames' lengths */
+	struct rte_mbuf *packets[WORKER_FRAMES];
+	/* Of the packet that ends with the frame; SLUICE_FORWARD, 0, is never written. SLUICE_VERDICTS: it does not end
+	 * here. */
+	uint8_t verdicts[WORKER_FRAMES];
 } __rte_cache_aligned;
 
 /* Untouched frames for the kernel's side of the port they came in by, and why. Same owners. */
@@ -157,6 +171,10 @@ struct worker {
 	/* The worker: writes, the caller: reads. */
 	uint32_t held_count; /* later fragments in held[]; on entry of worker_burst() at most WORKER_HELD_MAX */
 
+	/* The worker's; whoever changes the rate does so before it runs. By its TSC. */
+	struct sluice_icmp_limit too_big_limit, echo_limit;
+	uint32_t in_port; /* of the burst; SLUICE_NONE: its packets came in by several */
+
 	/* worker_burst(): appends; the caller: flushes after each burst. By the table's port index. */
 	struct worker_pass_queue pass;
 	struct worker_transmit_queue transmit[SLUICE_PORTS_MAX];
@@ -168,6 +186,7 @@ struct worker {
 	struct worker_first_fragment first[WORKER_BURST];
 	struct worker_held held[WORKER_HELD_MAX + WORKER_BURST]; /* in order of arrival; kept between bursts */
 	uint8_t linear[WORKER_LINEAR_BYTES];                     /* a frame of several buffers, as one piece */
+	struct sluice_turns turns;                               /* of services with round robin; kept between bursts */
 } __rte_cache_aligned;
 
 /* The instruction sets that worker_burst() is compiled for. */
@@ -186,6 +205,12 @@ enum worker_isa {
  * the worker runs.
  */
 void worker_init(struct worker *w, struct sluice_counters_header *counters, uint32_t index, uint32_t port_count);
+
+/*
+ * Answer at most so many packets that are too big, and so many pings, a second each; 0: none. Before the worker runs.
+ * worker_init() has set WORKER_ANSWERS_A_SECOND.
+ */
+void worker_limit_answers(struct worker *w, uint32_t per_second);
 
 /* Use that instruction set. 0, or -ENOTSUP when this CPU has not got it. For tests and benchmarks. */
 int worker_set_isa(struct worker *w, enum worker_isa isa);
@@ -218,8 +243,8 @@ void worker_release(struct worker *w, const struct sluice_table *table);
 void worker_drop_held(struct worker *w);
 
 /*
- * The first `sent` packets of transmit queue `port` belong to its driver now: count them and the port's
- * transmitted packets and bytes. Frees the rest as DROP_TRANSMIT (ring full, port down or not there) and
+ * The first `sent` frames of transmit queue `port` belong to its driver now: count their packets and the port's
+ * transmitted frames and bytes. Frees the rest as DROP_TRANSMIT (ring full, port down or not there) and
  * leaves the queue empty. The worker's thread, after each attempt; sent <= count.
  */
 void worker_transmitted(struct worker *w, uint32_t port, uint32_t sent);

@@ -92,6 +92,10 @@ static void plan_service_print(const json_t *service)
 		       number_of(service, "buckets_moved"), number_of(service, "table_size"),
 		       number_of(service, "buckets_opened"), real_of(service, "flows_protected_percent"),
 		       number_of(service, "window_seconds"), real_of(service, "flows_at_risk_percent"));
+	if (json_is_true(json_object_get(service, "waits")))
+		printf("; its new table_size, affinity or algorithm waits for the window of the change before");
+	else if (json_is_true(json_object_get(service, "keeps_previous")))
+		printf("; its whole table of before is kept so long");
 	putchar('\n');
 	table_init(&table, "  BACKEND|ADDRESS|>WEIGHT|>-> WEIGHT|>SHARE|>-> SHARE");
 	json_array_foreach(json_object_get(service, "backends"), i, b)
@@ -122,6 +126,8 @@ static void plan_print(const json_t *plan)
 	       number_of(plan, "buckets"), real_of(plan, "buckets_moved_percent"), number_of(plan, "buckets_opened"));
 	printf("flows:    of services that stay %.2f%% are kept where they are, %.2f%% are at risk\n",
 	       real_of(plan, "flows_protected_percent"), real_of(plan, "flows_at_risk_percent"));
+	printf("memory:   %lld remembered flows have room, in %lld MiB\n", number_of(plan, "exceptions_entries"),
+	       (number_of(plan, "exceptions_bytes") + (1 << 20) - 1) >> 20);
 	json_array_foreach(json_object_get(plan, "services"), i, x)
 	{
 		plan_service_print(x);

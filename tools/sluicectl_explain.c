@@ -72,6 +72,7 @@ static void explanation_print(const json_t *e)
 			line("", text_of(hop, "mtu_reason"));
 	}
 	line("fragments", text_of(e, "fragments"));
+	line("icmp", text_of(e, "icmp_errors"));
 	line("path", text_of(e, "path"));
 }
 

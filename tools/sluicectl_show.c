@@ -101,6 +101,12 @@ static void windows_print(const json_t *windows, const json_t *exceptions)
 	if (open || closing)
 		printf("windows        %lld buckets open, %lld closing, the next closes in %lld s\n", open, closing,
 		       number_of(windows, "closes_in_seconds"));
+	if (number_of(windows, "previous_tables") || number_of(windows, "previous_tables_closing") ||
+	    number_of(windows, "services_waiting"))
+		printf("tables         %lld services keep the one of before, %lld of them closing; %lld changes wait "
+		       "for that\n",
+		       number_of(windows, "previous_tables") + number_of(windows, "previous_tables_closing"),
+		       number_of(windows, "previous_tables_closing"), number_of(windows, "services_waiting"));
 	if (json_is_object(exceptions))
 		printf("exceptions     %lld of %lld, %lld found no room\n", number_of(exceptions, "used"),
 		       number_of(exceptions, "entries"), number_of(exceptions, "failed"));
@@ -301,7 +307,7 @@ enum ctl_exit command_counters(const struct ctl *ctl)
 	printf("received %lld packets\n\n", number_of(c, "received"));
 	verdicts_print(json_object_get(c, "verdicts"), "verdict");
 	putchar('\n');
-	table_init(&table, "WORKER|>PID|>BUSY|>RECEIVED|>FORWARDED|>PASSED|>DROPPED|>SLEEPS|>GENERATION");
+	table_init(&table, "WORKER|>PID|>BUSY|>RECEIVED|>FORWARDED|>PASSED|>ANSWERED|>DROPPED|>SLEEPS|>GENERATION");
 	json_array_foreach(json_object_get(c, "workers"), i, x)
 	{
 		table_cell(&table, "%lld", number_of(x, "worker"));
@@ -310,6 +316,7 @@ enum ctl_exit command_counters(const struct ctl *ctl)
 		table_cell(&table, "%lld", number_of(x, "received"));
 		table_cell(&table, "%lld", number_of(x, "forwarded"));
 		table_cell(&table, "%lld", number_of(x, "passed"));
+		table_cell(&table, "%lld", number_of(x, "answered"));
 		table_cell(&table, "%lld", number_of(x, "dropped"));
 		table_cell(&table, "%lld", number_of(x, "sleeps"));
 		table_cell(&table, "%lld", number_of(x, "generation"));

@@ -20,7 +20,10 @@
 #ifndef SLUICE_CHOOSE_H
 #define SLUICE_CHOOSE_H
 
+#include "exceptions.h"
 #include "forwarding.h"
+
+_Static_assert(SLUICE_EXCEPTIONS_LIVE == SLUICE_BACKENDS_MAX, "a count for each backend");
 
 #define SLUICE_TURN_DRAWS 8u
 #define SLUICE_TURN_SLACK 4u

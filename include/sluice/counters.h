@@ -11,6 +11,10 @@
 
 #include "types.h"
 
+/*
+ * A verdict's number is its place in the counters' memory, which daemons of two versions may share: new ones go to the
+ * end, none is taken out.
+ */
 /*      name               metric label            help */
 #define SLUICE_VERDICT_LIST(X)                                                                                         \
 	X(FORWARD, "forward", "forwarded to a backend")                                                                \
@@ -28,7 +32,11 @@
 	X(DROP_HEADROOM, "headroom", "dropped: no room in the buffer for the outer headers")                           \
 	X(DROP_SEGMENTED, "segmented", "dropped: the frame spans several buffers")                                     \
 	X(DROP_PASS_IMPOSSIBLE, "pass_impossible", "dropped: for the kernel, but its port has no way back to it")      \
-	X(DROP_TRANSMIT, "transmit", "dropped: the transmit ring is full or its port is down")
+	X(DROP_TRANSMIT, "transmit", "dropped: the transmit ring is full or its port is down")                         \
+	X(FRAGMENTED, "fragmented", "forwarded to a backend in several fragments")                                     \
+	X(ANSWERED_TOO_BIG, "answered_too_big", "answered: too big for the adjacency's MTU, by ICMP to the sender")    \
+	X(ANSWERED_ECHO, "answered_echo", "answered: ping of a VIP with icmp_echo")                                    \
+	X(DROP_ECHO_LIMIT, "echo_limit", "dropped: ping of a VIP with icmp_echo, above the rate of answers")
 
 enum sluice_verdict {
 #define X(name, label, help) SLUICE_##name,
@@ -37,6 +45,18 @@ enum sluice_verdict {
 	    SLUICE_VERDICTS /* how many */
 };
 
+/* The packet went to a backend, whole or in fragments. */
+SLUICE_INLINE bool sluice_verdict_is_forward(enum sluice_verdict v)
+{
+	return v == SLUICE_FORWARD || v == SLUICE_FRAGMENTED;
+}
+
+/* The balancer itself answered its sender. */
+SLUICE_INLINE bool sluice_verdict_is_answer(enum sluice_verdict v)
+{
+	return v == SLUICE_ANSWERED_TOO_BIG || v == SLUICE_ANSWERED_ECHO;
+}
+
 SLUICE_INLINE bool sluice_verdict_is_pass(enum sluice_verdict v)
 {
 	return v >= SLUICE_PASS_NOT_IP && v <= SLUICE_PASS_NO_SERVICE;
@@ -44,7 +64,8 @@ SLUICE_INLINE bool sluice_verdict_is_pass(enum sluice_verdict v)
 
 SLUICE_INLINE bool sluice_verdict_is_drop(enum sluice_verdict v)
 {
-	return v >= SLUICE_DROP_TRUNCATED && v < SLUICE_VERDICTS;
+	return (v >= SLUICE_DROP_TRUNCATED && v <= SLUICE_DROP_TRANSMIT) ||
+	       (v >= SLUICE_DROP_ECHO_LIMIT && v < SLUICE_VERDICTS);
 }
 
 /* Two IP-layer causes are dropped wherever the packet goes; others only when it is for a VIP. */
@@ -68,6 +89,16 @@ static inline struct sluice_verdict_text sluice_verdict_text(enum sluice_verdict
 #undef X
 	};
 	return texts[v];
+}
+
+/* What kind of verdict it is: "forward", "pass", "answer" or "drop"; stable, a metric label and JSON value. */
+static inline const char *sluice_verdict_kind(enum sluice_verdict v)
+{
+	if (sluice_verdict_is_forward(v))
+		return "forward";
+	if (sluice_verdict_is_answer(v))
+		return "answer";
+	return sluice_verdict_is_pass(v) ? "pass" : "drop";
 }
 #endif
 
@@ -97,8 +128,11 @@ struct sluice_counters_header {
 	uint64_t service_offset; /* from the worker's block */
 	uint64_t backend_offset; /* from the worker's block */
 	uint64_t total_bytes;
-	uint64_t pid; /* of the dataplane */
+	uint64_t pid;      /* of the dataplane */
+	uint32_t verdicts; /* how many the writer knows (from ABI 3); 0: SLUICE_VERDICTS_ABI_2 */
+	uint32_t zero;
 };
+#define SLUICE_VERDICTS_ABI_2 16u
 
 #define SLUICE_PORTS_MAX 32
 
@@ -108,9 +142,9 @@ struct sluice_port_counters {
 };
 
 struct sluice_worker_counters {
-	uint64_t verdicts[SLUICE_VERDICTS];
-	uint64_t generation; /* of the table the worker last used */
-	uint64_t bursts;     /* receive calls that returned packets */
+	uint64_t verdicts[SLUICE_VERDICTS]; /* as many as the header says; all that follows moves with their number */
+	uint64_t generation;                /* of the table the worker last used */
+	uint64_t bursts;                    /* receive calls that returned packets */
 	uint64_t empty_polls;
 	uint64_t sleeps;
 	uint64_t busy_tsc;                                   /* handling packets */

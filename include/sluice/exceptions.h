@@ -11,6 +11,7 @@
  *   struct sluice_exceptions_bits[]                 from bits_line: "surely none", 4 bits for each entry
  *   struct sluice_exception_group[]                 from groups_line: 8 places; a flow has a home group, and
  *                                                   a spare one for when that is full
+ *   uint32_t[]                                      from live_line, when there: flows of each backend (choose.h)
  *
  * A flow is named by the 64-bit SipHash of its 5-tuple under the cluster's secret: 16 bytes an entry and
  * one comparison. Two flows that meet in it (one pair in 2^64; nobody outside can aim for it) would share a
@@ -44,6 +45,7 @@
 #define SLUICE_EXCEPTIONS_SIZE_LOG2_MIN 10u /* entries */
 #define SLUICE_EXCEPTIONS_SIZE_LOG2_MAX 26u /* 1 GiB of entries */
 #define SLUICE_EXCEPTIONS_COUNTERS 16u
+#define SLUICE_EXCEPTIONS_LIVE (1024u * 1024) /* backend numbers */
 #define SLUICE_EXCEPTION_PLACES 8u
 /* Of a flow's 8 places, those that unanswered first packets may take. */
 #define SLUICE_EXCEPTION_UNANSWERED_MAX 4u
@@ -122,7 +124,8 @@ struct sluice_exceptions_header {
 	uint32_t now_s;        /* for a path without a clock of its own; written by whoever keeps time on it, else 0 */
 	struct sluice_exception_times times; /* written by the control plane */
 	uint32_t spilled[2];                 /* as populated: there is an entry in its spare group */
-	uint8_t zero[40];
+	uint32_t live_line;                  /* uint32_t[SLUICE_EXCEPTIONS_LIVE]; 0: not there */
+	uint8_t zero[36];
 };
 _Static_assert(sizeof(struct sluice_exceptions_header) == SLUICE_EXCEPTIONS_LINE, "layout");
 
@@ -291,6 +294,30 @@ SLUICE_INLINE void sluice_exceptions_init(void *memory, uint32_t size_log2, stru
 	header->magic = SLUICE_EXCEPTIONS_MAGIC;
 }
 
+/* Bytes of the live counts, which may follow the table. */
+SLUICE_INLINE uint64_t sluice_exceptions_live_bytes(void)
+{
+	return (uint64_t)SLUICE_EXCEPTIONS_LIVE * sizeof(uint32_t);
+}
+
+SLUICE_INLINE uint32_t sluice_exceptions_end_line(const struct sluice_exceptions_header *header)
+{
+	return header->groups_line + header->groups_mask + 1;
+}
+
+/* After init, of a table that is followed by sluice_exceptions_live_bytes() zero bytes. */
+SLUICE_INLINE void sluice_exceptions_add_live(struct sluice_exceptions_header *header)
+{
+	header->live_line = sluice_exceptions_end_line(header);
+}
+
+/* The flows of each backend by its number, or NULL. Written by all, by atomic additions. */
+SLUICE_INLINE uint32_t *sluice_exceptions_live(struct sluice_exceptions_header *header)
+{
+	uint32_t line = header->live_line;
+	return line ? (uint32_t *)((uint8_t *)header + (uint64_t)SLUICE_EXCEPTIONS_LINE * line) : NULL;
+}
+
 /*
  * Whether `bytes` bytes of memory that another process made hold a table. Each process asks once, when it maps
  * them; the fast path relies on the header's numbers without looking again.
@@ -305,7 +332,9 @@ SLUICE_INLINE bool sluice_exceptions_are_sound(const void *memory, uint64_t byte
 		return false;
 	uint32_t entries = 1u << h->size_log2;
 	return h->bits_line == 1 + SLUICE_EXCEPTIONS_COUNTERS && h->groups_line == h->bits_line + entries * 4 / 512 &&
-	       h->bits_mask == entries * 4 - 1 && h->groups_mask == entries / SLUICE_EXCEPTION_PLACES - 1;
+	       h->bits_mask == entries * 4 - 1 && h->groups_mask == entries / SLUICE_EXCEPTION_PLACES - 1 &&
+	       (h->live_line == 0 ||
+		(h->live_line == sluice_exceptions_end_line(h) && bytes - needed >= sluice_exceptions_live_bytes()));
 }
 
 /* ------------------------------------------------------ "surely none" ---- */

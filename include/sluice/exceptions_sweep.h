@@ -25,11 +25,20 @@ struct sluice_exceptions_tally {
 	uint64_t full_groups;                   /* groups where a further flow finds no room; it may in its spare one */
 };
 
+/* A service's backend numbers. */
+struct sluice_exceptions_block {
+	uint32_t first_backend, slots;
+};
+
 struct sluice_exceptions_sweep {
 	struct sluice_exceptions_header *header;
 	uint32_t building;   /* generation of bits being made */
 	uint32_t next_group; /* where the walk is */
 	struct sluice_exceptions_tally tally;
+	/* Who is counted, of the caller's; flow_services 0: nobody. By service number: first backend, and how many. */
+	const struct sluice_exceptions_block *blocks;
+	uint32_t flow_services;
+	uint32_t *flows; /* by backend number: entries met so far */
 };
 
 /* All entries that count against the table's room. */
@@ -73,6 +82,18 @@ static inline void sluice_exceptions_sweep_begin(struct sluice_exceptions_header
 	__sync_fetch_and_and(&header->populated[ret->building], 0);
 }
 
+/* One more flow of its backend, where such are counted. A first packet alone is no flow yet, and one that closes none.
+ */
+static inline void sluice_exceptions_sweep_flow(struct sluice_exceptions_sweep *sweep, uint64_t value)
+{
+	enum sluice_exception_kind kind = sluice_exception_kind(value);
+	uint32_t service = sluice_exception_sequence(value) - 1, slot = sluice_exception_slot(value);
+	bool is_live = kind == SLUICE_EXCEPTION_PROVISIONAL || kind == SLUICE_EXCEPTION_ESTABLISHED ||
+		       kind == SLUICE_EXCEPTION_DATAGRAM;
+	if (is_live && service < sweep->flow_services && slot < sweep->blocks[service].slots)
+		sweep->flows[sweep->blocks[service].first_backend + slot]++;
+}
+
 static inline void sluice_exceptions_sweep_place(struct sluice_exceptions_sweep *sweep, struct sluice_exception *e,
 						 uint32_t now_s)
 {
@@ -92,6 +113,7 @@ static inline void sluice_exceptions_sweep_place(struct sluice_exceptions_sweep 
 		}
 		kind = sluice_exception_kind(sluice_shared_load64(&e->value));
 	}
+	sluice_exceptions_sweep_flow(sweep, value);
 	sweep->tally.kinds[kind < SLUICE_EXCEPTION_KINDS ? kind : SLUICE_EXCEPTION_CLAIMED]++;
 	if (kind == SLUICE_EXCEPTION_CLOSING && sluice_exception_yields(times, value, now_s))
 		sweep->tally.closed++;

@@ -222,7 +222,12 @@ enum sluice_index_kind {
 	SLUICE_INDEX_EMPTY = 0,
 	SLUICE_INDEX_SERVICE = 1,  /* value: service number */
 	SLUICE_INDEX_WILDCARD = 2, /* value: index in wildcards[] */
-	SLUICE_INDEX_VIP = 3,      /* value: 0 */
+	SLUICE_INDEX_VIP = 3,      /* value: enum sluice_vip_flag, from ABI 3; 0 before */
+};
+
+enum sluice_vip_flag {
+	SLUICE_VIP_ECHO = 1, /* pings are answered here, not by the kernel */
+	SLUICE_VIP_FLAGS = SLUICE_VIP_ECHO,
 };
 
 struct sluice_index_entry {
@@ -352,6 +357,13 @@ SLUICE_INLINE bool sluice_vip_find(const struct sluice_table *table, const union
 {
 	const struct sluice_index_entry *e = sluice_index_find(table, address, 0);
 	return e && e->kind == SLUICE_INDEX_VIP;
+}
+
+/* Whether this is a VIP that answers pings here. */
+SLUICE_INLINE bool sluice_vip_echoes(const struct sluice_table *table, const union sluice_address *address)
+{
+	const struct sluice_index_entry *e = sluice_index_find(table, address, 0);
+	return e && e->kind == SLUICE_INDEX_VIP && (e->value & SLUICE_VIP_ECHO);
 }
 
 /* ---------------------------------------------------------------- decide ---- */

@@ -1,22 +1,29 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
 /*
  * ICMP as a balancer meets it: errors about a service's flow, which belong to the backend that
- * serves the flow.
+ * serves the flow; the errors it sends itself about packets that do not fit the way to their backend; and answers to
+ * pings of a VIP.
  *
  * An error quotes the packet that caused it. That one was on its way from the VIP to the client, so its
  * source is the flow's destination and the other way about: the flow has the same hash and the same
  * exception as the client's own packets, and the error goes where they go.
  *
- * Sources: RFC 792, RFC 1122 3.2.2, RFC 4443.
+ * An answer takes the packet's place in its buffer and leaves by the port it came in by, to whom it came from: its
+ * source is the VIP. How many may be sent is limited (struct sluice_icmp_limit).
+ *
+ * Sources: RFC 792, RFC 1122 3.2.2, RFC 1191, RFC 1812 4.3.2, RFC 4443, RFC 8200 5.
  */
 #ifndef SLUICE_ICMP_H
 #define SLUICE_ICMP_H
 
+#include "encap.h"
 #include "packet.h"
 #include "types.h"
 
 enum sluice_icmp_type {
-	SLUICE_ICMP_UNREACHABLE = 3,
+	SLUICE_ICMP_ECHO_REPLY = 0,
+	SLUICE_ICMP_UNREACHABLE = 3, /* code 4: fragmentation needed */
+	SLUICE_ICMP_ECHO = 8,
 	SLUICE_ICMP_TIME_EXCEEDED = 11,
 	SLUICE_ICMP_PARAMETER_PROBLEM = 12,
 };
@@ -26,6 +33,8 @@ enum sluice_icmpv6_type {
 	SLUICE_ICMPV6_TOO_BIG = 2,
 	SLUICE_ICMPV6_TIME_EXCEEDED = 3,
 	SLUICE_ICMPV6_PARAMETER_PROBLEM = 4,
+	SLUICE_ICMPV6_ECHO = 128,
+	SLUICE_ICMPV6_ECHO_REPLY = 129,
 };
 
 #define SLUICE_ICMP_BYTES 8u    /* type, code, checksum and one word; of ICMPv6 too */
@@ -142,6 +151,262 @@ SLUICE_INLINE bool sluice_icmp_error_flow(const uint8_t *data, const uint8_t *en
 	else
 		return false;
 	return is_flow && sluice_address_equal(&ret->destination, &packet->flow.destination);
+}
+
+/* ---------------------------------------------------------------- limit ---- */
+
+/*
+ * A token bucket, told as the time at which it is full again. One for each worker or CPU and kind of answer; whoever
+ * uses it owns it. Times are of a clock that never goes back, in any unit.
+ */
+struct sluice_icmp_limit {
+	uint64_t interval; /* between answers at the highest rate; 0: none is sent */
+	uint64_t burst;    /* as many intervals as answers may come at once, less one */
+	uint64_t full;     /* when the bucket is full, as far as it is not */
+};
+
+/* per_second answers, `at_once` (from 1) of them together, by a clock of hz units a second. 0 a second: none. */
+SLUICE_INLINE struct sluice_icmp_limit sluice_icmp_limit_make(uint64_t hz, uint32_t per_second, uint32_t at_once)
+{
+	struct sluice_icmp_limit limit = {0, 0, 0};
+	if (per_second) {
+		limit.interval = hz / per_second ? hz / per_second : 1;
+		limit.burst = limit.interval * (at_once - 1);
+	}
+	return limit;
+}
+
+/* Whether an answer may be sent at `now`; true takes its token. */
+SLUICE_INLINE bool sluice_icmp_limit_take(struct sluice_icmp_limit *limit, uint64_t now)
+{
+	uint64_t full = limit->full > now ? limit->full : now;
+	if (limit->interval == 0 || full - now > limit->burst)
+		return false;
+	limit->full = full + limit->interval;
+	return true;
+}
+
+/* -------------------------------------------------------------- answers ---- */
+
+/* An answer to "too big" begins so many bytes before the packet it answers. */
+#define SLUICE_ICMP_TOO_BIG_ROOM_V4 (SLUICE_IPV4_BYTES + SLUICE_ICMP_BYTES)
+#define SLUICE_ICMP_TOO_BIG_ROOM_V6 (SLUICE_IPV6_BYTES + SLUICE_ICMP_BYTES)
+/* Its whole length, IP header included (RFC 1812 4.3.2.3; RFC 4443 2.4 (c)). */
+#define SLUICE_ICMP_ERROR_V4_MAX 576u
+#define SLUICE_ICMP_ERROR_V6_MAX 1280u
+#define SLUICE_IPV4_MTU_MIN 68u
+#define SLUICE_IPV6_MTU_MIN 1280u
+#define SLUICE_ICMP_TTL 64u
+#define SLUICE_ICMP_ERROR_TOS 0xc0u /* internetwork control (RFC 1812 4.3.2.5) */
+/* The longest link header that packet.h reads, and two bytes, so that it is copied as words. */
+#define SLUICE_ICMP_LINK_ROOM 24u
+
+/*
+ * Whether the packet's sender is one, and a single one, and so may be answered: neither its frame nor its source
+ * address is a group's, a broadcast or nobody's (RFC 1122 3.2.2, RFC 4443 2.4 (e)). `data` holds a link header.
+ */
+SLUICE_INLINE bool sluice_icmp_sender_is_one(const uint8_t *data, const struct sluice_packet *packet)
+{
+	const union sluice_address *source = &packet->flow.source;
+	if (data[0] & 1)
+		return false;
+	if (packet->ip_version == 4) {
+		uint8_t first = source->bytes[12];
+		return first != 0 && first != 127 && first < 224;
+	}
+	bool is_low = source->halves[0] == 0 && source->words[2] == 0; /* ::, ::1 and what once was IPv4's */
+	return packet->ip_version == 6 && source->bytes[0] != 0xff && !is_low;
+}
+
+/* Whether an IPv4 packet may be fragmented on its way; no IPv6 one may. `l3`: a whole IP header. */
+SLUICE_INLINE bool sluice_icmp_may_fragment(const uint8_t *l3, uint8_t ip_version)
+{
+	return ip_version == 4 && !(sluice_load16(l3 + 6) & SLUICE_BE16(0x4000));
+}
+
+/*
+ * Whether the frame in [data, end), too big for the way to its backend and not to be fragmented, is to be answered.
+ * packet: what sluice_packet_parse() says of the frame itself (of an ICMP error: not the flow it quotes). inner_mtu:
+ * the largest packet that fits. False in answer to ICMP, to a later IPv4 fragment, to no single sender, and when the
+ * MTU is below what the protocol demands of every link: no sender would heed that.
+ */
+SLUICE_INLINE bool sluice_icmp_may_answer_too_big(const uint8_t *data, const uint8_t *end,
+						  const struct sluice_packet *packet, uint32_t inner_mtu)
+{
+	const uint8_t *l3 = data + (packet->l3_offset & 31);
+	SLUICE_OPAQUE(l3);
+	if (packet->flow.protocol == SLUICE_IP_ICMP || packet->flow.protocol == SLUICE_IP_ICMPV6 ||
+	    data + SLUICE_ETHERNET_BYTES > end || l3 + SLUICE_IPV4_BYTES > end)
+		return false;
+	if (packet->ip_version == 4)
+		return inner_mtu >= SLUICE_IPV4_MTU_MIN && !(sluice_load16(l3 + 6) & SLUICE_BE16(0x1fff)) &&
+		       sluice_icmp_sender_is_one(data, packet);
+	return inner_mtu >= SLUICE_IPV6_MTU_MIN && sluice_icmp_sender_is_one(data, packet);
+}
+
+/* Sum of 16-bit words in memory order, not folded; `bytes` at most SLUICE_ICMP_ERROR_V6_MAX, or what `end` leaves. */
+SLUICE_INLINE uint64_t sluice_icmp_sum(const uint8_t *from, const uint8_t *end, uint32_t bytes)
+{
+	uint64_t sum = 0;
+	for (uint32_t at = 0; at < SLUICE_ICMP_ERROR_V6_MAX; at += 4) {
+		const uint8_t *word = from + at;
+		if (at + 4 > bytes || word + 4 > end)
+			break;
+		sum += sluice_load32(word);
+	}
+	uint32_t whole = bytes & 0x7fc;
+	for (uint32_t i = 0; i < 3; i++) {
+		const uint8_t *byte = from + whole + i;
+		SLUICE_OPAQUE(byte);
+		if (whole + i < bytes && byte + 1 <= end)
+			sum += (uint64_t)*byte << (i & 1) * 8;
+	}
+	return sum;
+}
+
+SLUICE_INLINE uint16_t sluice_icmp_checksum(uint64_t sum)
+{
+	sum = (sum & 0xffffffff) + (sum >> 32);
+	sum = (sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32);
+	return (uint16_t)~sluice_sum_fold((uint32_t)sum);
+}
+
+/* Write an IPv4 header without options, complete. Addresses and fragment word in network order. */
+SLUICE_INLINE void sluice_icmp_put_ipv4(uint8_t *ip, uint8_t tos, uint32_t total_bytes, uint32_t id_fragment_be32,
+					uint32_t source_be32, uint32_t destination_be32)
+{
+	uint64_t sum = 0;
+	sluice_store32(ip, 0x45 | (uint32_t)tos << 8 | (uint32_t)SLUICE_BE16(total_bytes) << 16);
+	sluice_store32(ip + 4, id_fragment_be32);
+	sluice_store32(ip + 8, SLUICE_ICMP_TTL | SLUICE_IP_ICMP << 8);
+	sluice_store32(ip + 12, source_be32);
+	sluice_store32(ip + 16, destination_be32);
+	for (uint32_t i = 0; i < SLUICE_IPV4_BYTES; i += 4)
+		sum += sluice_load32(ip + i);
+	sluice_store16(ip + 10, sluice_icmp_checksum(sum));
+}
+
+/* The link header of an answer: the frame's own, its MACs exchanged. Writes SLUICE_ICMP_LINK_ROOM bytes. */
+SLUICE_INLINE void sluice_icmp_put_link(uint8_t *to, const uint8_t *from)
+{
+	uint8_t link[SLUICE_ICMP_LINK_ROOM];
+	__builtin_memcpy(link, from, sizeof(link));
+	__builtin_memcpy(to, link + 6, 6);
+	__builtin_memcpy(to + 6, link, 6);
+	__builtin_memcpy(to + 12, link + 12, sizeof(link) - 12);
+}
+
+/* How far before the packet's frame the answer's begins. */
+SLUICE_INLINE uint32_t sluice_icmp_too_big_room(const struct sluice_packet *packet)
+{
+	return packet->ip_version == 4 ? SLUICE_ICMP_TOO_BIG_ROOM_V4 : SLUICE_ICMP_TOO_BIG_ROOM_V6;
+}
+
+/*
+ * Make the answer to a packet that is too big: fragmentation needed (RFC 792, RFC 1191) or packet too big (RFC
+ * 4443 3.2), to its sender, from its destination, quoting as much of it as may be. `frame`: where the answer begins,
+ * sluice_icmp_too_big_room() bytes before the packet's own frame, which it overwrites up to the IP header. packet: as
+ * the parser found it. Returns the answer's length, link header included, or 0 when it does not fit in [frame, end).
+ */
+SLUICE_INLINE uint32_t sluice_icmp_too_big(uint8_t *frame, const uint8_t *end, const struct sluice_packet *packet,
+					   uint32_t inner_mtu)
+{
+	bool is_v4 = packet->ip_version == 4;
+	uint32_t room = sluice_icmp_too_big_room(packet), link_bytes = packet->l3_offset & 31;
+	uint32_t most = (is_v4 ? SLUICE_ICMP_ERROR_V4_MAX : SLUICE_ICMP_ERROR_V6_MAX) - room;
+	uint32_t quote_bytes = packet->l3_bytes < most ? packet->l3_bytes : most;
+	uint8_t *ip = frame + link_bytes;
+	SLUICE_OPAQUE(ip);
+	if (frame + SLUICE_ICMP_TOO_BIG_ROOM_V6 + SLUICE_ICMP_LINK_ROOM > end ||
+	    ip + SLUICE_ICMP_TOO_BIG_ROOM_V6 + SLUICE_IPV4_BYTES > end)
+		return 0;
+
+	/* The link header first: what follows is written over the packet's own. */
+	sluice_icmp_put_link(frame, frame + room);
+	uint64_t sum = 0;
+	if (is_v4) {
+		uint8_t *icmp = ip + SLUICE_IPV4_BYTES;
+		const uint8_t *quote = icmp + SLUICE_ICMP_BYTES;
+		sluice_icmp_put_ipv4(ip, SLUICE_ICMP_ERROR_TOS, room + quote_bytes, SLUICE_BE16(0x4000) << 16,
+				     sluice_load32(quote + 16), sluice_load32(quote + 12));
+		sluice_store32(icmp, SLUICE_ICMP_UNREACHABLE | 4 << 8);
+		sluice_store32(icmp + 4, (uint32_t)SLUICE_BE16(inner_mtu) << 16);
+		sum = sluice_load32(icmp) + (uint64_t)sluice_load32(icmp + 4);
+		sluice_store16(icmp + 2, sluice_icmp_checksum(sum + sluice_icmp_sum(quote, end, quote_bytes)));
+	} else {
+		uint8_t *icmp = ip + SLUICE_IPV6_BYTES;
+		const uint8_t *quote = icmp + SLUICE_ICMP_BYTES;
+		uint32_t payload_bytes = SLUICE_ICMP_BYTES + quote_bytes;
+		sluice_store32(ip, SLUICE_BE32(6u << 28));
+		sluice_store32(ip + 4, SLUICE_BE16(payload_bytes) | SLUICE_IP_ICMPV6 << 16 | SLUICE_ICMP_TTL << 24);
+		__builtin_memcpy(ip + 8, packet->flow.destination.bytes, 16);
+		__builtin_memcpy(ip + 24, packet->flow.source.bytes, 16);
+		sluice_store32(icmp, SLUICE_ICMPV6_TOO_BIG);
+		sluice_store32(icmp + 4, SLUICE_BE32(inner_mtu));
+		/* Checksummed with a pseudo header: addresses, length, next header. */
+		sum = sluice_load32(icmp) + (uint64_t)sluice_load32(icmp + 4) + SLUICE_BE32(payload_bytes) +
+		      SLUICE_BE32(SLUICE_IP_ICMPV6);
+		for (uint32_t i = 8; i < SLUICE_IPV6_BYTES; i += 4)
+			sum += sluice_load32(ip + i);
+		sluice_store16(icmp + 2, sluice_icmp_checksum(sum + sluice_icmp_sum(quote, end, quote_bytes)));
+	}
+	return link_bytes + room + quote_bytes;
+}
+
+/* ----------------------------------------------------------------- echo ---- */
+
+/*
+ * Whether the frame in [data, end) is a ping that may be answered in place: whole, without IP options or extension
+ * headers, from one sender. packet: as for sluice_icmp_error_flow(). Whether its destination answers, the table says.
+ */
+SLUICE_INLINE bool sluice_icmp_is_echo(const uint8_t *data, const uint8_t *end, const struct sluice_packet *packet)
+{
+	bool is_v4 = packet->ip_version == 4;
+	uint32_t header_bytes = is_v4 ? SLUICE_IPV4_BYTES : SLUICE_IPV6_BYTES;
+	const uint8_t *icmp = data + (packet->l3_offset & 31) + header_bytes;
+	SLUICE_OPAQUE(icmp);
+	if (packet->is_fragment || packet->l4_offset != packet->l3_offset + header_bytes ||
+	    packet->flow.protocol != (is_v4 ? SLUICE_IP_ICMP : SLUICE_IP_ICMPV6) ||
+	    packet->l3_bytes < header_bytes + SLUICE_ICMP_BYTES || data + SLUICE_ICMP_LINK_ROOM > end ||
+	    icmp + SLUICE_ICMP_BYTES > end)
+		return false;
+	return icmp[0] == (is_v4 ? SLUICE_ICMP_ECHO : SLUICE_ICMPV6_ECHO) && icmp[1] == 0 &&
+	       sluice_icmp_sender_is_one(data, packet);
+}
+
+/*
+ * Turn a ping, for which sluice_icmp_is_echo() held, into its answer. Length, DSCP, ECN and fragmentation bits stay as
+ * they are; a wrong ICMP checksum stays wrong. False: [data, end) is too short, and nothing is written.
+ */
+SLUICE_INLINE bool sluice_icmp_echo_reply(uint8_t *data, const uint8_t *end, const struct sluice_packet *packet)
+{
+	uint8_t *ip = data + (packet->l3_offset & 31);
+	bool is_v4 = packet->ip_version == 4;
+	SLUICE_OPAQUE(ip);
+	if (data + SLUICE_ICMP_LINK_ROOM > end || ip + SLUICE_IPV4_BYTES + SLUICE_ICMP_BYTES > end)
+		return false;
+	uint8_t *icmp = ip + SLUICE_IPV4_BYTES;
+	if (!is_v4) {
+		icmp = ip + SLUICE_IPV6_BYTES;
+		if (icmp + SLUICE_ICMP_BYTES > end)
+			return false;
+		ip[7] = SLUICE_ICMP_TTL;
+		/* The pseudo header's sum is the same either way. */
+		__builtin_memcpy(ip + 8, packet->flow.destination.bytes, 16);
+		__builtin_memcpy(ip + 24, packet->flow.source.bytes, 16);
+	} else {
+		sluice_icmp_put_ipv4(ip, packet->traffic_class, packet->l3_bytes, sluice_load32(ip + 4),
+				     packet->flow.destination.words[3], packet->flow.source.words[3]);
+	}
+	/* RFC 1624: only the type's word changes. */
+	uint8_t type = is_v4 ? SLUICE_ICMP_ECHO_REPLY : SLUICE_ICMPV6_ECHO_REPLY;
+	uint32_t sum = (uint16_t)~sluice_load16(icmp + 2) + (uint32_t)(uint16_t)~sluice_load16(icmp) + type;
+	sluice_store16(icmp, type);
+	uint16_t checksum = (uint16_t)~sluice_sum_fold(sum);
+	/* 0 is right, but for a message of nothing but zeros; the other zero always is. */
+	sluice_store16(icmp + 2, checksum ? checksum : 0xffff);
+	sluice_icmp_put_link(data, data);
+	return true;
 }
 
 #endif

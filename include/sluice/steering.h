@@ -30,7 +30,7 @@ _Static_assert(sizeof(struct steering_key) == 24, "hashed as a whole: no padding
 
 struct steering_value {
 	uint16_t kind;  /* enum sluice_index_kind; never EMPTY */
-	uint16_t count; /* ranges; 0 unless WILDCARD */
+	uint16_t count; /* WILDCARD: ranges; VIP: enum sluice_vip_flag; else 0 */
 	struct {
 		uint16_t first, last; /* host order, disjoint */
 	} ranges[SLUICE_WILDCARD_RANGES];

@@ -115,7 +115,8 @@ static inline bool sluice_index_is_sound(const struct sluice_table *t, struct sl
 		const struct sluice_index_entry *e = &t->index[i];
 		bool is_service = e->kind == SLUICE_INDEX_SERVICE, is_wildcard = e->kind == SLUICE_INDEX_WILDCARD;
 		if (e->kind > SLUICE_INDEX_VIP || (is_service && e->value >= t->header->services.count) ||
-		    (is_wildcard && e->value >= t->header->wildcards.count))
+		    (is_wildcard && e->value >= t->header->wildcards.count) ||
+		    (e->kind == SLUICE_INDEX_VIP && (e->value & ~(uint32_t)SLUICE_VIP_FLAGS)))
 			return SLUICE_REFUSE(ret_refusal, "index[%u]: kind %u value %u", i, e->kind, e->value);
 		if (is_service && !t->services[e->value].used)
 			return SLUICE_REFUSE(ret_refusal, "index[%u]: service %u is not in use", i, e->value);

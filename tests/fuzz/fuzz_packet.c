@@ -12,6 +12,28 @@
 			abort();                                                                                       \
 	} while (0)
 
+/* The answers to it, where it may have one: within its buffer and as long as they say. */
+static void answers(const uint8_t *frame, size_t size, const struct sluice_packet *p)
+{
+	uint32_t room = sluice_icmp_too_big_room(p);
+	uint8_t *copy = malloc(room + size);
+	if (sluice_icmp_may_answer_too_big(frame, frame + size, p, 1400)) {
+		memcpy(copy + room, frame, size);
+		uint32_t bytes = sluice_icmp_too_big(copy, copy + room + size, p, 1400);
+		HOLDS(bytes <= room + size && bytes <= SLUICE_ICMP_ERROR_V6_MAX + p->l3_offset);
+	}
+	if (sluice_icmp_is_echo(frame, frame + size, p)) {
+		struct sluice_packet answer;
+		memcpy(copy, frame, size);
+		HOLDS(sluice_icmp_echo_reply(copy, copy + size, p));
+		HOLDS(sluice_packet_parse(copy, copy + size, &answer) == SLUICE_PASS_PROTOCOL);
+		HOLDS(sluice_address_equal(&answer.flow.source, &p->flow.destination));
+		HOLDS(sluice_address_equal(&answer.flow.destination, &p->flow.source));
+		HOLDS(!sluice_icmp_is_echo(copy, copy + size, &answer));
+	}
+	free(copy);
+}
+
 static void icmp(const uint8_t *frame, size_t size, const struct sluice_packet *p)
 {
 	struct sluice_flow flow;
@@ -47,6 +69,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	}
 	if (v == SLUICE_PASS_PROTOCOL)
 		icmp(frame, size, &p);
+	if (v == SLUICE_PASS_PROTOCOL || v == SLUICE_FORWARD)
+		answers(frame, size, &p);
 	if (sluice_verdict_needs_vip(v))
 		HOLDS(p.ip_version != 0);
 	free(frame);

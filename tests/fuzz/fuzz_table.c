@@ -3,6 +3,7 @@
  * The forwarding-table validator on any bytes, with the checksum made right so that the
  * checks behind it are reached; and, when it accepts, the searches and decisions that rely on it.
  */
+#include "sluice/choose.h"
 #include "sluice/table_check.h"
 
 #include <stdlib.h>
@@ -14,6 +15,8 @@ static void use(const struct sluice_table *t)
 {
 	static const sluice_bucket zeros[SLUICE_LOOKUP_SIZE_MAX];
 	static uint8_t states[SLUICE_BACKENDS_MAX];
+	static uint32_t live[SLUICE_BACKENDS_MAX];
+	static struct sluice_turns turns;
 	memset(states, SLUICE_BACKEND_UP, sizeof(states));
 	for (uint32_t i = 0; i <= t->index_mask; i++) {
 		struct sluice_flow flow = {.destination = t->index[i].address};
@@ -26,6 +29,11 @@ static void use(const struct sluice_table *t)
 		const struct sluice_service *s = &t->services[number];
 		if (s->lookup == SLUICE_NONE || t->lookup_refs[s->lookup].slots_bound == 0)
 			continue; /* a lookup of no slot cannot exist: sluice_lookup_is_sound() refuses every bucket */
+		if (s->previous_lookup)
+			sink += t->lookup_refs[s->previous_lookup - 1].slots_bound +
+				zeros[sluice_hash_bucket(i * 0x9e3779b97f4a7c15ull, s->previous_size)];
+		sink += sluice_choose_in_turn(s, number, zeros, states, t->backends, &turns) +
+			sluice_choose_least(s, zeros, states, t->backends, live, 0, i);
 		uint32_t b =
 		    sluice_decide(s, zeros, states, sluice_hash_bucket(i * 0x9e3779b97f4a7c15ull, s->lookup_size));
 		if (b == SLUICE_NONE || t->backends[b].encap == SLUICE_ENCAP_NONE)

@@ -12,6 +12,8 @@ import time
 
 import pytest
 
+from sluicelab.run import wait_for
+
 PORT = 5300
 WAYS = [("l2", 4, 4), ("l2", 6, 6), ("ipip", 4, 4), ("ipip", 6, 4), ("ipip", 6, 6), ("gue", 4, 4), ("gue", 6, 6)]
 # One VIP for each way of a family.
@@ -210,15 +212,16 @@ def test_real_sockets(lab, counts, measured, way):
 
 def test_orphans(lab):
     """Later fragments whose first one never comes are dropped after a moment, each counted once."""
-    target = lab.vip(4, VIP[WAYS[0]])
+    target = lab.vip(4, VIP[WAYS[0]])  # from an address whose kernel has sent no first one just now
     link = macs(lab.router.mac("client"), lab.client.mac())
 
     def dropped():
         [packets] = [d["packets"] for d in lab.balancer.ctl("drops")["drops"] if d["reason"] == "fragment"]
         return packets
-    before = dropped()
+    before, came = dropped(), sum(received(lab))
     with lab.client.frames() as raw:
         for number in range(200):
-            raw.send(fragments(link, "203.0.113.9", 9999, target, payload_of(number), 60000 + number)[1])
-    time.sleep(0.5)
-    assert dropped() - before == 200
+            raw.send(fragments(link, "203.0.113.99", 9999, target, payload_of(number), 60000 + number)[1])
+    wait_for("the balancer has them", lambda: sum(received(lab)) == came + 200, 5)
+    wait_for("all are dropped", lambda: dropped() - before >= 200, 5)
+    assert dropped() - before == 200 and sum(received(lab)) == came + 200

@@ -23,10 +23,10 @@ def lab(make_lab):
     return lab
 
 
-def configure(lab, weights, window="15min"):
-    """One service with these backends and weights, and no others."""
+def configure(lab, weights, window="15min", **table):
+    """One service with these backends and weights, and no others. table: table_size, affinity."""
     service = lab.service("web", lab.vip(4, 1), 80, forward="ipip", weights=(100,) * BACKENDS,
-                          window=window)
+                          window=window, **table)
     service["backends"] = [{**b, "weight": weights[b["name"]]} for b in service["backends"] if b["name"] in weights]
     return lab.balancer.configure([service])
 
@@ -45,6 +45,7 @@ class Operator:
     def __init__(self, lab, seed, window):
         self.lab, self.random, self.window = lab, random.Random(seed), window
         self.weights = {b.name: 100 for b in lab.backends}
+        self.table = {"table_size": 16381, "affinity": "flow"}
         self.drained = set()
         self.made = collections.Counter()
         self.gone = {}  # removed from the file: when
@@ -59,7 +60,8 @@ class Operator:
         spare = self.serving() if len(self.serving()) > 2 else []
         return [(change, name) for change, names in (
             ("add", out), ("remove", [] if self.window == "3s" else spare), ("drain", spare), ("enable", sorted(self.drained)),
-            ("flap", spare), ("weight", self.serving())) for name in names]
+            ("flap", spare), ("weight", self.serving()), ("size", ["251", "4093", "16381"]),
+            ("affinity", ["flow", "client"])) for name in names]
 
     def step(self):
         choices = self.possible()
@@ -72,12 +74,16 @@ class Operator:
         elif change == "flap":
             self.flap(next(b for b in self.lab.backends if b.name == name))
         else:
-            if change == "remove":
+            if change == "size":
+                self.table["table_size"] = int(name)
+            elif change == "affinity":
+                self.table["affinity"] = name
+            elif change == "remove":
                 del self.weights[name]
                 self.gone[name] = time.time()
             else:
                 self.weights[name] = 100 if change == "add" else self.random.choice([50, 100, 200, 400])
-            configure(self.lab, self.weights, self.window)
+            configure(self.lab, self.weights, self.window, **self.table)
             self.lab.balancer.ctl("reload")
         self.lab.balancer.wait_published()
 
@@ -127,7 +133,7 @@ def moved(answers):
 
 @pytest.mark.parametrize("window", ["15min", "3s"])
 def test_no_connection_breaks(lab, counts, measured, window):
-    """While backends are added, drained, weighted, removed, killed and revived, not one connection to a living backend
+    """While backends are added, drained, weighted, removed, killed and revived, and the service's lookup table gets other sizes and hashes, not one connection to a living backend
     breaks or is answered by another server, and not one short request fails but for those that a dead server got before
     it was known to be dead: as long as buckets are open, and when they close."""
     configure(lab, {b.name: 100 for b in lab.backends}, window)

@@ -94,22 +94,24 @@ static void end_holding(void)
 	}
 }
 
-/*
- * One frame through the worker. Returns its verdict after making sure that it has exactly one, and that
- * a forwarded frame stands in *ret_frame (owned by the caller; else NULL).
+/* What left for one packet, in order; owned by the caller. */
+struct output {
+	uint32_t count;
+	struct rte_mbuf *frames[WORKER_FRAMES];
+};
+
+/* One frame through the worker. Returns its verdict after making sure that it has exactly one, to which what left fits.
  */
-static enum sluice_verdict run(struct rte_mbuf *m, struct rte_mbuf **ret_frame)
+static enum sluice_verdict run(struct rte_mbuf *m, struct output *ret)
 {
 	uint64_t before[SLUICE_VERDICTS];
 	enum sluice_verdict verdict = SLUICE_VERDICTS;
 	memcpy(before, worker->counters->verdicts, sizeof(before));
-	*ret_frame = NULL;
 	worker_burst(worker, &vectors.table, &m, 1, 0);
 	end_holding();
-	if (worker->transmit[0].count) {
-		*ret_frame = worker->transmit[0].packets[0];
-		worker_transmitted(worker, 0, 1);
-	}
+	ret->count = worker->transmit[0].count;
+	memcpy(ret->frames, worker->transmit[0].packets, ret->count * sizeof(ret->frames[0]));
+	worker_transmitted(worker, 0, ret->count);
 	if (worker->pass.count) {
 		rte_pktmbuf_free(worker->pass.packets[0]);
 		worker_passed(worker, 1);
@@ -123,8 +125,29 @@ static enum sluice_verdict run(struct rte_mbuf *m, struct rte_mbuf **ret_frame)
 		verdict = v;
 	}
 	assert_int_not_equal(verdict, SLUICE_VERDICTS);
-	assert_int_equal(verdict == SLUICE_FORWARD, *ret_frame != NULL);
+	if (verdict == SLUICE_FRAGMENTED)
+		assert_true(ret->count > 1);
+	else
+		assert_int_equal(ret->count, verdict == SLUICE_FORWARD || sluice_verdict_is_answer(verdict));
 	return verdict;
+}
+
+static bool frame_is(const struct rte_mbuf *m, const uint8_t *bytes, uint32_t length)
+{
+	return rte_pktmbuf_pkt_len(m) == length && m->nb_segs == 1 && m->data_len == length &&
+	       !memcmp(rte_pktmbuf_mtod(m, const void *), bytes, length);
+}
+
+/* The frames of one row, as a whole and in their order. */
+static bool output_is(struct rte_mbuf *const *frames, uint32_t count, const struct vector *v)
+{
+	const uint8_t *bytes = v->output;
+	if (count != v->output_frames)
+		return false;
+	for (uint32_t i = 0; i < count; bytes += v->output_bytes[i++])
+		if (!frame_is(frames[i], bytes, v->output_bytes[i]))
+			return false;
+	return true;
 }
 
 static void each_vector(void **state)
@@ -134,23 +157,22 @@ static void each_vector(void **state)
 	memset(&fragments, 0, sizeof(fragments));
 	for (uint32_t i = 0; i < vectors.vector_count; i++) {
 		const struct vector *v = &vectors.vectors[i];
-		struct rte_mbuf *out;
+		struct output out;
 		uint64_t packets = v->backend == SLUICE_NONE ? 0 : worker->backends[v->backend].packets;
 		enum sluice_verdict verdict = run(frame_make(v->input, v->input_bytes), &out);
 		if (verdict != v->verdict) {
 			print_error("\"%s\": expected %s, got %s\n", v->sentence, sluice_verdict_text(v->verdict).label,
 				    sluice_verdict_text(verdict).label);
 			failures++;
-		} else if (out && (rte_pktmbuf_pkt_len(out) != v->output_bytes || out->nb_segs != 1 ||
-				   memcmp(rte_pktmbuf_mtod(out, void *), v->output, v->output_bytes))) {
-			print_error("\"%s\": other bytes left than expected (%u, expected %u)\n", v->sentence,
-				    rte_pktmbuf_pkt_len(out), v->output_bytes);
+		} else if (!output_is(out.frames, out.count, v)) {
+			print_error("\"%s\": other bytes left than expected (%u frames, expected %u)\n", v->sentence,
+				    out.count, v->output_frames);
 			failures++;
-		} else if (out && worker->backends[v->backend].packets != packets + 1) {
+		} else if (v->backend != SLUICE_NONE && worker->backends[v->backend].packets != packets + 1) {
 			print_error("\"%s\": backend %u did not count it\n", v->sentence, v->backend);
 			failures++;
 		}
-		rte_pktmbuf_free(out);
+		rte_pktmbuf_free_bulk(out.frames, out.count);
 	}
 	assert_int_equal(failures, 0);
 }
@@ -174,18 +196,13 @@ static void all_vectors_in_bursts(void **state)
 		end_holding();
 		for (uint32_t i = 0; i < n; i++) {
 			const struct vector *v = &vectors.vectors[at + i];
-			if (v->verdict != SLUICE_FORWARD)
-				continue;
-			/* Frames leave in some order: find the one with these bytes. */
-			bool found = false;
-			for (uint32_t k = 0; k < worker->transmit[0].count && !found; k++) {
-				struct rte_mbuf *out = worker->transmit[0].packets[k];
-				found = rte_pktmbuf_pkt_len(out) == v->output_bytes &&
-					!memcmp(rte_pktmbuf_mtod(out, void *), v->output, v->output_bytes);
-			}
+			/* Packets leave in some order: find the one with these bytes. */
+			bool found = v->output_frames == 0;
+			for (uint32_t k = 0; k + v->output_frames <= worker->transmit[0].count && !found; k++)
+				found = output_is(&worker->transmit[0].packets[k], v->output_frames, v);
 			if (!found)
 				fail_msg("\"%s\" did not leave as expected from a burst", v->sentence);
-			sent++;
+			sent += v->output_frames;
 		}
 		assert_int_equal(worker->transmit[0].count, sent);
 		for (uint32_t i = 0; i < worker->transmit[0].count; i++)
@@ -203,9 +220,9 @@ static void every_truncation_gets_one_verdict(void **state)
 	(void)state;
 	for (uint32_t i = 0; i < vectors.vector_count; i++)
 		for (uint32_t length = 0; length < vectors.vectors[i].input_bytes; length++) {
-			struct rte_mbuf *out;
+			struct output out;
 			run(frame_make(vectors.vectors[i].input, length), &out);
-			rte_pktmbuf_free(out);
+			rte_pktmbuf_free_bulk(out.frames, out.count);
 		}
 }
 
@@ -263,6 +280,7 @@ static void mutated_packets_get_one_verdict_each(void **state)
 static int with_isa(void **state)
 {
 	(void)state;
+	worker_limit_answers(worker, WORKER_ANSWERS_A_SECOND); /* afresh: as many rows may be answered */
 	return worker_set_isa(worker, isa);
 }
 

@@ -19,6 +19,8 @@ struct draft {
 	struct sluice_index_entry index[1 << INDEX_BITS];
 	struct sluice_wildcard wildcards[SERVICES_MAX];
 	uint32_t wildcard_count;
+	union sluice_address echoes[SERVICES_MAX]; /* VIPs that answer pings */
+	uint32_t echo_count;
 };
 
 static void fatal(const char *what, const char *line)
@@ -82,7 +84,10 @@ static bool index_fill(struct draft *d, uint64_t seed)
 	d->wildcard_count = 0;
 	for (uint32_t i = 0; i < d->service_count && fits; i++) {
 		const struct sluice_service *s = &d->services[i];
-		fits = index_put(d, seed, &s->address, 0, SLUICE_INDEX_VIP, 0);
+		bool echoes = false;
+		for (uint32_t e = 0; e < d->echo_count; e++)
+			echoes |= sluice_address_equal(&d->echoes[e], &s->address);
+		fits = index_put(d, seed, &s->address, 0, SLUICE_INDEX_VIP, echoes ? SLUICE_VIP_ECHO : 0);
 		if (s->port_first == s->port_last) {
 			fits &= index_put(d, seed, &s->address,
 					  sluice_port_protocol(SLUICE_BE16(s->port_first), s->protocol),
@@ -165,13 +170,13 @@ static void backend_line(struct draft *d, const char *line)
 							 : SLUICE_BACKEND_UP;
 }
 
-static uint32_t hex_parse(const char *text, uint8_t *ret)
+static uint32_t hex_parse(const char *text, uint8_t *ret, uint32_t most)
 {
 	uint32_t n = 0;
 	if (!strcmp(text, "-"))
 		return 0;
 	for (; text[2 * n]; n++)
-		if (n == VECTOR_FRAME_MAX || sscanf(text + 2 * n, "%2hhx", &ret[n]) != 1)
+		if (n == most || sscanf(text + 2 * n, "%2hhx", &ret[n]) != 1)
 			fatal("bad hex", text);
 	return n;
 }
@@ -202,8 +207,17 @@ static void vector_line(struct vector_table *t, const struct draft *d, char *lin
 	*v = (struct vector){.verdict = verdict_parse(verdict), .backend = SLUICE_NONE};
 	if (sscanf(backend, "%u/%u", &service, &slot) == 2)
 		v->backend = d->services[service].first_backend + slot;
-	v->input_bytes = hex_parse(input, v->input);
-	v->output_bytes = hex_parse(output, v->output);
+	v->input_bytes = hex_parse(input, v->input, VECTOR_FRAME_MAX);
+	uint32_t bytes = 0;
+	for (char *frame = strtok_r(output, ",", &save); frame; frame = strtok_r(NULL, ",", &save)) {
+		if (!strcmp(frame, "-"))
+			continue;
+		if (v->output_frames == VECTOR_FRAMES_MAX)
+			fatal("too many frames", sentence);
+		uint32_t n = hex_parse(frame, v->output + bytes, VECTOR_OUTPUT_MAX - bytes);
+		v->output_bytes[v->output_frames++] = n;
+		bytes += n;
+	}
 	snprintf(v->sentence, sizeof(v->sentence), "%s", sentence);
 }
 
@@ -266,19 +280,21 @@ static void lay_out(struct vector_table *t, struct draft *d)
 
 void vector_table_load(const char *path, struct vector_table *ret)
 {
-	static char line[4 * VECTOR_FRAME_MAX + 512];
+	static char line[2 * VECTOR_FRAME_MAX + 2 * VECTOR_OUTPUT_MAX + 512];
 	struct draft *d = calloc(1, sizeof(*d));
 	FILE *file = fopen(path, "r");
 	if (!file)
 		fatal("cannot read", path);
 	memset(ret, 0, sizeof(*ret));
 	while (fgets(line, sizeof(line), file)) {
-		char mac[32];
+		char mac[32], address[64];
 		unsigned mtu;
 		if (sscanf(line, "port %31s %u", mac, &mtu) == 2) {
 			mac_parse(mac, d->port.mac);
 			d->port.mtu = (uint16_t)mtu;
 			strcpy(d->port.name, "port0");
+		} else if (sscanf(line, "echo %63s", address) == 1 && d->echo_count < SERVICES_MAX) {
+			d->echoes[d->echo_count++] = address_parse(address);
 		} else if (!strncmp(line, "service ", 8)) {
 			service_line(d, line);
 		} else if (!strncmp(line, "backend ", 8)) {

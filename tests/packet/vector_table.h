@@ -10,12 +10,17 @@
 
 #define VECTOR_LOOKUP_SIZE 251u
 #define VECTOR_FRAME_MAX 2048u
+#define VECTOR_OUTPUT_MAX (2 * VECTOR_FRAME_MAX)
+#define VECTOR_FRAMES_MAX 16u
 
 struct vector {
 	enum sluice_verdict verdict;
 	uint32_t backend; /* its number, when forwarded */
-	uint8_t input[VECTOR_FRAME_MAX], output[VECTOR_FRAME_MAX];
-	uint32_t input_bytes, output_bytes; /* no output: 0 */
+	uint8_t input[VECTOR_FRAME_MAX];
+	uint32_t input_bytes;
+	/* What leaves, frame behind frame; nothing: 0 frames. */
+	uint8_t output[VECTOR_OUTPUT_MAX];
+	uint32_t output_frames, output_bytes[VECTOR_FRAMES_MAX];
 	char sentence[160];
 };
 

@@ -21,8 +21,10 @@
 static struct steering_bpf *skeleton;
 
 /* Services: TCP 80 at both VIPs; at the first also TCP 1000-1999 and 3000, and UDP any; at the second UDP 53. */
-#define VIP4 "c0000201"                            /* 192.0.2.1 */
-#define VIP6 "20010db8000000000000000000000001"    /* 2001:db8::1 */
+#define VIP4 "c0000201"                         /* 192.0.2.1 */
+#define VIP6 "20010db8000000000000000000000001" /* 2001:db8::1 */
+#define ECHO4 "c0000202"
+#define ECHO6 "20010db8000000000000000000000002"
 #define CLIENT4 "c6336409"                         /* 198.51.100.9 */
 #define OTHER4 "c0000263"                          /* 192.0.2.99 */
 #define CLIENT6 "20010db8000900000000000000000009" /* 2001:db8:9::9 */
@@ -112,6 +114,14 @@ static const struct row rows[] = {
      IPV6("0040", "3a", VIP6) "01000000 00000000 60000000 001c 2c 40" VIP6 CLIENT6 FRAGMENT("06",
 											    "0008") "00503039 00000001",
      false},
+    {"a ping of a VIP that echoes", IPV4("001c", "4000", "01", ECHO4) "0800f7fd00010001", true},
+    {"a ping with options of a VIP that echoes",
+     MACS "0800 4600 0020 0000 4000 4001 ssss" CLIENT4 ECHO4 "01010101 0800f7fd00010001", false},
+    {"an echo reply to a VIP that echoes", IPV4("001c", "4000", "01", ECHO4) "0000fffd00010001", false},
+    {"a ping in fragments of a VIP that echoes", IPV4("001c", "2000", "01", ECHO4) "0800f7fd00010001", false},
+    {"an IPv6 ping of a VIP that echoes", IPV6("0008", "3a", ECHO6) "8000000000010001", true},
+    {"an IPv6 ping behind an extension header of a VIP that echoes",
+     IPV6("0010", "00", ECHO6) EXTENSION("3a") "8000000000010001", false},
     {"a neighbour solicitation", IPV6("0018", "3a", VIP6) "8700000000000000" VIP6, false},
     {"ARP", "ffffffffffff 020000000002 0806 0001080006040001 020000000002" CLIENT4 "000000000000" VIP4, false},
     {"an impossible TCP data offset to a VIP",
@@ -126,11 +136,21 @@ static const struct row rows[] = {
 
 /* ------------------------------------------------------------------- model ---- */
 
+static bool is_to(const struct sluice_flow *flow, const char *address4, const char *address6)
+{
+	union sluice_address vip4 = sluice_address_v4(inet_addr(address4)), vip6;
+	assert_int_equal(inet_pton(AF_INET6, address6, vip6.bytes), 1);
+	return sluice_address_equal(&flow->destination, &vip4) || sluice_address_equal(&flow->destination, &vip6);
+}
+
+static bool echoes(const struct sluice_flow *flow)
+{
+	return is_to(flow, "192.0.2.2", "2001:db8::2");
+}
+
 static bool is_vip(const struct sluice_flow *flow)
 {
-	union sluice_address vip4 = sluice_address_v4(inet_addr("192.0.2.1")), vip6;
-	assert_int_equal(inet_pton(AF_INET6, "2001:db8::1", vip6.bytes), 1);
-	return sluice_address_equal(&flow->destination, &vip4) || sluice_address_equal(&flow->destination, &vip6);
+	return is_to(flow, "192.0.2.1", "2001:db8::1") || echoes(flow);
 }
 
 /* The services above, said otherwise than by a map. */
@@ -139,7 +159,7 @@ static bool is_for_service(const struct sluice_flow *flow)
 	uint16_t port = ntohs(flow->destination_port_be16);
 	bool v4 = sluice_address_is_v4(&flow->destination), tcp = flow->protocol == SLUICE_IP_TCP;
 
-	if (!is_vip(flow))
+	if (!is_vip(flow) || echoes(flow))
 		return false;
 	if (tcp)
 		return port == 80 || (v4 && ((port >= 1000 && port <= 1999) || (port >= 3000 && port <= 3001)));
@@ -152,6 +172,8 @@ static bool is_for_dataplane(const struct frame *frame)
 	struct sluice_packet packet;
 	struct sluice_flow flow;
 	enum sluice_verdict v = sluice_packet_parse(frame->bytes, frame->bytes + frame->length, &packet);
+	if (v == SLUICE_PASS_PROTOCOL && sluice_icmp_is_echo(frame->bytes, frame->bytes + frame->length, &packet))
+		return echoes(&packet.flow);
 	if (v == SLUICE_PASS_PROTOCOL)
 		return sluice_icmp_error_flow(frame->bytes, frame->bytes + frame->length, &packet, &flow) &&
 		       is_for_service(&flow);
@@ -264,6 +286,8 @@ static int load(void **state)
 		return -1;
 	publish("192.0.2.1", 0, 0, vip);
 	publish("2001:db8::1", 0, 0, vip);
+	publish("192.0.2.2", 0, 0, (struct steering_value){.kind = SLUICE_INDEX_VIP, .count = SLUICE_VIP_ECHO});
+	publish("2001:db8::2", 0, 0, (struct steering_value){.kind = SLUICE_INDEX_VIP, .count = SLUICE_VIP_ECHO});
 	publish("192.0.2.1", 80, SLUICE_IP_TCP, service);
 	publish("2001:db8::1", 80, SLUICE_IP_TCP, service);
 	publish("2001:db8::1", 53, SLUICE_IP_UDP, service);

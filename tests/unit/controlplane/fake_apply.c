@@ -22,7 +22,7 @@ const char fake_apply_config[] =
     "    table_size = 1021; backends = ( { name = \"s1\"; address = \"2001:db8:1::5\"; } ); }\n"
     ");\n"
     "vips = ( { address = \"192.0.2.10\"; mode = \"static\"; interface = \"lo\"; },\n"
-    "         { address = \"2001:db8::10\"; mode = \"static\"; interface = \"lo\"; } );\n";
+    "         { address = \"2001:db8::10\"; mode = \"static\"; interface = \"lo\"; icmp_echo = true; } );\n";
 
 /* ------------------------------------------------------------------ building ---- */
 

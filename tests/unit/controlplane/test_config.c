@@ -87,6 +87,7 @@ static void defaults(const struct model *m)
 	assert_int_equal(b->line, 4);
 	assert_int_equal(m->vip_count, 1);
 	assert_string_equal(m->vips[0].interface, "lo");
+	assert_false(m->vips[0].icmp_echo);
 	assert_int_equal(m->vips[0].line, 5);
 	assert_ptr_equal(model_service_find(m, "web"), s);
 	assert_ptr_equal(model_backend_find(s, "w1"), b);
@@ -98,7 +99,7 @@ static const char everything_text[] =
     "interfaces = ( { name = \"eth0\"; path = \"dpdk\"; queues = 2; },\n"
     "               { pci = \"0000:3b:00.0\"; queues = 64; tap = \"tap0\"; },\n"
     "               { vdev = \"net_pcap0,rx_pcap=a.pcap\"; } );\n"
-    "dataplane = { cores = [2, 3]; idle = \"spin\"; hugepages = false; };\n"
+    "dataplane = { cores = [2, 3]; idle = \"spin\"; hugepages = false; icmp_rate = 0; };\n"
     "encap_source = \"10.127.0.0/16\"; encap_source6 = \"2001:db8:7f::/96\";\n"
     "services = (\n"
     "  { name = \"web\"; address = \"2001:db8::10\"; port = \"1000-1999\"; protocol = \"udp\"; forward = \"l2\";\n"
@@ -110,7 +111,7 @@ static const char everything_text[] =
     "    backends = ( { name = \"w1\"; address = \"2001:db8::1\"; weight = 65535; zone = \"a\"; backup = false; },\n"
     "                 { name = \"w2\"; address = \"2001:db8::2\"; weight = 0; mac = \"02:00:5E:00:00:ff\";\n"
     "                   interface = \"net_pcap0\"; vlan = 4094; } ); } );\n"
-    "vips = ( { address = \"2001:db8::10\"; mode = \"static\"; interface = \"eth0\"; } );\n"
+    "vips = ( { address = \"2001:db8::10\"; mode = \"static\"; interface = \"eth0\"; icmp_echo = true; } );\n"
     "api = { listen = \"127.0.0.1:9440\"; group = \"sluice\"; };\n";
 
 static void everything(const struct model *m)
@@ -169,6 +170,7 @@ static void everything(const struct model *m)
 	assert_int_equal(s->backends[1].vlan, 4094);
 	assert_int_equal(s->backends[1].interface, 2);
 	assert_string_equal(m->vips[0].interface, "eth0");
+	assert_true(m->vips[0].icmp_echo);
 	assert_string_equal(m->api.listen, "127.0.0.1:9440");
 	assert_string_equal(m->api.group, "sluice");
 }
@@ -216,7 +218,7 @@ static void test_whole(void **state)
 	    {"Wrong types say what was found and what is wanted",
 	     "interfaces = { name = \"eth0\"; };\n"
 	     "node = \"lb1\";\n"
-	     "dataplane = { cores = 2; idle = true; hugepages = \"yes\"; };\n"
+	     "dataplane = { cores = 2; idle = true; hugepages = \"yes\"; icmp_rate = 1000001; };\n"
 	     "hash_key_file = 5;\n"
 	     "services = ( { name = 7; address = [\"192.0.2.10\"]; port = 80.5; table_size = \"16381\";\n"
 	     "health = \"http\"; backends = [ \"10.0.0.1\" ]; }, \"web\" );\n"
@@ -227,6 +229,7 @@ static void test_whole(void **state)
 	     "t:3: dataplane, cores: must be an array of core numbers, like [2, 3], not a number\n"
 	     "t:3: dataplane, idle: must be a string, not true or false\n"
 	     "t:3: dataplane, hugepages: must be true or false, not a string\n"
+	     "t:3: dataplane, icmp_rate: must be 0 to 1000000, not 1000001\n"
 	     "t:4: hash_key_file: must be a string, not a number\n"
 	     "t:5: service number 1, name: must be a string, not a number\n"
 	     "t:5: service number 1, address: must be a string, not an array [ ... ]\n"

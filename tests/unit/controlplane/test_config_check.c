@@ -179,6 +179,31 @@ static void all_found(const struct model *model)
 		assert_ptr_equal(model_backend_find(service, service->backends[i].name), &service->backends[i]);
 }
 
+static void test_room_for_flows(void **state)
+{
+	(void)state;
+#define TRACKED(more, entries)                                                                                         \
+	TOP "dataplane = { exceptions = " entries                                                                      \
+	    "; };\nservices = ( { name = \"web\"; address = \"192.0.2.10\"; port = 80; "                               \
+	    "protocol = \"tcp\"; " more " backends = ( { name = \"b\"; address = \"10.0.0.1\"; } ); } );\n"            \
+	    "vips = ( { address = \"192.0.2.10\"; } );\n"
+	static const struct row rows[] = {
+	    {"Room for all flows of a service", TRACKED("tracking = \"all\";", "131072"), "", NULL},
+	    {"Only flows in changes", TRACKED("", "65536"), "", NULL},
+	    {"Too little", TRACKED("tracking = \"all\";", "65536"),
+	     "t:3: warning: service \"web\" remembers every flow, and dataplane.exceptions = 65536 (6 MiB of memory) "
+	     "has "
+	     "room for fewer than 100000: flows beyond go by the table alone; set 1048576 (22 MiB)\n",
+	     NULL},
+	    {"So does who takes turns", TRACKED("algorithm = \"round_robin\";", "1024"),
+	     "t:3: warning: service \"web\" remembers every flow, and dataplane.exceptions = 1024 (5 MiB of memory) "
+	     "has "
+	     "room for fewer than 100000: flows beyond go by the table alone; set 1048576 (22 MiB)\n",
+	     NULL},
+	};
+	ROWS_RUN(rows);
+}
+
 static void test_sizes(void **state)
 {
 	(void)state;
@@ -281,9 +306,10 @@ static void test_vips(void **state)
 	     "t:8: vip \"192.0.2.13\", mode: \"sttic\" is unknown; did you mean \"static\"?\n",
 	     NULL},
 	    {"A VIP has an address, on an interface",
-	     VIPS("{ interface = \"not/one\"; },\n{ address = \"224.0.0.1\"; }"),
+	     VIPS("{ interface = \"not/one\"; icmp_echo = 1; },\n{ address = \"224.0.0.1\"; }"),
 	     "t:5: vip number 1: address is missing\n"
 	     "t:5: vip number 1, interface: \"not/one\" cannot be an interface's name\n"
+	     "t:5: vip number 1, icmp_echo: must be true or false, not a number\n"
 	     "t:6: vip \"224.0.0.1\", address: \"224.0.0.1\" is a multicast address\n",
 	     NULL},
 	};
@@ -293,8 +319,10 @@ static void test_vips(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_services), cmocka_unit_test(test_ranges_are_limited), cmocka_unit_test(test_backends),
-	    cmocka_unit_test(test_sizes),    cmocka_unit_test(test_interfaces),         cmocka_unit_test(test_vips),
+	    cmocka_unit_test(test_services), cmocka_unit_test(test_ranges_are_limited),
+	    cmocka_unit_test(test_backends), cmocka_unit_test(test_room_for_flows),
+	    cmocka_unit_test(test_sizes),    cmocka_unit_test(test_interfaces),
+	    cmocka_unit_test(test_vips),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

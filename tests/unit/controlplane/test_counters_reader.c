@@ -54,6 +54,7 @@ static struct memory memory_make(bool sealed, uint64_t pid)
 	    .backend_offset = backend_offset,
 	    .total_bytes = m.size,
 	    .pid = pid,
+	    .verdicts = SLUICE_VERDICTS,
 	};
 	if (sealed)
 		assert_int_equal(fcntl(m.fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW), 0);
@@ -295,6 +296,63 @@ static void test_numbers_change_hands(void **state)
 	memory_free(&m);
 }
 
+/* Those of a dataplane that knows fewer verdicts, or more: what both know is read, and all that stands behind them. */
+static void test_other_numbers_of_verdicts(void **state)
+{
+	static const struct {
+		uint32_t abi, says, knows;
+	} rows[] = {{2, 0, SLUICE_VERDICTS_ABI_2}, {3, SLUICE_VERDICTS - 1, SLUICE_VERDICTS - 1}, {3, 40, 40}};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct memory m = memory_make(true, (uint64_t)getpid());
+		struct counters_reader *reader = reader_make();
+		struct counters_refusal refusal = {""};
+		struct counters_worker w;
+		struct sluice_worker_counters *usual;
+		uint32_t knows = rows[i].knows;
+		uint64_t behind = sizeof(*usual) - offsetof(struct sluice_worker_counters, generation);
+		uint64_t own = (8 * knows + behind + 63) / 64 * 64;
+
+		munmap(m.bytes, m.size);
+		close(m.fd);
+		m.size = 128 + own + 4096;
+		m.fd = memfd_create("counters", MFD_CLOEXEC);
+		assert_int_equal(ftruncate(m.fd, (off_t)m.size), 0);
+		m.bytes = mmap(NULL, m.size, PROT_READ | PROT_WRITE, MAP_SHARED, m.fd, 0);
+		assert_ptr_not_equal(m.bytes, MAP_FAILED);
+		*(struct sluice_counters_header *)m.bytes = (struct sluice_counters_header){
+		    .magic = SLUICE_COUNTERS_MAGIC,
+		    .abi = rows[i].abi,
+		    .workers = 1,
+		    .service_capacity = SERVICES,
+		    .tsc_hz = 1000,
+		    .worker_offset = 128,
+		    .worker_bytes = own + 4096,
+		    .service_offset = own,
+		    .backend_offset = own + 2048,
+		    .total_bytes = m.size,
+		    .verdicts = rows[i].says,
+		};
+		uint64_t *verdicts = (uint64_t *)(m.bytes + 128), *rest = verdicts + knows;
+		for (uint32_t v = 0; v < knows; v++)
+			verdicts[v] = 1000 + v;
+		rest[0] = 7; /* generation */
+		rest[3] = 9; /* sleeps */
+		rest[7] = 5; /* received packets of port 0 */
+		assert_int_equal(counters_reader_sources(reader, &m.fd, 1, &refusal), 0);
+		counters_reader_refresh(reader);
+		for (uint32_t v = 0; v < SLUICE_VERDICTS; v++)
+			assert_int_equal(counters_reader_verdict(reader, v), v < knows ? 1000 + v : 0);
+		assert_true(counters_reader_worker(reader, 0, &w));
+		assert_int_equal(w.generation, 7);
+		assert_int_equal(w.sleeps, 9);
+		assert_int_equal(counters_reader_port(reader, 0).received_packets, 5);
+		counters_reader_destroy(reader);
+		memory_free(&m);
+	}
+}
+
 /* Every field of the header that could lead outside is refused, and says so. */
 static void test_bad_headers(void **state)
 {
@@ -329,6 +387,8 @@ static void test_bad_headers(void **state)
 	    ROW(backend_offset, 8),
 	    ROW(backend_offset, UINT64_MAX - 7),
 	    ROW(backend_offset, 1ull << 30),
+	    ROW(verdicts, 100000),
+	    ROW(verdicts, 200),
 	    ROW(total_bytes, 1ull << 30),
 	    ROW(total_bytes, UINT64_MAX),
 	    ROW(total_bytes, 64),
@@ -400,6 +460,7 @@ int main(void)
 	    cmocka_unit_test(test_reconnect),
 	    cmocka_unit_test(test_control_plane_restart),
 	    cmocka_unit_test(test_numbers_change_hands),
+	    cmocka_unit_test(test_other_numbers_of_verdicts),
 	    cmocka_unit_test(test_bad_headers),
 	    cmocka_unit_test(test_truncation),
 	};

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The host's exception table as a file: made, adopted, set aside; and its sweep, with writers in between. */
 #include "exceptions_memory.h"
+#include "windows.h"
 
 #include "sluice/control.h"
 #include "sluice/exceptions_sweep.h"
@@ -81,7 +82,7 @@ static struct sluice_exceptions_header *map(const struct site *site, int *ret_fd
 
 static void unmap(struct sluice_exceptions_header *header, int fd)
 {
-	munmap(header, header->total_bytes);
+	munmap(header, header->total_bytes + sluice_exceptions_live_bytes());
 	close(fd);
 }
 
@@ -238,6 +239,70 @@ static void test_sweep_beside_a_writer(void **state)
 	free(w);
 }
 
+static void on_other(uv_timer_t *timer)
+{
+	(void)timer;
+}
+
+/* Flows of a service are counted about every second; what is added meanwhile stays on top, what went is gone. */
+static void test_flows_are_counted(void **state)
+{
+	struct site *site = *state;
+	struct sluice_service services[3] = {
+	    {.used = 1, .first_backend = 0, .slots = 8},
+	    {.used = 1, .first_backend = 8, .slots = 8, .algorithm = SLUICE_ALGORITHM_LEAST_CONNECTIONS},
+	    {.used = 1, .first_backend = 16, .slots = 2, .algorithm = SLUICE_ALGORITHM_LEAST_CONNECTIONS}};
+	struct sluice_table_header table_header = {.services.count = 3, .backends.count = 18};
+	const struct sluice_table table = {.header = &table_header, .services = services};
+	const uint32_t now_s = windows_now_s();
+	uint64_t key = 77;
+	int fd;
+
+	assert_int_equal(site_open(site, 12), 0);
+	exceptions_memory_windows(site->memory, 1800, 240);
+	uv_timer_t other; /* a loop with nothing else to do would not run */
+	uv_timer_init(&site->loop, &other);
+	uv_timer_start(&other, on_other, 1, 1);
+	struct sluice_exceptions_header *header = map(site, &fd);
+	uint32_t *live = sluice_exceptions_live(header);
+	assert_non_null(live);
+	/* Two flows of each kind in slot 3 of each service. */
+	for (uint32_t service = 0; service < 3; service++)
+		for (uint32_t i = 0; i < 10; i++) {
+			enum sluice_exception_kind kind = (enum sluice_exception_kind)(SLUICE_EXCEPTION_SYN + i % 5);
+			uint64_t value = sluice_exception_value(3, kind, now_s, service + 1);
+			key = key * 6364136223846793005ull + 1442695040888963407ull;
+			const struct sluice_exceptions_at at = sluice_exceptions_at(header, key);
+			assert_true(sluice_exception_insert(&at, key, value, now_s, &value));
+		}
+	live[8 + 3] = 100; /* of a count that has gone wrong */
+	live[8 + 4] = 5;
+	exceptions_memory_count(site->memory, &table);
+	for (int i = 0; i < 100 && live[8 + 4] != 0; i++) {
+		uv_run(&site->loop, UV_RUN_NOWAIT);
+		usleep(50000);
+	}
+	/* Provisional, established and datagrams; neither first packets nor who closes. */
+	assert_int_equal(live[8 + 3], 6);
+	assert_int_equal(live[8 + 4], 0);
+	/* Others are not counted, nor is a slot that the service has not. */
+	assert_int_equal(live[3], 0);
+	assert_int_equal(live[16] + live[17] + live[19], 0);
+	__atomic_fetch_add(&live[8 + 3], 1, __ATOMIC_RELAXED);
+	assert_int_equal(live[8 + 3], 7);
+	/* No such service any more: what is there stays. */
+	services[1].algorithm = services[2].algorithm = SLUICE_ALGORITHM_TABLE;
+	exceptions_memory_count(site->memory, &table);
+	for (int i = 0; i < 5; i++) {
+		uv_run(&site->loop, UV_RUN_NOWAIT);
+		usleep(50000);
+	}
+	assert_int_equal(live[8 + 3], 7);
+	uv_close((uv_handle_t *)&other, NULL);
+	uv_run(&site->loop, UV_RUN_NOWAIT);
+	unmap(header, fd);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -245,6 +310,7 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(test_another_size, site_setup, site_teardown),
 	    cmocka_unit_test_setup_teardown(test_unsound_is_set_aside, site_setup, site_teardown),
 	    cmocka_unit_test_setup_teardown(test_no_place, site_setup, site_teardown),
+	    cmocka_unit_test_setup_teardown(test_flows_are_counted, site_setup, site_teardown),
 	    cmocka_unit_test(test_sweep_beside_a_writer),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -123,6 +123,8 @@ static void test_outer_headers(void **state)
 	assert_int_equal(json_integer_value(json_object_get(json, "bytes")), 40);
 	assert_int_equal(json_integer_value(json_object_get(json, "sent_bytes")), 60);
 	assert_true(json_is_true(json_object_get(json, "first")));
+	assert_string_equal(member(json, "icmp_errors"),
+			    first ? "those about this flow go to w1" : "those about this flow go to w2");
 	assert_string_equal(member(json, "fragments"),
 			    first ? "later ones follow their first one to w1, for 2 s after it"
 				  : "later ones follow their first one to w2, for 2 s after it");
@@ -284,9 +286,13 @@ static void test_other_verdicts(void **state)
 	    {"tcp", "[2001:db8::1]:1", "[2001:db8::10]:2000", NULL, "no_service", "six (tcp 1000-1999)"},
 	    {"tcp", "[2001:db8::1]:1", "[2001:db8::10]:0", NULL, "no_service", "port 0"},
 	    {"icmp", "203.0.113.1", "192.0.2.10", NULL, "protocol", "passed"},
-	    {"icmp", "2001:db8::1", "2001:db8::10", NULL, "protocol", "passed"},
+	    {"icmp", "2001:db8::1", "2001:db8::10", NULL, "answered_echo", "answered"},
+	    {"icmp", "ff02::1", "2001:db8::10", NULL, "protocol", "passed"},
 	    {"tcp", "203.0.113.1:1", "192.0.2.10:80", "1480", "forward", "belongs to"},
-	    {"tcp", "203.0.113.1:1", "192.0.2.10:80", "1481", "too_big", "1501 bytes"},
+	    {"tcp", "203.0.113.1:1", "192.0.2.10:80", "1481", "answered_too_big", "1501 bytes"},
+	    {"tcp", "203.0.113.1:1", "192.0.2.10:80", "1481", "answered_too_big", "told by ICMP that 1480 fit"},
+	    {"tcp", "224.0.0.1:1", "192.0.2.10:80", "1481", "too_big", "dropped: 1501 bytes"},
+	    {"udp", "203.0.113.1:1", "192.0.2.10:53", "1490", "fragmented", "in fragments of at most"},
 	};
 
 	(void)state;

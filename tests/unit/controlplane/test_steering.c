@@ -525,6 +525,12 @@ static void the_map_says_what_the_model_says(void **state)
 					service_at("192.0.2.1", 2000, 2999, SLUICE_IP_TCP),
 					service_at("192.0.2.3", 53, 53, SLUICE_IP_UDP)};
 
+	struct model_vip vips[] = {{.address = sluice_address_v4(inet_addr("192.0.2.9")), .icmp_echo = true},
+				   {.address = sluice_address_v4(inet_addr("192.0.2.2")), .icmp_echo = true},
+				   {.address = sluice_address_v4(inet_addr("192.0.2.1"))}};
+
+	f->model.vips = vips;
+	f->model.vip_count = 3;
 	f->model.services = before;
 	f->model.service_count = 4;
 	assert_int_equal(steering_publish_services(f->steering, &f->model), 0);
@@ -533,7 +539,18 @@ static void the_map_says_what_the_model_says(void **state)
 	assert_int_equal(entry(f, "192.0.2.1", 0, SLUICE_IP_TCP, &v), SLUICE_INDEX_WILDCARD);
 	assert_int_equal(v.count, 2);
 	assert_int_equal(entry(f, "192.0.2.1", 0, 0, &v), SLUICE_INDEX_VIP);
+	assert_int_equal(v.count, 0);
+	assert_int_equal(entry(f, "192.0.2.2", 0, 0, &v), SLUICE_INDEX_VIP);
+	assert_int_equal(v.count, SLUICE_VIP_ECHO);
 	assert_int_equal(entry(f, "192.0.2.2", 53, SLUICE_IP_UDP, &v), SLUICE_INDEX_SERVICE);
+
+	vips[1].icmp_echo = false;
+	vips[2].icmp_echo = true;
+	assert_int_equal(steering_publish_services(f->steering, &f->model), 0);
+	assert_int_equal(entry(f, "192.0.2.1", 0, 0, &v), SLUICE_INDEX_VIP);
+	assert_int_equal(v.count, SLUICE_VIP_ECHO);
+	assert_int_equal(entry(f, "192.0.2.2", 0, 0, &v), SLUICE_INDEX_VIP);
+	assert_int_equal(v.count, 0);
 
 	restart(f); /* the difference is to what the kernel holds, not to what we remember */
 	f->model.services = after;
@@ -551,6 +568,8 @@ static void the_map_says_what_the_model_says(void **state)
 	f->model.service_count = 0;
 	assert_int_equal(steering_publish_services(f->steering, &f->model), 0);
 	assert_int_equal(entries(f), 0);
+	f->model.vips = NULL;
+	f->model.vip_count = 0;
 }
 
 static void too_many_ranges_change_nothing(void **state)

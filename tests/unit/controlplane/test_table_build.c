@@ -117,6 +117,37 @@ static void test_services_are_found(void **state)
 	model_put(model);
 }
 
+static void test_vips_that_echo(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *address;
+		bool echoes;
+	} rows[] = {{"192.0.2.10", false}, {"192.0.2.11", true}, {"2001:db8::53", true}, {"192.0.2.12", false}};
+	struct model *model = model_of(WEB "10.0.0.1;more 192.0.2.11 80 tcp 1021 10.0.0.2;dns 2001:db8::53 53 udp 1021 "
+					   "2001:db8:1::1;dns2 2001:db8::53 54 udp 1021 2001:db8:1::1");
+	struct model_vip vips[] = {{.address = address_of("2001:db8::53"), .icmp_echo = true},
+				   {.address = address_of("192.0.2.12"), .icmp_echo = true}, /* no service has it */
+				   {.address = address_of("192.0.2.11"), .icmp_echo = true},
+				   {.address = address_of("192.0.2.10")}};
+	struct model_vip *own = model->vips;
+	uint32_t own_count = model->vip_count;
+	struct table_backend backends[8];
+	model->vips = vips;
+	model->vip_count = 4;
+	backends_up(model, backends);
+	struct built_table *table = built(model, backends, NULL, 1);
+	for (size_t r = 0; r < sizeof(rows) / sizeof(rows[0]); r++) {
+		union sluice_address address = address_of(rows[r].address);
+		if (sluice_vip_echoes(&table->view, &address) != rows[r].echoes)
+			fail_msg("not so: %s", rows[r].address);
+	}
+	built_table_put(table);
+	model->vips = own;
+	model->vip_count = own_count;
+	model_put(model);
+}
+
 static void test_backend_template(void **state)
 {
 	(void)state;
@@ -373,6 +404,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_services_are_found),
+	    cmocka_unit_test(test_vips_that_echo),
 	    cmocka_unit_test(test_backend_template),
 	    cmocka_unit_test(test_eligibility),
 	    cmocka_unit_test(test_unchanged_lookups_are_used_again),

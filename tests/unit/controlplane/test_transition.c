@@ -374,14 +374,18 @@ static uint32_t world_decide(struct world *w, const struct lookup *lookup, struc
 	return d.backend;
 }
 
-/* One packet of each flow that is to send, over either path. */
+/*
+ * One packet of each flow that is to send, over either path. Half of the flows are short, and followed at once: so that
+ * at each moment of a publication, with some path a table behind, flows begin over one path and go on over another.
+ */
 static void world_packets(struct world *w)
 {
 	for (uint32_t i = 0; i < FLOWS; i++) {
 		struct flow *flow = &w->flows[i];
+		const bool is_short = i % 2;
 		/* Its backend has died, or it is over: another one begins. */
-		if (flow->packets && (!sluice_state_lives(w->states[flow->slot]) || draw(200) == 0))
-			*flow = (struct flow){.next_s = w->site.now_s + draw(GAP_S)};
+		if (flow->packets && (!sluice_state_lives(w->states[flow->slot]) || draw(is_short ? 4 : 200) == 0))
+			*flow = (struct flow){.next_s = w->site.now_s + (is_short ? 0 : draw(GAP_S))};
 		if (w->site.now_s < flow->next_s)
 			continue;
 		if (!flow->packets) {
@@ -398,7 +402,7 @@ static void world_packets(struct world *w)
 				 sluice_hash_bucket(flow->hash, M), flow->slot, slot, flow->packets);
 		flow->slot = slot;
 		/* The handshake is quick; then gaps are shorter than the window. */
-		flow->next_s = w->site.now_s + (flow->packets < 2 ? draw(3) : 1 + draw(GAP_S));
+		flow->next_s = w->site.now_s + (is_short || flow->packets < 2 ? draw(3) : 1 + draw(GAP_S));
 		flow->packets++;
 		w->packets++;
 	}

@@ -32,7 +32,8 @@ static void test_all_settings(void **state)
 		 "\"tap0\"; },\n"
 		 "  { vdev = \"net_pcap0,rx_pcap=a.pcap\"; path = \"dpdk\"; }, { name = \"eth1\"; path = \"xdp\"; },\n"
 		 "  { name = \"eth2\"; path = \"auto\"; }, { pci = \"3c:00.1\"; } );\n"
-		 "dataplane = { cores = [2, 3]; idle = \"spin\"; hugepages = false; exceptions = 65536; };\n"
+		 "dataplane = { cores = [2, 3]; idle = \"spin\"; hugepages = false; exceptions = 65536; icmp_rate = 0; "
+		 "};\n"
 		 "services = \"none of a dataplane's business\"; unknown = 1;\n",
 		 &c, errors, sizeof(errors)),
 	    0);
@@ -53,6 +54,7 @@ static void test_all_settings(void **state)
 	assert_int_equal(config_workers(&c), 2);
 	assert_false(c.idle_sleep);
 	assert_false(c.hugepages);
+	assert_int_equal(c.icmp_rate, 0);
 	config_fini(&c);
 }
 
@@ -115,6 +117,10 @@ static void test_errors(void **state)
 	    {"interfaces = ( { name = \"a\"; } );\ndataplane = { cores = [-1]; };", "element 1 is no core number"},
 	    {"interfaces = ( { name = \"a\"; } );\ndataplane = { cores = [1, 1]; };", "core 1 is named twice"},
 	    {"interfaces = ( { name = \"a\"; } );\ndataplane = { idle = \"slep\"; };", "test.conf:2: idle is"},
+	    {"interfaces = ( { name = \"a\"; } );\ndataplane = { icmp_rate = -1; };",
+	     "test.conf:2: icmp_rate must be a number from 0 to 1000000"},
+	    {"interfaces = ( { name = \"a\"; } );\ndataplane = { icmp_rate = \"1kpps\"; };",
+	     "test.conf:2: icmp_rate must be a number from 0 to 1000000"},
 	    {"interfaces = ( { name = \"a\"; } );\ndataplane = { hugepages = \"no\"; };",
 	     "hugepages must be true or false"},
 	    {"interfaces = ( { name = \"a\" );\n", "test.conf:1: syntax error"},

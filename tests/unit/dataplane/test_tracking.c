@@ -53,7 +53,7 @@ static void scene_close(struct scene *s)
 static void flush(struct fixture *f)
 {
 	for (uint32_t port = 0; port < SLUICE_PORTS_MAX; port++) {
-		struct rte_mbuf *packets[WORKER_QUEUE];
+		struct rte_mbuf *packets[WORKER_FRAMES];
 		uint32_t count = f->worker->transmit[port].count;
 		memcpy(packets, f->worker->transmit[port].packets, count * sizeof(*packets));
 		worker_transmitted(f->worker, port, count);

@@ -28,12 +28,12 @@ static void flush_all(struct fixture *f)
 	struct worker *w = f->worker;
 	for (uint32_t port = 0; port < SLUICE_PORTS_MAX; port++) {
 		uint32_t count = w->transmit[port].count;
-		struct rte_mbuf *packets[WORKER_QUEUE];
+		struct rte_mbuf *packets[WORKER_FRAMES];
 		memcpy(packets, w->transmit[port].packets, count * sizeof(*packets));
 		worker_transmitted(w, port, count);
 		rte_pktmbuf_free_bulk(packets, count);
 	}
-	struct rte_mbuf *packets[WORKER_QUEUE];
+	struct rte_mbuf *packets[WORKER_FRAMES];
 	uint32_t count = w->pass.count;
 	memcpy(packets, w->pass.packets, count * sizeof(*packets));
 	worker_passed(w, count);
@@ -130,7 +130,12 @@ static uint32_t random_frame(uint8_t *ret)
 	uint32_t length = fixture_frame_write(&spec, ret);
 	switch (rand() % 8) {
 	case 0: length = (uint32_t)rand() % length; break; /* cut short; nothing is left of some */
-	case 1: ret[rand() % 60] ^= (uint8_t)(1 << rand() % 8); break;
+	case 1: {
+		/* But not where the fragment bits are: without DF the packet may leave as several. */
+		uint32_t at = (uint32_t)rand() % 60, flags = spec.vlan ? 24 : 20;
+		ret[at == flags ? flags + 1 : at] ^= (uint8_t)(1 << rand() % 8);
+		break;
+	}
 	}
 	return length;
 }

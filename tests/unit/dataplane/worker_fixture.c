@@ -158,6 +158,7 @@ struct fixture *fixture_create(enum sluice_encap encap, uint16_t vlan)
 	assert_non_null(f->worker);
 	memset(f->worker, 0xa5, sizeof(*f->worker)); /* worker_init() takes any content */
 	worker_init(f->worker, f->counters, 1, FIXTURE_PORTS);
+	worker_limit_answers(f->worker, 0); /* who tests answers asks for some */
 	f->pool = pool;
 	return f;
 }
@@ -199,6 +200,7 @@ uint32_t fixture_frame_write(const struct fixture_frame *spec, uint8_t *ret)
 		ip[0] = 0x45;
 		ip[1] = spec->traffic_class;
 		sluice_store16(ip + 2, SLUICE_BE16(l3_bytes));
+		ip[6] = spec->may_fragment ? 0 : 0x40; /* DF */
 		ip[8] = 61;
 		ip[9] = protocol;
 		sluice_store32(ip + 12, SLUICE_BE32(client));

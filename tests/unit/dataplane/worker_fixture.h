@@ -50,6 +50,7 @@ struct fixture_frame {
 	uint32_t sequence; /* of TCP; some when 0 */
 	uint32_t l3_bytes; /* of the IP packet; 60 when 0 */
 	uint32_t padding;  /* bytes behind it */
+	bool may_fragment; /* IPv4 without DF */
 };
 
 /* Once for the process: start EAL, make the pool of all fixtures. */

@@ -120,6 +120,7 @@ static const struct {
     ROW("index[0]: kind 4", index[0].kind, 4),
     ROW("index[0]: kind 1 value 2", index[0].value, 2),
     ROW("index[0]: service 0 is not in use", index[0].value, 0),
+    {"index[0]: kind 3 value 2", offsetof(struct sample, index[0].value), 8, 2 | (uint64_t)SLUICE_INDEX_VIP << 32},
     ROW("index[1]: kind 2 value 1", index[1].value, 1),
     ROW("wildcards[0]: 16 ranges", wildcards[0].count, 16),
     ROW("wildcards[0].ranges[0]: service 2", wildcards[0].ranges[0].service, 2),
