@@ -37,7 +37,7 @@ static void wait_for_workers(void *argument)
 /* The kernel's traffic of a PCI device has nowhere else to go. */
 static void name_missing_taps(struct config *config)
 {
-	for (uint32_t i = 0; i < config->port_count; i++) {
+	for (uint8_t i = 0; i < config->port_count; i++) {
 		struct config_port *port = &config->ports[i];
 		if (port->kind == CONFIG_PORT_PCI && !port->tap[0])
 			snprintf(port->tap, sizeof(port->tap), "sluice%u", i);

@@ -58,17 +58,25 @@ static __rte_always_inline uint32_t stage_decide(struct worker *w, const struct 
 	count = kept;
 	if (SLUICE_UNLIKELY(any))
 		track_choose(w, count, any, &list);
+	/* Lanes and these are alike to the compiler's eye: without names of their own, each store has them loaded
+	 * again. */
+	const uint8_t *states = table->states;
+	const struct sluice_backend *backends = table->backends;
+	const struct sluice_backend_counters *counters = w->backends;
 	for (i = 0; i < count; i++) {
 		sluice_bucket word = *lanes->bucket[i];
 		uint32_t number = lanes->service[i]->first_backend + sluice_bucket_cur(word);
-		/* Not at rest, or not SLUICE_TRACKING_CHANGES: sluice_decide_is_stateless() is asked in track(). */
-		special |= ((word & 0xffff) ^ word >> 16) | lanes->service[i]->tracking;
+		/*
+		 * Not at rest (the word's halves differ), or not SLUICE_TRACKING_CHANGES: track_choose() asks
+		 * sluice_decide_is_stateless().
+		 */
+		special |= (word ^ (word << 16 | word >> 16)) | lanes->service[i]->tracking;
 		lanes->backend[i] = number;
-		rte_prefetch0(&table->states[number]);
-		rte_prefetch0(&table->backends[number]);
-		rte_prefetch0(&w->backends[number]);
+		rte_prefetch0(&states[number]);
+		rte_prefetch0(&backends[number]);
+		rte_prefetch0(&counters[number]);
 		if (is_long)
-			rte_prefetch0(table->backends[number].outer_head);
+			rte_prefetch0(backends[number].outer_head);
 	}
 	if (SLUICE_UNLIKELY(special && !any))
 		track_choose(w, count, any, &list);

@@ -38,17 +38,19 @@ static __rte_noinline void judge_too_big(struct worker *w, const struct sluice_t
 		exit_drop_for_service(w, m, (uint32_t)(lanes->service[lane] - table->services), verdict);
 }
 
-/*
- * A lane with a dead owner, a frame that does not fit or little headroom. Returns the backend's number, or SLUICE_NONE
- * when the packet has left.
- */
-static __rte_noinline uint32_t judge_closely(struct worker *w, const struct sluice_table *table, uint32_t lane,
-					     uint32_t *modes)
+/* What a lane adds to the burst's modes, and who serves it; SLUICE_NONE: it has left. */
+struct judgement {
+	uint32_t number;
+	uint32_t modes;
+};
+
+/* A lane with a dead owner, a frame that does not fit or perhaps little headroom. */
+static __rte_noinline struct judgement judge_closely(struct worker *w, const struct sluice_table *table, uint32_t lane)
 {
 	struct worker_lanes *lanes = &w->lanes;
 	uint32_t number = decide_again(lanes, table, lane);
 	uint32_t service = (uint32_t)(lanes->service[lane] - table->services);
-	uint32_t room = lanes->packet[lane]->data_off + lanes->facts[lane].l3_offset;
+	uint32_t room = lane_room(lanes, lane);
 	enum sluice_verdict verdict = SLUICE_FORWARD;
 	if (number == SLUICE_NONE || table->backends[number].encap == SLUICE_ENCAP_NONE) {
 		verdict = SLUICE_DROP_NO_BACKEND;
@@ -56,22 +58,44 @@ static __rte_noinline uint32_t judge_closely(struct worker *w, const struct slui
 		const struct sluice_backend *backend = &table->backends[number];
 		if (lanes->facts[lane].l3_bytes + sluice_encap_overhead(backend->encap) > backend->mtu) {
 			judge_too_big(w, table, lane, number);
-			return SLUICE_NONE;
+			return (struct judgement){SLUICE_NONE, 0};
 		}
 		if (room < backend->outer_bytes)
 			verdict = SLUICE_DROP_HEADROOM;
-		else if (room < SLUICE_OUTER_MAX)
-			*modes |= MODE_TIGHT;
 	}
 	if (verdict == SLUICE_FORWARD)
-		return number;
+		return (struct judgement){number, room < SLUICE_OUTER_MAX ? MODE_TIGHT : 0};
 	exit_drop_for_service(w, lanes->packet[lane], service, verdict);
-	return SLUICE_NONE;
+	return (struct judgement){SLUICE_NONE, 0};
 }
 
-/* Whether and how lane `from` can leave; it becomes lane `to`. False: it has left. */
-static __rte_always_inline bool judge(struct worker *w, const struct sluice_table *table, uint32_t to, uint32_t from,
-				      uint32_t *modes)
+/* Lane by lane. Returns how many are left; *ret_modes: their modes. */
+static __rte_noinline uint32_t judge_each(struct worker *w, const struct sluice_table *table, uint32_t count,
+					  uint32_t *ret_modes)
+{
+	struct worker_lanes *lanes = &w->lanes;
+	uint32_t kept = 0, modes = 0;
+	for (uint32_t i = 0; i < count; i++) {
+		struct judgement judgement = judge_closely(w, table, i);
+		if (judgement.number == SLUICE_NONE)
+			continue;
+		const struct sluice_backend *backend = &table->backends[judgement.number];
+		lane_move(lanes, kept, i);
+		lanes->backend[kept] = judgement.number;
+		lanes->template[kept] = backend;
+		lanes->port[kept++] = backend->port;
+		modes |= judgement.modes | 1u << backend->encap;
+	}
+	*ret_modes = modes;
+	return kept;
+}
+
+/*
+ * Who can leave, and how: all lanes are taken for such that can, and when one may not, each is looked at for itself.
+ * Returns how many are left; *ret_modes: 1 << enum sluice_encap of each, and perhaps MODE_TIGHT.
+ */
+static __rte_always_inline uint32_t judge(struct worker *w, const struct sluice_table *table, uint32_t count,
+					  uint32_t *ret_modes)
 {
 	/* sluice_encap_overhead() by a load; "none" fits nowhere. */
 	static const uint32_t overheads[SLUICE_ENCAPS] = {
@@ -84,24 +108,23 @@ static __rte_always_inline bool judge(struct worker *w, const struct sluice_tabl
 	    [SLUICE_ENCAP_GRE6] = SLUICE_IPV6_BYTES + SLUICE_GRE_BYTES,
 	};
 	struct worker_lanes *lanes = &w->lanes;
-	uint32_t number = lanes->backend[from];
-	const struct sluice_backend *backend = &table->backends[number];
-	uint32_t room = (uint16_t)lanes->rearm[from] + lanes->facts[from].l3_offset;
-	bool is_usual = sluice_state_lives(table->states[number]);
-	is_usual &= lanes->facts[from].l3_bytes + overheads[backend->encap] <= backend->mtu;
-	is_usual &= room >= SLUICE_OUTER_MAX;
-	if (SLUICE_UNLIKELY(!is_usual)) {
-		number = judge_closely(w, table, from, modes);
-		if (number == SLUICE_NONE)
-			return false;
-		backend = &table->backends[number];
+	const struct sluice_backend *backends = table->backends;
+	const uint8_t *states = table->states;
+	uint32_t modes = 0, dead = 0, beyond = 0;
+	for (uint32_t i = 0; i < count; i++) {
+		uint32_t number = lanes->backend[i];
+		const struct sluice_backend *backend = &backends[number];
+		uint32_t encap = backend->encap;
+		dead |= !sluice_state_lives(states[number]);
+		beyond |= backend->mtu - (lanes->facts[i].l3_bytes + overheads[encap]); /* below 0: its top bit */
+		modes |= 1u << encap;
+		lanes->template[i] = backend;
+		lanes->port[i] = backend->port;
 	}
-	lane_move(lanes, to, from);
-	lanes->backend[to] = number;
-	lanes->template[to] = backend;
-	lanes->port[to] = backend->port;
-	*modes |= 1u << backend->encap;
-	return true;
+	if (SLUICE_UNLIKELY(dead | beyond >> 31 | lanes->any_tight))
+		return judge_each(w, table, count, ret_modes);
+	*ret_modes = modes;
+	return count;
 }
 
 /* Copy the template byte for byte. */
@@ -120,11 +143,10 @@ static __rte_always_inline uint32_t encapsulate(struct worker *w, uint32_t lane,
 	const union worker_facts *facts = &lanes->facts[lane];
 	const struct sluice_backend *backend = lanes->template[lane];
 	struct rte_mbuf *m = lanes->packet[lane];
-	uint8_t *inner = lanes->data[lane] + facts->l3_offset;
-	uint32_t room = m->data_off + facts->l3_offset;
-	uint32_t l3_bytes = facts->l3_bytes, outer_bytes = backend->outer_bytes;
+	uint32_t l3_bytes = facts->l3_bytes, l3_offset = facts->l3_offset, outer_bytes = backend->outer_bytes;
+	uint8_t *inner = lanes->data[lane] + l3_offset;
 
-	if (is_tight && room < SLUICE_OUTER_MAX)
+	if (is_tight && lane_room(lanes, lane) < SLUICE_OUTER_MAX)
 		copy_exactly(inner, backend);
 	else
 		sluice_encap_copy_mode(inner, backend, encap);
@@ -132,10 +154,10 @@ static __rte_always_inline uint32_t encapsulate(struct worker *w, uint32_t lane,
 			  sluice_hash_entropy(lanes->hash[lane]));
 
 	/* A tunnel carries the packet; an Ethernet frame keeps its padding. */
-	uint32_t bytes = outer_bytes + (encap == SLUICE_ENCAP_L2 ? m->pkt_len - facts->l3_offset : l3_bytes);
+	uint32_t bytes = outer_bytes + (encap == SLUICE_ENCAP_L2 ? m->pkt_len - l3_offset : l3_bytes);
 	/* With l2 nothing moves but for a tag: then the mbuf's line stays clean (42.4 -> 41.0 cycles a packet, hot). */
-	if (encap != SLUICE_ENCAP_L2 || outer_bytes != facts->l3_offset) {
-		m->data_off = (uint16_t)(room - outer_bytes);
+	if (encap != SLUICE_ENCAP_L2 || SLUICE_UNLIKELY(outer_bytes != l3_offset)) {
+		m->data_off = (uint16_t)(lane_room(lanes, lane) - outer_bytes);
 		m->data_len = (uint16_t)bytes;
 		m->pkt_len = bytes;
 	}
@@ -208,12 +230,8 @@ static __rte_always_inline void enqueue(struct worker *w, uint32_t count, uint64
 
 static __rte_always_inline void stage_encapsulate(struct worker *w, const struct sluice_table *table, uint32_t count)
 {
-	uint32_t modes = 0, i = 0;
-	while (i < count && judge(w, table, i, i, &modes))
-		i++;
-	uint32_t kept = i++;
-	for (; i < count; i++)
-		kept += judge(w, table, kept, i, &modes);
+	uint32_t modes;
+	uint32_t kept = judge(w, table, count, &modes);
 	if (kept == 0)
 		return;
 	w->modes = modes;

@@ -100,6 +100,7 @@ static __rte_always_inline bool fragment_send(struct worker *w, const struct slu
 	lanes->data[lane] = rte_pktmbuf_mtod(held->packet, uint8_t *);
 	lanes->rearm[lane] = sluice_load64(&held->packet->rearm_data);
 	lanes->facts[lane] = held->facts;
+	lanes->any_tight |= lane_room(lanes, lane) < SLUICE_OUTER_MAX;
 	lanes->service[lane] = service;
 	lanes->hash[lane] = held->key;
 	/* For who serves in its place, should it die at this very moment. */

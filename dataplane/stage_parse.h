@@ -58,7 +58,7 @@ static __rte_always_inline uint64_t parse_common(struct worker_lanes *lanes, con
 {
 	const uint64_t seed = table->index_seed, index = (uintptr_t)table->index;
 	const uint32_t shift = table->index_shift;
-	uint64_t any_strange = 0;
+	uint64_t any_strange = 0, any_tight = 0;
 	for (uint32_t i = 0; i < LANES_PADDED(count); i++) {
 		uint64_t at_12 = lanes->at_12[i], at_20 = lanes->at_20[i], at_34 = lanes->at_34[i],
 			 at_46 = lanes->at_46[i];
@@ -81,6 +81,8 @@ static __rte_always_inline uint64_t parse_common(struct worker_lanes *lanes, con
 		strange |= below >> 63;
 		lanes->strange[i] = strange;
 		any_strange |= strange;
+		/* Of strange lanes, too: they have no fewer bytes of link header. */
+		any_tight |= (lanes->rearm[i] & 0xffff) + SLUICE_ETHERNET_BYTES - SLUICE_OUTER_MAX;
 
 		uint64_t ports = (uint32_t)at_34;
 		uint64_t port_protocol = ports >> 16 | protocol << 16;
@@ -95,6 +97,7 @@ static __rte_always_inline uint64_t parse_common(struct worker_lanes *lanes, con
 		lanes->port_protocol[i] = port_protocol;
 		lanes->entry[i] = (const struct sluice_index_entry *)(index + home * sizeof(struct sluice_index_entry));
 	}
+	lanes->any_tight = (uint32_t)(any_tight >> 63);
 	return any_strange;
 }
 

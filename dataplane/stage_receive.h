@@ -13,6 +13,12 @@
 
 #define LANES_PADDED(count) RTE_ALIGN(count, 8u)
 
+/* Bytes of the lane's buffer before its packet, link header included. */
+static __rte_always_inline uint32_t lane_room(const struct worker_lanes *lanes, uint32_t lane)
+{
+	return (uint16_t)lanes->rearm[lane] + lanes->facts[lane].l3_offset;
+}
+
 static __rte_always_inline void stage_receive(struct worker *w, struct rte_mbuf **packets, uint32_t count,
 					      uint32_t in_port)
 {

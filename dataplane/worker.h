@@ -130,7 +130,9 @@ struct worker_lanes {
 	const struct sluice_backend *template[WORKER_BURST];
 	uint32_t port[WORKER_BURST]; /* egress */
 
-	uint32_t count_v6; /* of words_v6; last, so that every array starts a cache line */
+	/* After the arrays, so that each of those starts a cache line. */
+	uint32_t count_v6;  /* of words_v6 */
+	uint32_t any_tight; /* not 0: some lane may have less than SLUICE_OUTER_MAX bytes before its packet */
 } __rte_cache_aligned;
 
 _Static_assert(offsetof(struct worker_lanes, count_v6) % RTE_CACHE_LINE_SIZE == 0, "vectors do not straddle lines");

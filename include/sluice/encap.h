@@ -122,9 +122,10 @@ SLUICE_INLINE void sluice_encap_copy_mode(uint8_t *inner, const struct sluice_ba
 		      *head_end = backend->outer_head + SLUICE_OUTER_HEAD;
 	uint32_t longest = sluice_encap_overhead(encap) + SLUICE_ETHERNET_BYTES + SLUICE_VLAN_BYTES;
 	if (encap == SLUICE_ENCAP_L2) {
+		uint32_t outer_bytes = backend->outer_bytes; /* before the stores, which it may be behind of */
 		sluice_store64(inner - 14, sluice_load64(tail_end - 14));
 		sluice_store64(inner - 8, sluice_load64(tail_end - 8));
-		if (backend->outer_bytes > SLUICE_ETHERNET_BYTES)
+		if (SLUICE_UNLIKELY(outer_bytes > SLUICE_ETHERNET_BYTES))
 			sluice_store32(inner - 18, sluice_load32(tail_end - 18));
 		return;
 	}

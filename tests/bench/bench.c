@@ -4,9 +4,11 @@
  *
  * A process measures each scenario by passes over all frames, one of the worker and one of the reference in
  * turn, and takes the median over chunks of passes. Memory placement moves a figure from process to process, so
- * the program runs itself several times (--child) and takes the median of those. README.md says more.
+ * the program runs itself several times (--child) and takes the median of those. With --workers it is instead about
+ * what more workers gain (scaling.h). README.md says more.
  */
 #include "passes.h"
+#include "scaling.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -45,7 +47,7 @@ static const struct {
 struct options {
 	const char *scenario, *forward; /* NULL: all */
 	int isa;                        /* enum worker_isa; -1: the widest */
-	unsigned processes;
+	unsigned processes, workers;    /* workers 1: no scaling */
 	bool json, instructions, is_array;
 	bool child, once; /* what the program says to itself */
 	uint64_t seed;
@@ -114,9 +116,20 @@ static int run_child(const struct options *o, const struct scene_shape *shape, e
 	struct bench_setup setup = {shape, encap, o->isa, o->seed, o->is_array};
 	struct scene scene;
 	struct bench_worker b;
+	cpu_set_t cpus;
 
+	/* The EAL takes this thread to a CPU of its own choice. */
+	CPU_ZERO(&cpus);
+	sched_getaffinity(0, sizeof(cpus), &cpus);
 	if (eal_start(o))
 		return 1;
+	if (o->workers > 1) {
+		struct scaling scaling;
+		if (scaling_measure(&setup, o->workers, &cpus, &scaling))
+			return 1;
+		printf("%.4f %.4f\n", scaling.gain, scaling.alu_gain);
+		return 0;
+	}
 	if (scene_open(shape, encap, 1, o->seed, o->is_array, &scene)) {
 		fprintf(stderr, "bench: no memory for scenario %s\n", shape->name);
 		return 1;
@@ -133,13 +146,21 @@ static int run_child(const struct options *o, const struct scene_shape *shape, e
 
 /* --------------------------------------------------------- several of them ---- */
 
-/* Start this program again with `prefix` before and --child behind; what `format` reads from its output, or -1. */
-static FILE *child_start(const struct options *o, const char *prefix, const char *more, const char *scenario,
-			 const char *forward, uint64_t seed)
+struct row {
+	const struct options *o;
+	const struct scene_shape *shape;
+	const char *forward;
+	bool is_first;
+};
+
+/* Start this program again with `prefix` before and --child behind; its output, or NULL. */
+static FILE *child_start(const struct row *row, const char *prefix, const char *more, unsigned process)
 {
+	const struct options *o = row->o;
 	char command[4096];
-	int n = snprintf(command, sizeof(command), "%s %s --child %s --scenario %s --forward %s --seed %" PRIu64,
-			 prefix, o->program, more, scenario, forward, seed);
+	int n = snprintf(command, sizeof(command),
+			 "%s %s --child %s --workers %u --scenario %s --forward %s --seed %" PRIu64, prefix, o->program,
+			 more, o->workers, row->shape->name, row->forward, o->seed + process);
 	if (o->isa >= 0)
 		n += snprintf(command + n, sizeof(command) - n, " --isa %s", worker_isa_name((enum worker_isa)o->isa));
 	if (o->is_array)
@@ -151,13 +172,12 @@ static FILE *child_start(const struct options *o, const char *prefix, const char
 	return n < (int)sizeof(command) ? popen(command, "r") : NULL;
 }
 
-static int figures_of(const struct options *o, const char *scenario, const char *forward, struct figures *ret,
-		      double *ret_tsc_hz)
+static int figures_of(const struct row *row, struct figures *ret, double *ret_tsc_hz)
 {
 	struct samples cycles = {0}, low = {0}, high = {0}, reference = {0}, ratio = {0};
-	for (unsigned p = 0; p < o->processes; p++) {
+	for (unsigned p = 0; p < row->o->processes; p++) {
 		double c, l, h, r;
-		FILE *f = child_start(o, "", "", scenario, forward, o->seed + p);
+		FILE *f = child_start(row, "", "", p);
 		bool is_whole = f && fscanf(f, "%lf %lf %lf %lf %lf", &c, &l, &h, &r, ret_tsc_hz) == 5;
 		if (!f || pclose(f) != 0 || !is_whole)
 			return -EIO;
@@ -178,61 +198,113 @@ static int figures_of(const struct options *o, const char *scenario, const char 
 }
 
 /* By callgrind, over one pass; negative when that did not work. */
-static double instructions_of(const struct options *o, const struct scene_shape *shape, const char *forward)
+static double instructions_of(const struct row *row)
 {
 	static const char prefix[] = "valgrind --tool=callgrind --callgrind-out-file=/dev/null "
 				     "--collect-atstart=no --toggle-collect=pass_product";
 	char line[512];
 	double collected = -1;
-	FILE *f = child_start(o, prefix, "--once 2>&1", shape->name, forward, o->seed);
+	FILE *f = child_start(row, prefix, "--once 2>&1", 0);
 	while (f && fgets(line, sizeof(line), f)) {
 		const char *at = strstr(line, "Collected :");
 		if (at)
 			collected = strtod(at + strlen("Collected :"), NULL);
 	}
-	return f && pclose(f) == 0 && collected > 0 ? collected / shape->frames : -1;
+	return f && pclose(f) == 0 && collected > 0 ? collected / row->shape->frames : -1;
 }
 
-static int run_all(const struct options *o)
+static int print_figures(const struct row *row)
 {
-	bool is_first = true;
-	if (o->json)
-		printf("[");
-	else
+	struct figures figures;
+	double tsc_hz, instructions = -1;
+	char text[32] = "null";
+	int error = figures_of(row, &figures, &tsc_hz);
+	if (error)
+		return error;
+	if (row->o->instructions)
+		instructions = instructions_of(row);
+	if (instructions > 0)
+		snprintf(text, sizeof(text), "%.1f", instructions);
+	double spread = figures.high - figures.low, mpps = tsc_hz / figures.cycles / 1e6;
+	if (row->o->json) {
+		printf("%s\n  {\"scenario\": \"%s\", \"forward\": \"%s\", \"path\": \"dpdk\", "
+		       "\"cycles_per_packet\": %.2f, \"spread\": %.2f, \"instructions_per_packet\": %s, "
+		       "\"mpps\": %.2f, \"reference_ratio\": %.3f}",
+		       row->is_first ? "[" : ",", row->shape->name, row->forward, figures.cycles, spread, text, mpps,
+		       figures.ratio);
+		return 0;
+	}
+	if (row->is_first)
 		printf("scenario      forward  path  cycles/packet  spread  instructions/packet   Mpps  reference  "
 		       "ratio\n");
+	printf("%-12s  %-7s  dpdk  %13.1f  %6.1f  %19s  %5.1f  %9.1f  %5.2f\n", row->shape->name, row->forward,
+	       figures.cycles, spread, instructions > 0 ? text : "-", mpps, figures.reference, figures.ratio);
+	return 0;
+}
+
+static int print_scaling(const struct row *row)
+{
+	struct samples gains = {0}, alu_gains = {0}, shares = {0};
+	for (unsigned p = 0; p < row->o->processes; p++) {
+		double gain, alu_gain;
+		FILE *f = child_start(row, "", "", p);
+		bool is_whole = f && fscanf(f, "%lf %lf", &gain, &alu_gain) == 2;
+		if (!f || pclose(f) != 0 || !is_whole)
+			return -EIO;
+		samples_add(&gains, gain);
+		samples_add(&alu_gains, alu_gain);
+		samples_add(&shares, gain / alu_gain);
+	}
+	double gain = samples_quantile(&gains, 0.5), alu_gain = samples_quantile(&alu_gains, 0.5);
+	double share = samples_quantile(&shares, 0.5), low = samples_quantile(&shares, 0),
+	       high = samples_quantile(&shares, 1);
+	free(gains.values);
+	free(alu_gains.values);
+	free(shares.values);
+	if (row->o->json) {
+		printf("%s\n  {\"scenario\": \"%s\", \"forward\": \"%s\", \"path\": \"dpdk\", \"workers\": %u, "
+		       "\"gain\": %.3f, \"alu_gain\": %.3f, \"gain_ratio\": %.3f, \"gain_ratio_min\": %.3f, "
+		       "\"gain_ratio_max\": %.3f}",
+		       row->is_first ? "[" : ",", row->shape->name, row->forward, row->o->workers, gain, alu_gain,
+		       share, low, high);
+		return 0;
+	}
+	if (row->is_first)
+		printf("scenario      forward  path  workers   gain  alu gain  ratio  lowest  highest\n");
+	printf("%-12s  %-7s  dpdk  %7u  %5.2f  %8.2f  %5.2f  %6.2f  %7.2f\n", row->shape->name, row->forward,
+	       row->o->workers, gain, alu_gain, share, low, high);
+	return 0;
+}
+
+static int usage(void)
+{
+	fprintf(stderr, "usage: bench [--json] [--instructions] [--scenario S] [--array] [--workers N]\n"
+			"             [--forward ipip4|ipip6|gue4|l2] [--isa base|avx2|avx512] [--processes N]\n"
+			"             [--seed N] [-- EAL arguments]\n");
+	return 2;
+}
+
+/* All rows that the options do not leave out. */
+static int run_all(const struct options *o)
+{
+	struct row row = {.o = o, .is_first = true};
 	for (size_t s = 0; s < RTE_DIM(shapes); s++) {
 		for (size_t f = 0; f < RTE_DIM(forwards); f++) {
-			const char *scenario = shapes[s].name, *forward = forwards[f].name;
-			struct figures figures;
-			double tsc_hz, instructions;
-			char text[32] = "null";
-			if ((o->scenario && strcmp(o->scenario, scenario)) ||
-			    (o->forward && strcmp(o->forward, forward)))
+			row.shape = &shapes[s];
+			row.forward = forwards[f].name;
+			if ((o->scenario && strcmp(o->scenario, row.shape->name)) ||
+			    (o->forward && strcmp(o->forward, row.forward)))
 				continue;
-			if (figures_of(o, scenario, forward, &figures, &tsc_hz)) {
-				fprintf(stderr, "bench: %s %s failed\n", scenario, forward);
+			if (o->workers > 1 ? print_scaling(&row) : print_figures(&row)) {
+				fprintf(stderr, "bench: %s %s failed\n", row.shape->name, row.forward);
 				return 1;
 			}
-			instructions = o->instructions ? instructions_of(o, &shapes[s], forward) : -1;
-			if (instructions > 0)
-				snprintf(text, sizeof(text), "%.1f", instructions);
-			double spread = figures.high - figures.low, mpps = tsc_hz / figures.cycles / 1e6;
-			if (o->json)
-				printf(
-				    "%s\n  {\"scenario\": \"%s\", \"forward\": \"%s\", \"path\": \"dpdk\", "
-				    "\"cycles_per_packet\": %.2f, \"spread\": %.2f, \"instructions_per_packet\": %s, "
-				    "\"mpps\": %.2f, \"reference_ratio\": %.3f}",
-				    is_first ? "" : ",", scenario, forward, figures.cycles, spread, text, mpps,
-				    figures.ratio);
-			else
-				printf("%-12s  %-7s  dpdk  %13.1f  %6.1f  %19s  %5.1f  %9.1f  %5.2f\n", scenario,
-				       forward, figures.cycles, spread, strcmp(text, "null") ? text : "-", mpps,
-				       figures.reference, figures.ratio);
 			fflush(stdout);
-			is_first = false;
+			row.is_first = false;
 		}
 	}
+	if (row.is_first)
+		return usage();
 	if (o->json)
 		printf("\n]\n");
 	return 0;
@@ -240,30 +312,17 @@ static int run_all(const struct options *o)
 
 /* ------------------------------------------------------------- command line ---- */
 
-static int usage(void)
-{
-	fprintf(stderr, "usage: bench [--json] [--instructions] [--scenario S] [--array]\n"
-			"             [--forward ipip4|ipip6|gue4|l2] [--isa base|avx2|avx512] [--processes N]\n"
-			"             [--seed N] [-- EAL arguments]\n");
-	return 2;
-}
-
 static int options_read(int argc, char **argv, struct options *ret)
 {
-	enum { JSON = 1, INSTRUCTIONS, SCENARIO, FORWARD, ISA, PROCESSES, SEED, CHILD, ONCE, ARRAY };
-	static const struct option longs[] = {{"json", 0, NULL, JSON},
-					      {"instructions", 0, NULL, INSTRUCTIONS},
-					      {"scenario", 1, NULL, SCENARIO},
-					      {"forward", 1, NULL, FORWARD},
-					      {"isa", 1, NULL, ISA},
-					      {"processes", 1, NULL, PROCESSES},
-					      {"seed", 1, NULL, SEED},
-					      {"child", 0, NULL, CHILD},
-					      {"once", 0, NULL, ONCE},
-					      {"array", 0, NULL, ARRAY},
-					      {0}};
+	enum { JSON = 1, INSTRUCTIONS, SCENARIO, FORWARD, ISA, PROCESSES, SEED, CHILD, ONCE, ARRAY, WORKERS };
+	static const struct option longs[] = {{"json", 0, NULL, JSON},         {"instructions", 0, NULL, INSTRUCTIONS},
+					      {"scenario", 1, NULL, SCENARIO}, {"forward", 1, NULL, FORWARD},
+					      {"isa", 1, NULL, ISA},           {"processes", 1, NULL, PROCESSES},
+					      {"seed", 1, NULL, SEED},         {"child", 0, NULL, CHILD},
+					      {"once", 0, NULL, ONCE},         {"array", 0, NULL, ARRAY},
+					      {"workers", 1, NULL, WORKERS},   {0}};
 	int c;
-	*ret = (struct options){.isa = -1, .processes = 5, .seed = 1, .program = argv[0]};
+	*ret = (struct options){.isa = -1, .processes = 5, .workers = 1, .seed = 1, .program = argv[0]};
 	while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
 		switch (c) {
 		case JSON: ret->json = true; break;
@@ -274,6 +333,7 @@ static int options_read(int argc, char **argv, struct options *ret)
 		case SEED: ret->seed = strtoull(optarg, NULL, 10); break;
 		case CHILD: ret->child = true; break;
 		case ONCE: ret->once = true; break;
+		case WORKERS: ret->workers = (unsigned)strtoul(optarg, NULL, 10); break;
 		case ARRAY: ret->is_array = true; break;
 		case ISA:
 			for (ret->isa = 0; ret->isa < WORKER_ISAS; ret->isa++)
@@ -287,7 +347,9 @@ static int options_read(int argc, char **argv, struct options *ret)
 	}
 	ret->eal = argv + optind;
 	ret->eal_count = argc - optind;
-	return ret->processes >= 1 && ret->processes <= PROCESSES_MAX ? 0 : -EINVAL;
+	bool is_allowed = ret->processes >= 1 && ret->processes <= PROCESSES_MAX && ret->workers >= 1 &&
+			  ret->workers <= SCALING_WORKERS_MAX;
+	return is_allowed ? 0 : -EINVAL;
 }
 
 int main(int argc, char **argv)

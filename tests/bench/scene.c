@@ -251,7 +251,10 @@ static void exception_add(struct scene *scene, uint64_t key, uint32_t slot)
 static int exceptions_build(struct scene *scene, const struct scene_shape *shape, uint32_t workers, bool is_array,
 			    uint64_t *random)
 {
-	int error = exceptions_map(scene, shape->exceptions_log2, is_array);
+	uint32_t size_log2 = shape->exceptions_log2;
+	for (uint32_t w = 1; w < workers; w *= 2)
+		size_log2++;
+	int error = exceptions_map(scene, size_log2, is_array);
 	if (error)
 		return error;
 	for (uint32_t i = 0; i < shape->others; i++) {

@@ -27,7 +27,7 @@ struct scene_shape {
 	uint8_t tracking;         /* enum sluice_tracking; ALL: all flows are remembered, at backends drawn at random */
 	uint32_t open_percent;    /* of the buckets */
 	uint32_t others;          /* flows that are remembered besides, and never seen */
-	uint32_t exceptions_log2; /* room of the exceptions' table */
+	uint32_t exceptions_log2; /* room of the exceptions' table for one worker; more have as much each */
 };
 
 struct scene {

@@ -238,3 +238,58 @@ struct fake_dataplane *apply_site_dataplane(struct apply_site *site, const struc
 	apply_site_synced(site, dataplane);
 	return dataplane;
 }
+
+void apply_site_finish(struct fake_dataplane *d)
+{
+	fake_dataplane_stop(d);
+	assert_string_equal(fake_dataplane_fault(d), "");
+	fake_dataplane_free(d);
+}
+
+char *apply_site_file(struct apply_site *site, const char *name)
+{
+	static char text[8192];
+	char path[256];
+	snprintf(path, sizeof(path), "%s/%s", site->dir, name);
+	FILE *file = fopen(path, "r");
+	size_t n = file ? fread(text, 1, sizeof(text) - 1, file) : 0;
+	text[n] = 0;
+	if (file)
+		fclose(file);
+	return text;
+}
+
+bool apply_site_has_file(struct apply_site *site, const char *name)
+{
+	char path[256];
+	snprintf(path, sizeof(path), "%s/%s", site->dir, name);
+	return access(path, F_OK) == 0;
+}
+
+uint32_t apply_site_number(struct apply_site *site, const char *service, const char *backend)
+{
+	return apply_site_backend(site, service, backend).number;
+}
+
+bool apply_site_b1_has_all(struct apply_site *site)
+{
+	return apply_site_backend(site, "hot", "b1").share == 1;
+}
+
+bool apply_site_b1_has_half(struct apply_site *site)
+{
+	double share = apply_site_backend(site, "hot", "b1").share;
+	return share > .4 && share < .6;
+}
+
+struct fake_dataplane *apply_site_start_probed(struct apply_site *site)
+{
+	apply_site_start(site, APPLY_SITE_PROBED);
+	assert_string_equal(apply_site_backend(site, "hot", "b1").state, "down");
+	struct fake_dataplane *dataplane = apply_site_dataplane(site, NULL);
+	fake_health_set("hot", "b1", HEALTH_UP);
+	fake_health_set("hot", "b2", HEALTH_UP);
+	apply_site_until(site, apply_site_b1_has_half);
+	apply_site_synced(site, dataplane);
+	return dataplane;
+}

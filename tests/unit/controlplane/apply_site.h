@@ -55,4 +55,20 @@ struct apply_backend_status apply_site_backend(struct apply_site *site, const ch
 struct fake_dataplane *apply_site_dataplane(struct apply_site *site, const struct fake_dataplane_options *options);
 void apply_site_synced(struct apply_site *site, struct fake_dataplane *dataplane);
 
+/* Stop and free it; the test fails when it saw anything that a dataplane must not. */
+void apply_site_finish(struct fake_dataplane *dataplane);
+
+/* A file of the site's directory: its text, until the next call. */
+char *apply_site_file(struct apply_site *site, const char *name);
+bool apply_site_has_file(struct apply_site *site, const char *name);
+
+/* A running control plane with one probed service, both backends up, and a dataplane that forwards for it. */
+#define APPLY_SITE_PROBED "hot 192.0.2.20 80 tcp 1021 10.0.0.1 10.0.0.2"
+struct fake_dataplane *apply_site_start_probed(struct apply_site *site);
+bool apply_site_b1_has_all(struct apply_site *site);
+bool apply_site_b1_has_half(struct apply_site *site);
+
+/* A backend's number in the table. */
+uint32_t apply_site_number(struct apply_site *site, const char *service, const char *backend);
+
 #endif

@@ -514,3 +514,14 @@ union sluice_address fake_dataplane_backend(struct fake_dataplane *d, uint32_t n
 	pthread_mutex_unlock(&d->lock);
 	return address;
 }
+
+struct sluice_message_hello fake_dataplane_hello(void)
+{
+	return (struct sluice_message_hello){.header = {.magic = SLUICE_MESSAGE_MAGIC,
+							.abi = SLUICE_ABI,
+							.type = SLUICE_MESSAGE_HELLO,
+							.bytes = sizeof(struct sluice_message_hello)},
+					     .pid = 7,
+					     .held_lookups = 3,
+					     .port_count = 1};
+}

@@ -47,4 +47,7 @@ uint32_t fake_dataplane_previous(struct fake_dataplane *dataplane, const struct 
 /* Address of a backend of the table in use. */
 union sluice_address fake_dataplane_backend(struct fake_dataplane *dataplane, uint32_t number);
 
+/* A message that is good, for tests that spoil it. */
+struct sluice_message_hello fake_dataplane_hello(void);
+
 #endif

@@ -160,14 +160,17 @@ static void test_backends(void **state)
 /* One service with this many backends. Returns the text, to be freed. */
 static char *backends_text(unsigned backends, const char *more)
 {
-	char *text = malloc(1024 + 64 * (size_t)backends), *at = text;
-	assert_non_null(text);
-	at += sprintf(at, TOP "services = ( { name = \"web\"; address = \"192.0.2.10\"; port = 80; %s backends = (\n",
-		      more);
+	char *text = NULL;
+	size_t length;
+	FILE *out = open_memstream(&text, &length);
+
+	assert_non_null(out);
+	fprintf(out, TOP "services = ( { name = \"web\"; address = \"192.0.2.10\"; port = 80; %s backends = (\n", more);
 	for (unsigned i = 0; i < backends; i++)
-		at += sprintf(at, "%s{ name = \"w%u\"; address = \"10.%u.%u.%u\"; }", i ? ",\n" : "", i, 1 + i / 65536,
-			      i / 256 % 256, i % 256);
-	strcpy(at, " ); } );\nvips = ( { address = \"192.0.2.10\"; } );\n");
+		fprintf(out, "%s{ name = \"w%u\"; address = \"10.%u.%u.%u\"; }", i ? ",\n" : "", i, 1 + i / 65536,
+			i / 256 % 256, i % 256);
+	fputs(" ); } );\nvips = ( { address = \"192.0.2.10\"; } );\n", out);
+	assert_int_equal(fclose(out), 0);
 	return text;
 }
 

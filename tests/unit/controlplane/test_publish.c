@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The control socket: what a dataplane may say, who gets which table, and what a refusal undoes. */
+/* The control socket: who gets which table, and what a refusal undoes. */
 #include "publish.h"
 
 #include "fake_dataplane.h"
 #include "model_spec.h"
-#include "publish_message.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -20,168 +19,6 @@
 #include <sys/un.h>
 #include <unistd.h>
 #include <cmocka.h>
-
-/* --------------------------------------------------------------- messages ---- */
-
-static struct sluice_message_hello hello_make(void)
-{
-	return (struct sluice_message_hello){.header = {.magic = SLUICE_MESSAGE_MAGIC,
-							.abi = SLUICE_ABI,
-							.type = SLUICE_MESSAGE_HELLO,
-							.bytes = sizeof(struct sluice_message_hello)},
-					     .pid = 7,
-					     .held_lookups = 3,
-					     .port_count = 1};
-}
-
-static struct sluice_message_ack ack_make(void)
-{
-	return (struct sluice_message_ack){.header = {.magic = SLUICE_MESSAGE_MAGIC,
-						      .abi = SLUICE_ABI,
-						      .type = SLUICE_MESSAGE_ACK,
-						      .bytes = sizeof(struct sluice_message_ack)},
-					   .generation = 9};
-}
-
-static void test_good_messages(void **state)
-{
-	(void)state;
-	struct sluice_message_hello hello = hello_make();
-	struct sluice_message_ack ack = ack_make();
-	struct publish_message message;
-	struct publish_refusal refusal;
-
-	assert_int_equal(publish_message_parse(&hello, sizeof(hello), 2, &message, &refusal), 0);
-	assert_int_equal(message.type, SLUICE_MESSAGE_HELLO);
-	assert_int_equal(message.hello.pid, 7);
-	hello.has_states = 1;
-	assert_int_equal(publish_message_parse(&hello, sizeof(hello), 3, &message, &refusal), 0);
-	ack.error = -ENOSPC;
-	assert_int_equal(publish_message_parse(&ack, sizeof(ack), 0, &message, &refusal), 0);
-	assert_int_equal(message.ack.generation, 9);
-}
-
-enum spoil {
-	MAGIC,
-	OLD_ABI,
-	NEW_ABI,
-	TYPE,
-	LENGTH,
-	ZERO,
-	STATES,
-	FDS,
-	FDS_STATES,
-	HELD,
-	PORTS,
-	NAME,
-	ACK_FDS,
-	ACK_ERROR,
-	ACK_TEXT,
-	SHORT_ACK,
-};
-
-static void test_bad_messages(void **state)
-{
-	(void)state;
-	static const struct {
-		const char *sentence;
-		enum spoil spoil;
-		int error;
-		const char *text;
-	} rows[] = {
-	    {"Another protocol", MAGIC, -EPROTO, "magic"},
-	    {"A dataplane older than this accepts", OLD_ABI, -EPROTONOSUPPORT, "ABI 1"},
-	    {"A dataplane newer than this knows", NEW_ABI, -EPROTONOSUPPORT, "upgrade"},
-	    {"A message of the control plane's own", TYPE, -EPROTO, "type 4"},
-	    {"A length that disagrees", LENGTH, -EPROTO, "bytes"},
-	    {"A reserved field in use", ZERO, -EPROTO, "HELLO"},
-	    {"has_states is neither 0 nor 1", STATES, -EPROTO, "has_states"},
-	    {"A descriptor is missing", FDS, -EPROTO, "descriptors"},
-	    {"States promised and not sent", FDS_STATES, -EPROTO, "descriptors"},
-	    {"More lookup tables than there can be", HELD, -EPROTO, "lookup tables"},
-	    {"More ports than fit", PORTS, -EPROTO, "ports"},
-	    {"A port's name without an end", NAME, -EPROTO, "not terminated"},
-	    {"An ACK with a descriptor", ACK_FDS, -EPROTO, "ACK"},
-	    {"An ACK with a positive error", ACK_ERROR, -EPROTO, "ACK"},
-	    {"An ACK whose text has no end", ACK_TEXT, -EPROTO, "ACK"},
-	    {"An ACK of another size", SHORT_ACK, -EPROTO, "ACK"},
-	};
-	for (size_t r = 0; r < sizeof(rows) / sizeof(rows[0]); r++) {
-		struct sluice_message_hello hello = hello_make();
-		struct sluice_message_ack ack = ack_make();
-		struct publish_message message = {.type = 99};
-		struct publish_refusal refusal = {""};
-		const bool is_ack = rows[r].spoil >= ACK_FDS;
-		const void *bytes = is_ack ? (const void *)&ack : (const void *)&hello;
-		size_t length = is_ack ? sizeof(ack) : sizeof(hello);
-		uint32_t fds = is_ack ? 0 : 2;
-
-		switch (rows[r].spoil) {
-		case MAGIC: hello.header.magic++; break;
-		case OLD_ABI: hello.header.abi = SLUICE_ABI_MIN - 1; break;
-		case NEW_ABI: hello.header.abi = SLUICE_ABI + 1; break;
-		case TYPE: hello.header.type = SLUICE_MESSAGE_TABLE; break;
-		case LENGTH: hello.header.bytes--; break;
-		case ZERO: hello.zero = 1; break;
-		case STATES: hello.has_states = 2; break;
-		case FDS: fds = 1; break;
-		case FDS_STATES: hello.has_states = 1; break;
-		case HELD: hello.held_lookups = PUBLISH_HELD_MAX + 1; break;
-		case PORTS: hello.port_count = SLUICE_PORTS_MAX + 1; break;
-		case NAME: memset(hello.ports[0].name, 'x', sizeof(hello.ports[0].name)); break;
-		case ACK_FDS: fds = 1; break;
-		case ACK_ERROR: ack.error = 5; break;
-		case ACK_TEXT: memset(ack.text, 'x', sizeof(ack.text)); break;
-		case SHORT_ACK: ack.header.bytes = (uint32_t)(length -= 8); break;
-		}
-		int error = publish_message_parse(bytes, length, fds, &message, &refusal);
-		if (error != rows[r].error || !strstr(refusal.text, rows[r].text) || message.type != 99)
-			fail_msg("%s: %d \"%s\"", rows[r].sentence, error, refusal.text);
-	}
-}
-
-/* Cut at every length, and every byte flipped: never accepted beyond its bytes, never a crash. */
-static void test_mutated_messages(void **state)
-{
-	(void)state;
-	const struct sluice_message_hello hello = hello_make();
-	struct publish_message message;
-	struct publish_refusal refusal;
-
-	for (size_t length = 0; length < sizeof(hello); length++) {
-		uint8_t *exact = malloc(length + !length);
-		memcpy(exact, &hello, length);
-		assert_int_not_equal(publish_message_parse(exact, length, 2, &message, &refusal), 0);
-		free(exact);
-	}
-	for (size_t at = 0; at < sizeof(hello); at++) {
-		struct sluice_message_hello copy = hello;
-		((uint8_t *)&copy)[at] ^= 0xff;
-		if (publish_message_parse(&copy, sizeof(copy), 2, &message, &refusal) == 0) {
-			assert_true(message.hello.port_count <= SLUICE_PORTS_MAX);
-			assert_true(message.hello.held_lookups <= PUBLISH_HELD_MAX);
-		}
-	}
-}
-
-static void test_held_ids(void **state)
-{
-	(void)state;
-	const uint64_t ids[] = {9, 3, 7};
-	uint64_t *read = NULL;
-	FILE *file = tmpfile();
-
-	assert_int_equal(fwrite(ids, sizeof(ids), 1, file), 1);
-	fflush(file);
-	assert_int_equal(publish_held_read(fileno(file), 3, &read), 0);
-	assert_int_equal(read[0], 3);
-	assert_int_equal(read[2], 9);
-	free(read);
-	assert_int_equal(publish_held_read(fileno(file), 4, &read), -EPROTO);
-	fclose(file);
-}
-
-/* ----------------------------------------------------------------- socket ---- */
 
 struct site {
 	uv_loop_t loop;
@@ -528,7 +365,7 @@ static int connect_raw(struct site *site)
 /* A HELLO with as many descriptors as given. */
 static void hello_send(int socket, const int *fds, uint32_t fd_count)
 {
-	struct sluice_message_hello hello = hello_make();
+	struct sluice_message_hello hello = fake_dataplane_hello();
 	union {
 		char bytes[CMSG_SPACE(4 * sizeof(int))];
 		struct cmsghdr align;
@@ -719,10 +556,6 @@ static void test_stale_socket_is_replaced(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_good_messages),
-	    cmocka_unit_test(test_bad_messages),
-	    cmocka_unit_test(test_mutated_messages),
-	    cmocka_unit_test(test_held_ids),
 	    SITE_TEST(test_nobody_is_there),
 	    SITE_TEST(test_only_what_is_missing_is_sent),
 	    SITE_TEST(test_refusal_undoes_everywhere),

@@ -199,6 +199,29 @@ static void a_later_one_is_encapsulated_as_its_first_one(void **state)
 	scene_close(&s);
 }
 
+/* Its own headroom counts, though the frames that came last had plenty. */
+static void a_held_one_needs_headroom_to_the_byte(void **state)
+{
+	(void)state;
+	for (uint32_t missing = 0; missing < 2; missing++) {
+		struct scene s = scene_open(SLUICE_ENCAP_IPIP4, false);
+		struct piece piece = {.service = FIXTURE_DNS, .flow = 3, .id = 9, .offset = 4};
+		struct rte_mbuf *m = piece_mbuf(s.f, &piece);
+		/* Move the frame towards the start of its buffer: an outer header of 20 bytes, the link header anew. */
+		uint16_t less = (uint16_t)(m->data_off - SLUICE_IPV4_BYTES + missing), length = m->data_len;
+		uint8_t *frame = rte_pktmbuf_mtod(m, uint8_t *);
+		memmove(rte_pktmbuf_prepend(m, less), frame, length);
+		rte_pktmbuf_trim(m, less);
+		worker_burst(s.f->worker, &s.f->table, &m, 1, 0);
+		assert_int_equal(s.f->worker->held_count, 1);
+		piece.offset = 0;
+		struct sent sent = send_one(s.f, piece);
+		assert_int_equal(sent.count, 2 - missing);
+		assert_int_equal(fixture_verdict(s.f, SLUICE_DROP_HEADROOM), missing);
+		scene_close(&s);
+	}
+}
+
 static void one_before_its_first_one_waits_for_it(void **state)
 {
 	struct scene s = scene_open(SLUICE_ENCAP_IPIP4, false);
@@ -449,6 +472,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(later_ones_go_where_the_first_one_went),
 	    cmocka_unit_test(a_later_one_is_encapsulated_as_its_first_one),
+	    cmocka_unit_test(a_held_one_needs_headroom_to_the_byte),
 	    cmocka_unit_test(one_before_its_first_one_waits_for_it),
 	    cmocka_unit_test(the_wait_ends_in_time),
 	    cmocka_unit_test(a_record_is_over_in_time),
