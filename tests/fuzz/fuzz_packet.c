@@ -64,6 +64,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		HOLDS(p.l4_offset > p.l3_offset);
 		HOLDS(p.l4_offset + (p.flow.protocol == SLUICE_IP_TCP ? SLUICE_TCP_BYTES : SLUICE_UDP_BYTES) <=
 		      p.l3_offset + p.l3_bytes);
+		if (p.flow.protocol == SLUICE_IP_UDP) {
+			const uint8_t *payload = frame + p.l4_offset + SLUICE_UDP_BYTES;
+			HOLDS(!sluice_quic_is_initial(payload, frame + p.l3_offset + p.l3_bytes) ||
+			      (payload[0] & 0xc0) == 0xc0);
+		}
 		HOLDS(p.flow.source_port_be16 == sluice_load16(frame + p.l4_offset));
 		HOLDS(sluice_address_is_v4(&p.flow.source) == (p.ip_version == 4) || p.ip_version == 6);
 	}
