@@ -83,12 +83,12 @@ uint64_t apply_generation(const struct apply *apply);
 const struct sluice_table *apply_table(const struct apply *apply);
 /* Connections that changes move. */
 struct apply_windows_status {
-	uint64_t open, closing; /* buckets, now */
-	uint64_t extended;      /* windows, since this process began */
+	uint64_t open, closing;                   /* buckets, now */
+	uint64_t extended;                        /* windows, since this process began */
 	uint32_t previous_open, previous_closing; /* services with the whole table of before another M or affinity */
 	uint32_t waiting;                         /* services whose change of these waits for that one's end */
-	uint32_t closes_in_s;   /* until the first open one's window is over; 0: none is open, or it is over */
-	uint32_t retired;       /* backends in no file any more */
+	uint32_t closes_in_s; /* until the first open one's window is over; 0: none is open, or it is over */
+	uint32_t retired;     /* backends in no file any more */
 	bool has_exceptions;
 	struct exceptions_status exceptions;
 };

@@ -214,7 +214,8 @@ SLUICE_INLINE bool sluice_icmp_sender_is_one(const uint8_t *data, const struct s
 		uint8_t first = source->bytes[12];
 		return first != 0 && first != 127 && first < 224;
 	}
-	bool is_low = source->halves[0] == 0 && source->words[2] == 0; /* ::, ::1 and what once was IPv4's */
+	/* ::, ::1, what once was IPv4's, and what is IPv4's and no address on a wire (RFC 4291, 2.5.5.2) */
+	bool is_low = source->halves[0] == 0 && (source->words[2] == 0 || source->words[2] == SLUICE_V4_MAPPED_WORD2);
 	return packet->ip_version == 6 && source->bytes[0] != 0xff && !is_low;
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The parsers of packets and ICMP errors on any bytes: no read outside them, and what they say of a flow is true. */
+#include "sluice/fragments.h"
 #include "sluice/icmp.h"
 #include "sluice/packet.h"
 
@@ -46,6 +47,27 @@ static void icmp(const uint8_t *frame, size_t size, const struct sluice_packet *
 	      p->l3_offset + p->l3_bytes);
 }
 
+/* What is recorded of a fragment is found, at once and by those of its datagram. */
+static void fragment(uint8_t *frame, size_t size, const struct sluice_packet *p)
+{
+	static struct sluice_fragments fragments;
+	static const struct sluice_hash_key hash_key = {1, 2};
+	static uint32_t now_s;
+	uint64_t key = sluice_fragment_key(&hash_key, p), value;
+	struct sluice_fragment_group *group = sluice_fragment_group(&fragments, key);
+	uint32_t service = (uint32_t)(key >> 16) & 0xffff, slot = (uint32_t)(key >> 48) & 0x7fff;
+	now_s += (uint32_t)size & 1;
+	HOLDS(sluice_fragment_record(group, key, service, slot, now_s));
+	value = sluice_fragment_find(group, key, now_s);
+	HOLDS(value != 0 && sluice_fragment_service(value) == service && sluice_fragment_slot(value) == slot);
+	if (p->ip_version == 4) {
+		struct sluice_packet later;
+		sluice_store16(frame + p->l3_offset + 6, SLUICE_BE16(1));
+		HOLDS(sluice_packet_parse(frame, frame + size, &later) == SLUICE_DROP_FRAGMENT);
+		HOLDS(sluice_fragment_key(&hash_key, &later) == key);
+	}
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct sluice_packet p;
@@ -64,6 +86,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		HOLDS(p.l4_offset > p.l3_offset);
 		HOLDS(p.l4_offset + (p.flow.protocol == SLUICE_IP_TCP ? SLUICE_TCP_BYTES : SLUICE_UDP_BYTES) <=
 		      p.l3_offset + p.l3_bytes);
+		if (p.flow.protocol == SLUICE_IP_UDP) {
+			const uint8_t *payload = frame + p.l4_offset + SLUICE_UDP_BYTES;
+			HOLDS(!sluice_quic_is_initial(payload, frame + p.l3_offset + p.l3_bytes) ||
+			      (payload[0] & 0xc0) == 0xc0);
+		}
 		HOLDS(p.flow.source_port_be16 == sluice_load16(frame + p.l4_offset));
 		HOLDS(sluice_address_is_v4(&p.flow.source) == (p.ip_version == 4) || p.ip_version == 6);
 	}
@@ -73,6 +100,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		answers(frame, size, &p);
 	if (sluice_verdict_needs_vip(v))
 		HOLDS(p.ip_version != 0);
+	HOLDS(v != SLUICE_DROP_FRAGMENT || p.is_fragment);
+	if (p.is_fragment && (v == SLUICE_FORWARD || v == SLUICE_DROP_FRAGMENT))
+		fragment(frame, size, &p);
 	free(frame);
 	return 0;
 }

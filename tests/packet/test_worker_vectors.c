@@ -34,11 +34,15 @@
 #define ASAN_UNPOISON_MEMORY_REGION(address, bytes) ((void)0)
 #endif
 
+#define BUFFER_BYTES (RTE_PKTMBUF_HEADROOM + VECTOR_FRAME_MAX)
+
 static struct vector_table vectors;
 static struct sluice_counters_header *counters;
 static struct rte_mempool *pool;
 static struct worker *worker;
 static struct sluice_fragments fragments; /* from row to row */
+static void *in_flight[WORKER_BURST];     /* buffers of the burst's frames */
+static uint32_t in_flight_count;
 static uint64_t mutations = 100000, seed = 1;
 static enum worker_isa isa;
 
@@ -80,11 +84,15 @@ static struct rte_mbuf *frame_make(const uint8_t *bytes, uint32_t length)
 	ASAN_POISON_MEMORY_REGION(rte_pktmbuf_mtod_offset(m, void *, length), rte_pktmbuf_tailroom(m));
 	/* Outer headers may take at most SLUICE_OUTER_MAX bytes of the headroom. */
 	ASAN_POISON_MEMORY_REGION(m->buf_addr, rte_pktmbuf_headroom(m) - SLUICE_OUTER_MAX);
+	in_flight[in_flight_count++] = m->buf_addr;
 	return m;
 }
 
-/* After a burst: later fragments follow their first one, or will not in this run. */
-static void end_holding(void)
+/*
+ * After a burst: later fragments follow their first one, or will not in this run; and buffers are all there again, for
+ * whoever takes them out of the pool, which may be the worker.
+ */
+static void end_burst(void)
 {
 	while (worker->held_count) {
 		uint32_t held = worker->held_count;
@@ -92,6 +100,9 @@ static void end_holding(void)
 		if (worker->held_count == held)
 			worker_drop_held(worker);
 	}
+	for (uint32_t i = 0; i < in_flight_count; i++)
+		ASAN_UNPOISON_MEMORY_REGION(in_flight[i], BUFFER_BYTES);
+	in_flight_count = 0;
 }
 
 /* What left for one packet, in order; owned by the caller. */
@@ -108,7 +119,7 @@ static enum sluice_verdict run(struct rte_mbuf *m, struct output *ret)
 	enum sluice_verdict verdict = SLUICE_VERDICTS;
 	memcpy(before, worker->counters->verdicts, sizeof(before));
 	worker_burst(worker, &vectors.table, &m, 1, 0);
-	end_holding();
+	end_burst();
 	ret->count = worker->transmit[0].count;
 	memcpy(ret->frames, worker->transmit[0].packets, ret->count * sizeof(ret->frames[0]));
 	worker_transmitted(worker, 0, ret->count);
@@ -193,7 +204,7 @@ static void all_vectors_in_bursts(void **state)
 			expected[vectors.vectors[at + i].verdict]++;
 		}
 		worker_burst(worker, &vectors.table, burst, n, 0);
-		end_holding();
+		end_burst();
 		for (uint32_t i = 0; i < n; i++) {
 			const struct vector *v = &vectors.vectors[at + i];
 			/* Packets leave in some order: find the one with these bytes. */
@@ -263,7 +274,7 @@ static void mutated_packets_get_one_verdict_each(void **state)
 		for (uint32_t i = 0; i < n; i++)
 			burst[i] = frame_make(frame, mutate(frame, &s));
 		worker_burst(worker, &vectors.table, burst, n, 0);
-		end_holding();
+		end_burst();
 		for (uint32_t i = 0; i < worker->transmit[0].count; i++)
 			rte_pktmbuf_free(worker->transmit[0].packets[i]);
 		for (uint32_t i = 0; i < worker->pass.count; i++)
@@ -306,7 +317,7 @@ int main(int argc, char **argv)
 		return 1;
 	vector_table_load(argv[1], &vectors);
 	counters_make();
-	pool = rte_pktmbuf_pool_create("vectors", 1023, 0, 0, RTE_PKTMBUF_HEADROOM + VECTOR_FRAME_MAX, 0);
+	pool = rte_pktmbuf_pool_create("vectors", 1023, 0, 0, BUFFER_BYTES, 0);
 	worker = aligned_alloc(64, (sizeof(*worker) + 63) & ~(size_t)63);
 	if (!pool || !worker)
 		return 1;

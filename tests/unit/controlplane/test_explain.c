@@ -235,6 +235,70 @@ static void test_changes(void **state)
 	free(exceptions);
 }
 
+/* A service that keeps its table of before another size and affinity; then one whose connections go in turn. */
+static void test_previous_table_and_turns(void **state)
+{
+	struct sluice_table *table = (struct sluice_table *)(uintptr_t)apply_table(apply);
+	const struct sluice_table was = *table;
+	const uint32_t n = apply_service_number(apply, model_service_find(apply->model, "web"));
+	const uint32_t w1 = number_of_backend("web", "w1") - was.services[n].first_backend;
+	const uint32_t w2 = number_of_backend("web", "w2") - was.services[n].first_backend;
+	const uint64_t bytes = sluice_exceptions_bytes(SLUICE_EXCEPTIONS_SIZE_LOG2_MIN);
+	struct sluice_service *services = malloc(was.header->services.count * sizeof(*services));
+	const sluice_bucket **lookups = malloc((was.header->lookups.count + 1) * sizeof(*lookups));
+	sluice_bucket *buckets = malloc(was.services[n].lookup_size * sizeof(*buckets)), before[251];
+	(void)state;
+
+	assert_true(services && lookups && buckets);
+	apply->exceptions = aligned_alloc(SLUICE_EXCEPTIONS_LINE, bytes);
+	assert_non_null(apply->exceptions);
+	memset(apply->exceptions, 0, bytes);
+	sluice_exceptions_init(apply->exceptions, SLUICE_EXCEPTIONS_SIZE_LOG2_MIN,
+			       sluice_exception_times_for(900, 120));
+	memcpy(services, was.services, was.header->services.count * sizeof(*services));
+	memcpy(lookups, was.lookups, was.header->lookups.count * sizeof(*lookups));
+	for (uint32_t i = 0; i < services[n].lookup_size; i++)
+		buckets[i] = sluice_bucket_make(w2, w2);
+	for (uint32_t i = 0; i < 251; i++)
+		before[i] = sluice_bucket_make(w2, w2);
+	/* The flow of answer_is(), by the hash that the service had. */
+	const struct sluice_flow flow = {.source = sluice_address_v4(SLUICE_BE32(0xcb007109)),
+					 .destination = sluice_address_v4(SLUICE_BE32(0xc000020a))};
+	const uint64_t hash = sluice_flow_hash(&was.header->hash_key, &flow, SLUICE_AFFINITY_CLIENT);
+	const uint32_t bucket = sluice_hash_bucket(hash, 251);
+	before[bucket] = sluice_bucket_make(w1, w1);
+	lookups[services[n].lookup] = buckets;
+	lookups[was.header->lookups.count] = before;
+	services[n].tracking = SLUICE_TRACKING_ALL;
+	services[n].previous_lookup = was.header->lookups.count + 1;
+	services[n].previous_size = 251;
+	services[n].previous_affinity = SLUICE_AFFINITY_CLIENT;
+	table->services = services;
+	table->lookups = lookups;
+
+	answer_is("A", "previous", "w1", NULL);
+	answer_is("S", "first", "w2", NULL);
+	json_t *json = explain("tcp", "203.0.113.9:40000", "192.0.2.10:80", NULL);
+	assert_int_equal(json_integer_value(json_object_get(json, "previous_bucket")), bucket);
+	assert_int_equal(json_integer_value(json_object_get(json, "previous_table_size")), 251);
+	json_decref(json);
+	services[n].previous_closing = 1;
+	answer_is("A", "previous", "w2", NULL);
+
+	services[n].previous_lookup = services[n].previous_size = 0;
+	services[n].previous_affinity = services[n].previous_closing = 0;
+	services[n].algorithm = SLUICE_ALGORITHM_ROUND_ROBIN;
+	answer_is("A", "previous", "w2", NULL);
+	answer_is("S", "first", "", NULL);
+
+	*table = was;
+	free(apply->exceptions);
+	apply->exceptions = NULL;
+	free(buckets);
+	free(lookups);
+	free(services);
+}
+
 /* A dead owner: the walk answers, and says so; both dead: the exact verdict. */
 static void test_dead_backends(void **state)
 {
@@ -367,6 +431,7 @@ int main(void)
 	    cmocka_unit_test(test_outer_headers),
 	    cmocka_unit_test(test_path_mtu),
 	    cmocka_unit_test(test_changes),
+	    cmocka_unit_test(test_previous_table_and_turns),
 	    cmocka_unit_test(test_dead_backends),
 	    cmocka_unit_test(test_other_verdicts),
 	    cmocka_unit_test(test_flow_text),

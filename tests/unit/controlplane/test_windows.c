@@ -529,6 +529,47 @@ static void test_restart_with_another_file(void **state)
 	finish();
 }
 
+/* The file of a table that is kept, with a field that its checksum does not tell on: refused, and set aside. */
+static void test_impossible_windows(void **state)
+{
+	struct apply_site *site = *state;
+	static const uint64_t firsts[] = {1, 1021, UINT64_MAX};
+	char path[160], set_aside[160];
+	struct windows_copy copy;
+
+	start(site, TWO, "window = \"5s\";");
+	change(site, SMALL("10.0.0.1 10.0.0.2"));
+	snprintf(path, sizeof(path), "%s/windows.last", site->dir);
+	FILE *file = fopen(path, "r");
+	assert_non_null(file);
+	static union {
+		struct windows_header header;
+		uint8_t bytes[65536];
+	} whole;
+	const size_t length = fread(whole.bytes, 1, sizeof(whole), file);
+	fclose(file);
+	assert_true(length > 1021 * 2 && length < sizeof(whole) && whole.header.previous_count == 1);
+	assert_int_equal(windows_read(site->dir, "windows.last", 10, &copy), 0);
+	const size_t offset = (size_t)((const uint8_t *)copy.previous - (const uint8_t *)copy.bytes);
+	assert_int_equal(copy.previous->size, 1021);
+	windows_copy_fini(&copy);
+	struct windows_previous *previous = (struct windows_previous *)(whole.bytes + offset);
+	for (size_t i = 0; i < sizeof(firsts) / sizeof(firsts[0]); i++) {
+		previous->first_bucket = firsts[i];
+		whole.header.checksum = 0;
+		whole.header.checksum = sluice_checksum(whole.bytes, length);
+		snprintf(path, sizeof(path), "%s/windows.odd", site->dir);
+		file = fopen(path, "w");
+		assert_non_null(file);
+		assert_int_equal(fwrite(whole.bytes, 1, length, file), length);
+		fclose(file);
+		assert_int_equal(windows_read(site->dir, "windows.odd", 10, &copy), -EBADMSG);
+		snprintf(set_aside, sizeof(set_aside), "%s/windows.odd.corrupt-1", site->dir);
+		assert_int_equal(unlink(set_aside), 0);
+	}
+	finish();
+}
+
 static void test_torn_windows(void **state)
 {
 	struct apply_site *site = *state;
@@ -576,6 +617,7 @@ int main(void)
 	    SITE_TEST(test_restart_in_a_window),
 	    SITE_TEST(test_restart_with_another_table),
 	    SITE_TEST(test_restart_with_another_file),
+	    SITE_TEST(test_impossible_windows),
 	    SITE_TEST(test_torn_windows),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -172,8 +172,8 @@ static void scene_destroy(struct scene *s)
 	assert_int_equal(rte_mempool_in_use_count(pool), 0);
 }
 
-/* A TCP segment to 192.0.2.(10 + n):80. */
-static void put(struct scene *s, uint32_t port, uint32_t queue, uint8_t n, uint16_t flow)
+/* A TCP segment to 192.0.2.(10 + n):80; fragment: that word of the IP header, the flow is its identification then. */
+static void put_fragment(struct scene *s, uint32_t port, uint32_t queue, uint8_t n, uint16_t flow, uint16_t fragment)
 {
 	static const uint8_t frame[54] = {2, 0,  0, 0, 0,  1, 2, 0, 0,  0, 0,    2,    8,   0, 0x45, 0,  0, 40,
 					  0, 0,  0, 0, 61, 6, 0, 0, 10, 9, 0,    2,    192, 0, 2,    10, 0, 0,
@@ -185,6 +185,10 @@ static void put(struct scene *s, uint32_t port, uint32_t queue, uint8_t n, uint1
 	bytes[33] = (uint8_t)(10 + n);
 	bytes[34] = (uint8_t)(flow >> 8);
 	bytes[35] = (uint8_t)flow;
+	if (fragment)
+		memcpy(bytes + 18, bytes + 34, 2);
+	bytes[20] = (uint8_t)(fragment >> 8);
+	bytes[21] = (uint8_t)fragment;
 	uint32_t sum = 0;
 	for (int i = 14; i < 34; i += 2)
 		sum += (uint32_t)(bytes[i] << 8 | bytes[i + 1]);
@@ -192,6 +196,11 @@ static void put(struct scene *s, uint32_t port, uint32_t queue, uint8_t n, uint1
 	bytes[24] = (uint8_t)(folded >> 8);
 	bytes[25] = (uint8_t)folded;
 	assert_int_equal(rte_ring_enqueue(s->wires[port].in[queue], m), 0);
+}
+
+static void put(struct scene *s, uint32_t port, uint32_t queue, uint8_t n, uint16_t flow)
+{
+	put_fragment(s, port, queue, n, flow, 0);
 }
 
 static struct sluice_worker_counters *worker_counters(const struct counters_memory *memory, uint32_t worker)
@@ -343,6 +352,37 @@ static void test_sleep_and_wake(void **state)
 	close(fd);
 }
 
+/* Later fragments: sent when their first one is known, else dropped in time, by workers that nothing wakes, or at
+ * the end. */
+static void test_fragments(void **state)
+{
+	const uint16_t more = 0x2000, later = 3;
+	int fd = eventfd(0, EFD_NONBLOCK);
+	const uint64_t one = 1;
+	struct scene *s = scene_create(true, fd, QUEUES);
+	(void)state;
+	publish(s, 1);
+	put_fragment(s, 0, 0, 0, 7, more);
+	put_fragment(s, 0, 0, 0, 7, later);
+	for (uint32_t queue = 0; queue < QUEUES; queue++)
+		put_fragment(s, 0, queue, 0, (uint16_t)(8 + queue), later);
+	assert_int_equal(loops_start(s->loops, &s->ports), 0);
+	wait_verdicts(s, 4);
+	assert_int_equal(verdicts(s, SLUICE_FORWARD), 2);
+	assert_int_equal(verdicts(s, SLUICE_DROP_FRAGMENT), 2);
+
+	for (uint16_t i = 0; i < 20; i++)
+		put_fragment(s, 0, 0, 0, (uint16_t)(10 + i), later);
+	assert_int_equal(write(fd, &one, sizeof(one)), sizeof(one));
+	for (int i = 0; i < 10000 && worker_counters(&s->counters, 0)->ports[0].received_packets < 23; i++)
+		nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+	loops_stop(s->loops);
+	wait_verdicts(s, 24);
+	assert_int_equal(verdicts(s, SLUICE_DROP_FRAGMENT), 22);
+	scene_destroy(s);
+	close(fd);
+}
+
 /*
  * What a shared transmit queue would not let out at once: the worker that sent it goes on pushing, whoever receives on
  * that port. (Nothing else pushes here: without it all frames would be stuck for ever.)
@@ -418,6 +458,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_spin),
+	    cmocka_unit_test(test_fragments),
 	    cmocka_unit_test(test_sleep_in_steps),
 	    cmocka_unit_test(test_shared_transmit),
 	    cmocka_unit_test(test_no_way_to_the_kernel),
