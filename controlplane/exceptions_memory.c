@@ -39,6 +39,7 @@ struct exceptions_memory {
 	struct flow_count *count,
 	    *count_next; /* whose flows are counted; NULL: nobody's. next: from the next sweep on */
 	bool has_next;
+	bool told_no_live; /* that there are no counts in it */
 	uint64_t expired;
 };
 
@@ -195,8 +196,16 @@ void exceptions_memory_count(struct exceptions_memory *memory, const struct slui
 {
 	struct flow_count *count = NULL;
 
-	if (!memory->header->live_line)
+	if (!memory->header->live_line) {
+		if (!memory->told_no_live && counts_flows(table)) {
+			log_warning("exceptions: the table is of before least_connections, which goes by buckets like "
+				    "maglev until RUNTIME_DIR/%s is removed while control plane and dataplane are "
+				    "stopped",
+				    SLUICE_EXCEPTIONS_FILE);
+			memory->told_no_live = true;
+		}
 		return;
+	}
 	if (counts_flows(table) && flow_count_create(table, &count)) {
 		log_warning(
 		    "exceptions: no memory to count the flows of least_connections: new ones go by the counts of "

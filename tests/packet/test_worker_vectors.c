@@ -34,15 +34,11 @@
 #define ASAN_UNPOISON_MEMORY_REGION(address, bytes) ((void)0)
 #endif
 
-#define BUFFER_BYTES (RTE_PKTMBUF_HEADROOM + VECTOR_FRAME_MAX)
-
 static struct vector_table vectors;
 static struct sluice_counters_header *counters;
 static struct rte_mempool *pool;
 static struct worker *worker;
 static struct sluice_fragments fragments; /* from row to row */
-static void *in_flight[WORKER_BURST];     /* buffers of the burst's frames */
-static uint32_t in_flight_count;
 static uint64_t mutations = 100000, seed = 1;
 static enum worker_isa isa;
 
@@ -82,17 +78,22 @@ static struct rte_mbuf *frame_make(const uint8_t *bytes, uint32_t length)
 	if (length)
 		memcpy(rte_pktmbuf_append(m, (uint16_t)length), bytes, length);
 	ASAN_POISON_MEMORY_REGION(rte_pktmbuf_mtod_offset(m, void *, length), rte_pktmbuf_tailroom(m));
+	/* It stays ours until frame_done(), so that the worker gets it for nothing else meanwhile. */
+	rte_mbuf_refcnt_set(m, 2);
 	/* Outer headers may take at most SLUICE_OUTER_MAX bytes of the headroom. */
 	ASAN_POISON_MEMORY_REGION(m->buf_addr, rte_pktmbuf_headroom(m) - SLUICE_OUTER_MAX);
-	in_flight[in_flight_count++] = m->buf_addr;
 	return m;
 }
 
-/*
- * After a burst: later fragments follow their first one, or will not in this run; and buffers are all there again, for
- * whoever takes them out of the pool, which may be the worker.
- */
-static void end_burst(void)
+/* What frame_make() made has been through the worker: any part of it may be used for another one. */
+static void frame_done(struct rte_mbuf *m)
+{
+	ASAN_UNPOISON_MEMORY_REGION(m->buf_addr, m->buf_len);
+	rte_pktmbuf_free(m);
+}
+
+/* After a burst: later fragments follow their first one, or will not in this run. */
+static void end_holding(void)
 {
 	while (worker->held_count) {
 		uint32_t held = worker->held_count;
@@ -100,16 +101,19 @@ static void end_burst(void)
 		if (worker->held_count == held)
 			worker_drop_held(worker);
 	}
-	for (uint32_t i = 0; i < in_flight_count; i++)
-		ASAN_UNPOISON_MEMORY_REGION(in_flight[i], BUFFER_BYTES);
-	in_flight_count = 0;
 }
 
 /* What left for one packet, in order; owned by the caller. */
 struct output {
 	uint32_t count;
-	struct rte_mbuf *frames[WORKER_FRAMES];
+	struct rte_mbuf *frames[WORKER_FRAMES], *input;
 };
+
+static void output_free(struct output *out)
+{
+	rte_pktmbuf_free_bulk(out->frames, out->count);
+	frame_done(out->input);
+}
 
 /* One frame through the worker. Returns its verdict after making sure that it has exactly one, to which what left fits.
  */
@@ -117,9 +121,10 @@ static enum sluice_verdict run(struct rte_mbuf *m, struct output *ret)
 {
 	uint64_t before[SLUICE_VERDICTS];
 	enum sluice_verdict verdict = SLUICE_VERDICTS;
+	ret->input = m;
 	memcpy(before, worker->counters->verdicts, sizeof(before));
 	worker_burst(worker, &vectors.table, &m, 1, 0);
-	end_burst();
+	end_holding();
 	ret->count = worker->transmit[0].count;
 	memcpy(ret->frames, worker->transmit[0].packets, ret->count * sizeof(ret->frames[0]));
 	worker_transmitted(worker, 0, ret->count);
@@ -183,7 +188,7 @@ static void each_vector(void **state)
 			print_error("\"%s\": backend %u did not count it\n", v->sentence, v->backend);
 			failures++;
 		}
-		rte_pktmbuf_free_bulk(out.frames, out.count);
+		output_free(&out);
 	}
 	assert_int_equal(failures, 0);
 }
@@ -204,7 +209,7 @@ static void all_vectors_in_bursts(void **state)
 			expected[vectors.vectors[at + i].verdict]++;
 		}
 		worker_burst(worker, &vectors.table, burst, n, 0);
-		end_burst();
+		end_holding();
 		for (uint32_t i = 0; i < n; i++) {
 			const struct vector *v = &vectors.vectors[at + i];
 			/* Packets leave in some order: find the one with these bytes. */
@@ -222,6 +227,8 @@ static void all_vectors_in_bursts(void **state)
 			rte_pktmbuf_free(worker->pass.packets[i]);
 		worker_transmitted(worker, 0, worker->transmit[0].count);
 		worker_passed(worker, worker->pass.count);
+		for (uint32_t i = 0; i < n; i++)
+			frame_done(burst[i]);
 		assert_memory_equal(worker->counters->verdicts, expected, sizeof(expected));
 	}
 }
@@ -233,7 +240,7 @@ static void every_truncation_gets_one_verdict(void **state)
 		for (uint32_t length = 0; length < vectors.vectors[i].input_bytes; length++) {
 			struct output out;
 			run(frame_make(vectors.vectors[i].input, length), &out);
-			rte_pktmbuf_free_bulk(out.frames, out.count);
+			output_free(&out);
 		}
 }
 
@@ -274,13 +281,15 @@ static void mutated_packets_get_one_verdict_each(void **state)
 		for (uint32_t i = 0; i < n; i++)
 			burst[i] = frame_make(frame, mutate(frame, &s));
 		worker_burst(worker, &vectors.table, burst, n, 0);
-		end_burst();
+		end_holding();
 		for (uint32_t i = 0; i < worker->transmit[0].count; i++)
 			rte_pktmbuf_free(worker->transmit[0].packets[i]);
 		for (uint32_t i = 0; i < worker->pass.count; i++)
 			rte_pktmbuf_free(worker->pass.packets[i]);
 		worker_transmitted(worker, 0, worker->transmit[0].count);
 		worker_passed(worker, worker->pass.count);
+		for (uint32_t i = 0; i < n; i++)
+			frame_done(burst[i]);
 		assert_int_equal(verdict_sum() - before, n);
 		done += n;
 	}
@@ -317,7 +326,7 @@ int main(int argc, char **argv)
 		return 1;
 	vector_table_load(argv[1], &vectors);
 	counters_make();
-	pool = rte_pktmbuf_pool_create("vectors", 1023, 0, 0, BUFFER_BYTES, 0);
+	pool = rte_pktmbuf_pool_create("vectors", 1023, 0, 0, RTE_PKTMBUF_HEADROOM + VECTOR_FRAME_MAX, 0);
 	worker = aligned_alloc(64, (sizeof(*worker) + 63) & ~(size_t)63);
 	if (!pool || !worker)
 		return 1;

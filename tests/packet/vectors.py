@@ -419,7 +419,7 @@ def too_big():
     for source in "255.255.255.255", "0.0.0.0", "127.0.0.1", "240.0.0.1":
         row("too big from %s" % source, Ether(src=ROUTER, dst=BALANCER) / IP(
             src=source, dst="198.51.100.25", flags="DF") / ack / text(600), "too_big")
-    for source in "::", "::1", "ff02::1":
+    for source in "::", "::1", "::ffff:192.0.2.77", "ff02::1":
         row("too big from %s" % source, Ether(src=ROUTER, dst=BALANCER) / IPv6(
             src=source, dst="2001:db8:5::9") / ack / text(1400), "too_big")
     row("too big in a broadcast frame", Ether(src=ROUTER, dst="ff:ff:ff:ff:ff:ff") / IP(

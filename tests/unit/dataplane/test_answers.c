@@ -203,7 +203,7 @@ static void without_buffers_nothing_is_split(void **state)
 	struct rte_mbuf *m = fixture_frame_mbuf(f, &in_two), **taken;
 	uint32_t count = 0, free_count = rte_mempool_avail_count(f->pool);
 	(void)state;
-	taken = calloc(free_count, sizeof(struct rte_mbuf *));
+	taken = calloc(free_count + 1, sizeof(struct rte_mbuf *));
 	assert_non_null(taken);
 	while ((taken[count] = rte_pktmbuf_alloc(f->pool)))
 		count++;
