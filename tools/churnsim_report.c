@@ -162,7 +162,7 @@ static void plot_curves(FILE *to, uint32_t first_column, bool with_hash)
 		if (model == CHURN_HASH && !with_hash)
 			continue;
 		fprintf(to, "%s $samples using 1:%u with steps lw %s lc rgb '%s' title '%s'", before,
-			first_column + model, model == CHURN_SLUICE ? "6" : "2", colours[model],
+			first_column + model, model == CHURN_SLUICE || model == CHURN_LRU ? "5" : "2", colours[model],
 			churn_model_names[model]);
 		before = ",";
 	}

@@ -259,9 +259,11 @@ static void sample(struct run *run)
 
 	if (r->sample_count == run->samples_room) {
 		run->samples_room = run->samples_room ? run->samples_room * 2 : 1024;
-		r->samples = realloc(r->samples, run->samples_room * sizeof(*r->samples));
-		if (!r->samples)
-			churn_allocate(SIZE_MAX / 2, 1);
+		struct churn_sample *samples = churn_allocate(run->samples_room, sizeof(*samples));
+		if (r->sample_count)
+			memcpy(samples, r->samples, r->sample_count * sizeof(*samples));
+		free(r->samples);
+		r->samples = samples;
 	}
 	struct churn_sample *s = &r->samples[r->sample_count++];
 	s->at_s = run->now_ms / 1000;
