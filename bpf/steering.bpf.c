@@ -1,18 +1,22 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * XDP steering: what is for a service goes to the dataplane's AF_XDP socket on
- * the queue it came in by, everything else to the kernel, untouched.
+ * The path in the kernel. What is for a service goes to the dataplane's AF_XDP socket on the queue it came in by,
+ * and is decided and forwarded here when there is none; everything else goes to the kernel, untouched.
  *
- *   receive -> parse -> service -> socket on this queue ? redirect : decide_in_kernel
+ *   receive -> parse -> service -> socket on this queue ? redirect : hash -> decide -> encapsulate -> transmit
  *
  * One program for each interface, loaded by controlplane/steering.c, which also
- * pins it: it outlives the control plane and the dataplane. What a packet is, the
+ * pins it: it outlives the control plane and the dataplane. What a packet is and where it goes, the
  * shared headers say, so the dataplane comes to the same answer.
  */
 #include <linux/bpf.h>
 
 #include <bpf/bpf_helpers.h>
 
+#include "kernel_decide.h"
+#include "kernel_encapsulate.h"
+#include "kernel_maps.h"
+#include "kernel_service.h"
 #include "sluice/icmp.h"
 #include "sluice/packet.h"
 #include "sluice/steering.h"
@@ -36,19 +40,30 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, STEERING_OUTCOMES);
+	__uint(max_entries, STEERING_COUNTERS_ENTRIES);
 	__type(key, uint32_t);
 	__type(value, uint64_t);
 } counters SEC(".maps");
 
-static __always_inline int finish(enum steering_outcome outcome, int action)
+static __always_inline int finish(uint32_t counter, int action)
 {
-	uint32_t key = outcome;
-	uint64_t *packets = bpf_map_lookup_elem(&counters, &key);
+	uint64_t *packets = bpf_map_lookup_elem(&counters, &counter);
 	if (packets)
 		++*packets; /* this CPU's own, and XDP does not nest */
 	return action;
 }
+
+static __always_inline int finish_pass(enum sluice_verdict verdict)
+{
+	return finish(STEERING_VERDICT + verdict, XDP_PASS);
+}
+
+static __always_inline int finish_drop(enum sluice_verdict verdict)
+{
+	return finish(STEERING_VERDICT + verdict, XDP_DROP);
+}
+
+/* ------------------------------------------------------------ whose it is ---- */
 
 static __always_inline const struct steering_value *entry_find(const union sluice_address *address, uint16_t port_be16,
 							       uint8_t protocol)
@@ -89,32 +104,225 @@ static __always_inline bool is_vip_that_echoes(const union sluice_address *addre
 	return e && e->kind == SLUICE_INDEX_VIP && (e->count & SLUICE_VIP_ECHO);
 }
 
-/* Whether the dataplane is to have the packet, be it to forward it or to count why not. */
-static __always_inline bool is_for_dataplane(enum sluice_verdict parsed, const uint8_t *data, const uint8_t *end,
-					     const struct sluice_packet *packet)
+/*
+ * What becomes of a packet as far as its headers and the services say: a PASS verdict, a drop reason when it is
+ * for a VIP and no good, or FORWARD when it is for a service. A frame that ends inside its headers is the
+ * kernel's to drop: it may be the host's own, of offloads that only the kernel understands.
+ * *ret_follows: an ICMP error about a service's flow, which goes where that goes; packet->flow is that flow then.
+ * ANSWERED_ECHO: a ping of a VIP that answers them.
+ */
+static __always_inline enum sluice_verdict verdict_of(enum sluice_verdict parsed, const uint8_t *data,
+						      const uint8_t *end, struct sluice_packet *packet,
+						      bool *ret_follows)
 {
-	struct sluice_flow flow;
-
-	if (parsed == SLUICE_FORWARD)
-		return is_for_service(&packet->flow);
-	/* An error about a service's flow goes where the flow goes; some VIPs answer pings there. */
+	*ret_follows = false;
 	if (parsed == SLUICE_PASS_PROTOCOL) {
+		struct sluice_flow flow;
 		if (sluice_icmp_is_echo(data, end, packet))
-			return is_vip_that_echoes(&packet->flow.destination);
-		return sluice_icmp_error_flow(data, end, packet, &flow) && is_for_service(&flow);
+			return is_vip_that_echoes(&packet->flow.destination) ? SLUICE_ANSWERED_ECHO : parsed;
+		if (!sluice_icmp_error_flow(data, end, packet, &flow) || !is_for_service(&flow))
+			return parsed;
+		packet->flow = flow;
+		*ret_follows = true;
+		return SLUICE_FORWARD;
 	}
-	/* Fragments and malformed headers: wherever a VIP is the destination. */
-	return sluice_verdict_needs_vip(parsed) && is_vip(&packet->flow.destination);
+	if (parsed == SLUICE_FORWARD)
+		return is_for_service(&packet->flow) ? SLUICE_FORWARD : SLUICE_PASS_NO_SERVICE;
+	if (sluice_verdict_is_pass(parsed))
+		return parsed;
+	return sluice_verdict_needs_vip(parsed) && is_vip(&packet->flow.destination) ? parsed : SLUICE_PASS_NO_SERVICE;
 }
 
-/*
- * The seam of the in-kernel path: a service's packet that no dataplane takes. The
- * kernel must not see it (it would answer with RST), so without a decision here it
- * is dropped and counted.
- */
-static __always_inline int decide_in_kernel(void)
+/* --------------------------------------------------------- forward it here ---- */
+
+/* Line of this CPU's block of counters. */
+static __always_inline void *counters_line(const struct sluice_kernel_head *head, uint32_t line)
 {
-	return finish(STEERING_DROPPED_NO_SOCKET, XDP_DROP);
+	void *map = part_at(head->counters_part);
+	return map ? line_at(map, line + bpf_get_smp_processor_id() * head->counters_cpu_lines) : NULL;
+}
+
+static __always_inline struct sluice_service_counters *service_counters(const struct sluice_kernel_head *head,
+									uint32_t number)
+{
+	struct sluice_service_counters *line = counters_line(head, head->counters_services_line + number / 4);
+	return line ? line + number % 4 : NULL;
+}
+
+static __always_inline int drop_for_service(const struct sluice_kernel_head *head, uint32_t number,
+					    enum sluice_verdict verdict)
+{
+	struct sluice_service_counters *service = service_counters(head, number);
+	if (service)
+		service->drops++;
+	return finish_drop(verdict);
+}
+
+/* TCP's sequence number, host order; 0 for UDP and what only follows. */
+static __always_inline uint32_t sequence_of(const struct xdp_md *context, const struct sluice_packet *packet,
+					    bool follows)
+{
+	const uint8_t *end = (const uint8_t *)(long)context->data_end;
+	const uint8_t *l4 = (const uint8_t *)(long)context->data + (packet->l4_offset & 0x7fff);
+	SLUICE_OPAQUE(l4);
+	if (follows || packet->flow.protocol != SLUICE_IP_TCP || l4 + SLUICE_TCP_BYTES > end)
+		return 0;
+	return SLUICE_BE32(sluice_load32(l4 + 4));
+}
+
+/* Whether the datagram is a QUIC Initial. */
+static __always_inline bool is_quic_initial(const struct xdp_md *context, const struct sluice_packet *packet)
+{
+	uint32_t l4_offset = packet->l4_offset & 0x7fff;
+	const uint8_t *end = (const uint8_t *)(long)context->data_end;
+	const uint8_t *payload = (const uint8_t *)(long)context->data + l4_offset + SLUICE_UDP_BYTES;
+	/* The IP packet may end before the frame: 5 bytes tell of an Initial. */
+	return l4_offset + SLUICE_UDP_BYTES + 5 <= packet->l3_offset + packet->l3_bytes &&
+	       sluice_quic_is_initial(payload, end);
+}
+
+static __always_inline enum sluice_role role_of(const struct xdp_md *context, const struct sluice_service *service,
+						const struct sluice_packet *packet, bool follows)
+{
+	if (follows)
+		return SLUICE_ROLE_FOLLOWER;
+	if (packet->flow.protocol != SLUICE_IP_UDP)
+		return sluice_role_of_tcp(packet->tcp_flags);
+	return service->quic && is_quic_initial(context, packet) ? SLUICE_ROLE_FIRST : SLUICE_ROLE_OTHER;
+}
+
+/* What the flow is told by the previous table of its service, which has one. */
+static __always_inline sluice_bucket previous_of(const struct sluice_kernel_head *head,
+						 const struct sluice_service *service, const struct sluice_flow *flow)
+{
+	uint32_t number = service->previous_lookup - 1;
+	void *lookup = bpf_map_lookup_elem(&lookups, &number);
+	uint64_t hash = hash_of(head, flow, service->previous_affinity);
+	return lookup ? sluice_kernel_bucket(lookup, sluice_hash_bucket(hash, service->previous_size)) : 0;
+}
+
+/* Whether any flow of the host has an exception, and if so whether this one may. */
+static __always_inline uint32_t exception_maybe(uint64_t key)
+{
+	uint32_t zero = 0;
+	void *map = bpf_map_lookup_elem(&exceptions, &zero);
+	if (!map)
+		return 0;
+	const struct sluice_exceptions_header *header = line_at(map, 0);
+	if (!header || SLUICE_LIKELY(!sluice_exceptions_any(header)))
+		return 0;
+	const struct sluice_exceptions_bits *bits = line_at(map, sluice_exceptions_bits_line(header, key));
+	return bits ? sluice_exceptions_maybe(header, bits, key) : 0;
+}
+
+/* Number of the backend, or SLUICE_NONE. number: the service's. */
+static __always_inline uint32_t decide(const struct xdp_md *context, const struct sluice_kernel_head *head,
+				       const struct sluice_service *service, uint32_t number,
+				       const struct sluice_packet *packet, bool follows, uint64_t key, uint64_t hash)
+{
+	uint32_t lookup_number = service->lookup, zero = 0;
+	const uint8_t *bytes = bpf_map_lookup_elem(&states, &zero);
+	void *lookup = bpf_map_lookup_elem(&lookups, &lookup_number);
+	if (!lookup || !bytes)
+		return SLUICE_NONE;
+	struct sluice_decide_input in = {
+	    .flow_key = key,
+	    .bucket = sluice_hash_bucket(hash, service->lookup_size),
+	    .service = number,
+	    .tracking = service->tracking,
+	    .is_datagram = packet->flow.protocol == SLUICE_IP_UDP,
+	};
+	in.word = sluice_kernel_bucket(lookup, in.bucket);
+	if (SLUICE_LIKELY(sluice_decide_is_stateless(in.word, in.tracking, exception_maybe(key)))) {
+		uint32_t owner = service->first_backend + sluice_bucket_cur(in.word);
+		if (SLUICE_LIKELY(sluice_state_lives(sluice_state_at(bytes, owner))))
+			return owner;
+		uint32_t slot =
+		    sluice_kernel_walk(lookup_number, service->lookup_size, service->first_backend, in.bucket);
+		return slot == SLUICE_NONE ? slot : service->first_backend + slot;
+	}
+	if (service->previous_lookup)
+		in.word = sluice_decide_word(service, in.word, previous_of(head, service, &packet->flow));
+	in.sequence = sequence_of(context, packet, follows);
+	in.role = (uint8_t)role_of(context, service, packet, follows);
+	return decide_closely(service, &in);
+}
+
+/* A packet of a service that no dataplane takes. */
+static __always_inline int forward(struct xdp_md *context, const struct sluice_packet *packet, bool follows)
+{
+	struct table table;
+	if (!table_get(&table))
+		return finish(STEERING_DROPPED_NO_SOCKET, XDP_DROP);
+	const struct sluice_kernel_head *head = table.head;
+	uint32_t number = service_find(&table, &packet->flow);
+	const struct sluice_service *service = NULL;
+	if (number != SLUICE_NONE)
+		service = line_at(table.lines, head->services_line + number);
+	/* Steered, and not in the table: it has just come or gone. The kernel must not see it, it would answer with
+	 * RST. */
+	if (!service)
+		return finish(STEERING_DROPPED_NO_SOCKET, XDP_DROP);
+	if (sluice_packet_is_first(packet)) {
+		struct sluice_service_counters *counted = service_counters(head, number);
+		if (counted)
+			counted->new_flows++;
+	}
+	if (service->lookup == SLUICE_NONE)
+		return drop_for_service(head, number, SLUICE_DROP_NO_BACKEND);
+
+	uint64_t key = hash_of(head, &packet->flow, SLUICE_AFFINITY_FLOW), hash = key;
+	if (service->affinity == SLUICE_AFFINITY_CLIENT)
+		hash = hash_of(head, &packet->flow, SLUICE_AFFINITY_CLIENT);
+	uint32_t chosen = decide(context, head, service, number, packet, follows, key, hash);
+	const struct sluice_backend *backend = NULL;
+	if (chosen != SLUICE_NONE)
+		backend = line_at(table.lines, head->backends_line + 2 * chosen);
+	if (!backend || backend->encap == SLUICE_ENCAP_NONE)
+		return drop_for_service(head, number, SLUICE_DROP_NO_BACKEND);
+	if (packet->l3_bytes + sluice_encap_overhead(backend->encap) > backend->mtu)
+		return drop_for_service(head, number, SLUICE_DROP_TOO_BIG);
+	const struct sluice_port *port = line_at(table.lines, head->ports_line + 2 * backend->port + 1);
+	const uint8_t *second = line_at(table.lines, head->backends_line + 2 * chosen + 1);
+	struct inner inner = {.l3_offset = packet->l3_offset,
+			      .l3_bytes = packet->l3_bytes,
+			      .entropy = sluice_hash_entropy(hash),
+			      .traffic_class = packet->traffic_class};
+	uint32_t ifindex = port ? *(const uint32_t *)((const uint8_t *)port + offsetof(struct sluice_port, ifindex) -
+						      SLUICE_KERNEL_LINE)
+				: 0;
+	/* An egress that the kernel does not know. */
+	if (!ifindex || !second)
+		return drop_for_service(head, number, SLUICE_DROP_TRANSMIT);
+	enum sluice_verdict verdict = encapsulate(context, backend, second, &inner);
+	if (verdict != SLUICE_FORWARD)
+		return drop_for_service(head, number, verdict);
+
+	struct sluice_backend_counters *counted = counters_line(head, head->counters_backends_line + chosen / 4);
+	if (counted) {
+		counted += chosen % 4;
+		counted->packets++;
+		counted->bytes += inner.l3_bytes;
+	}
+	finish(STEERING_VERDICT + SLUICE_FORWARD, 0);
+	return ifindex == context->ingress_ifindex ? XDP_TX : (int)bpf_redirect(ifindex, 0);
+}
+
+/* Answer a ping in its place, unless too many came to this CPU. */
+static __always_inline int echo(struct xdp_md *context, const struct sluice_packet *packet)
+{
+	uint32_t key = STEERING_ECHO_FULL;
+	struct sluice_icmp_limit limit =
+	    sluice_icmp_limit_make(1000000000, STEERING_ANSWERS_PER_SECOND, STEERING_ANSWERS_AT_ONCE);
+	uint64_t *full = bpf_map_lookup_elem(&counters, &key);
+	if (!full)
+		return finish_drop(SLUICE_DROP_ECHO_LIMIT);
+	limit.full = *full;
+	if (!sluice_icmp_limit_take(&limit, bpf_ktime_get_ns()) ||
+	    !sluice_icmp_echo_reply((uint8_t *)(long)context->data, (const uint8_t *)(long)context->data_end, packet))
+		return finish_drop(SLUICE_DROP_ECHO_LIMIT);
+	*full = limit.full;
+	return finish(STEERING_VERDICT + SLUICE_ANSWERED_ECHO, XDP_TX);
 }
 
 SEC("xdp")
@@ -123,14 +331,20 @@ int sluice_steering(struct xdp_md *context)
 	const uint8_t *data = (const uint8_t *)(long)context->data;
 	const uint8_t *end = (const uint8_t *)(long)context->data_end;
 	struct sluice_packet packet;
+	bool follows;
 
 	enum sluice_verdict parsed = sluice_packet_parse(data, end, &packet);
-	if (!is_for_dataplane(parsed, data, end, &packet))
-		return finish(STEERING_PASSED, XDP_PASS);
+	enum sluice_verdict verdict = verdict_of(parsed, data, end, &packet, &follows);
+	if (sluice_verdict_is_pass(verdict))
+		return finish_pass(verdict);
 	/* The flags' low bits are what it returns when no socket is there. */
 	if (bpf_redirect_map(&xsks, context->rx_queue_index, XDP_DROP) == XDP_REDIRECT)
 		return finish(STEERING_REDIRECTED, XDP_REDIRECT);
-	return decide_in_kernel();
+	if (verdict == SLUICE_ANSWERED_ECHO)
+		return echo(context, &packet);
+	if (verdict != SLUICE_FORWARD)
+		return finish_drop(verdict);
+	return forward(context, &packet, follows);
 }
 
 char steering_license[] SEC("license") = "GPL";

@@ -117,13 +117,15 @@ static int counters_rename(struct api *api, const struct sluice_table *table)
 void api_sources_refresh(struct api *api)
 {
 	struct apply_dataplane_status dataplanes[API_DATAPLANES_MAX];
-	int fds[API_DATAPLANES_MAX];
+	int fds[API_DATAPLANES_MAX + 1];
 	uint32_t found = apply_dataplanes(api->apply, dataplanes, API_DATAPLANES_MAX), count = 0;
 	struct counters_refusal refusal = {""};
 
 	for (uint32_t i = 0; i < found && i < API_DATAPLANES_MAX; i++)
 		if (dataplanes[i].counters_fd >= 0)
 			fds[count++] = dataplanes[i].counters_fd;
+	fds[count] = apply_kernel_counters(api->apply);
+	count += fds[count] >= 0;
 	counters_reader_sources(api->counters, fds, count, &refusal);
 	if (refusal.text[0] && strcmp(refusal.text, api->counters_problem))
 		log_warning("api: %s", refusal.text);

@@ -226,6 +226,9 @@ static void paths(FILE *out, const struct api *api)
 		fprintf(out, "sluice_path_generation{path=\"dpdk\",pid=\"%u\"} %" PRIu64 "\n", dataplanes[i].pid,
 			dataplanes[i].generation);
 	}
+	uint64_t in_kernel;
+	if (apply_kernel_path(api->apply, &in_kernel))
+		fprintf(out, "sluice_path_generation{path=\"xdp\"} %" PRIu64 "\n", in_kernel);
 	family(out, "sluice_dataplanes_connected", "gauge", "Dataplanes connected to the control plane.");
 	fprintf(out, "sluice_dataplanes_connected %u\n", connected);
 }
@@ -246,14 +249,33 @@ static void steered(FILE *out, const struct api *api)
 		const struct {
 			const char *verdict;
 			uint64_t packets;
-		} rows[] = {
-		    {"redirected", s.redirected}, {"passed", s.passed}, {"dropped_no_socket", s.dropped_no_socket}};
+		} rows[] = {{"redirected", s.redirected},
+			    {"forwarded", s.forwarded},
+			    {"passed", s.passed},
+			    {"dropped", s.dropped},
+			    {"dropped_no_socket", s.dropped_no_socket}};
 		for (size_t r = 0; r < sizeof(rows) / sizeof(rows[0]); r++) {
 			fputs("sluice_xdp_packets_total{", out);
 			label(out, "interface", s.interface);
 			fprintf(out, ",verdict=\"%s\"} %" PRIu64 "\n", rows[r].verdict, rows[r].packets);
 		}
 	}
+}
+
+/* The kernel's path by the list of verdicts that all paths have. */
+static void decided_in_kernel(FILE *out, const struct api *api)
+{
+	struct steering *steering = apply_steering(api->apply);
+	struct steering_status s;
+
+	family(out, "sluice_path_packets_total", "counter", "Packets by what a path decided, and where they came in.");
+	for (uint32_t i = 0; steering && steering_status(steering, i, &s) == 0; i++)
+		for (enum sluice_verdict v = 0; v < SLUICE_VERDICTS; v++) {
+			fputs("sluice_path_packets_total{path=\"xdp\",", out);
+			label(out, "interface", s.interface);
+			fprintf(out, ",kind=\"%s\",verdict=\"%s\"} %" PRIu64 "\n", sluice_verdict_kind(v),
+				sluice_verdict_text(v).label, s.verdicts[v]);
+		}
 }
 
 static void configuration(FILE *out, const struct api *api)
@@ -323,6 +345,7 @@ static int head_write(const struct api *api, struct metrics *metrics)
 	workers(out, api);
 	paths(out, api);
 	steered(out, api);
+	decided_in_kernel(out, api);
 	api_windows_metrics(out, api);
 	api_underlay_metrics(out, api);
 	configuration(out, api);

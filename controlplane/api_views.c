@@ -103,20 +103,35 @@ static json_t *interfaces_json(const struct api *api)
 	json_t *list = json_array();
 
 	for (uint32_t i = 0; steering && steering_status(steering, i, &status) == 0; i++)
-		json_array_append_new(
-		    list, json_pack("{s:s, s:b, s:s, s:s, s:I, s:I, s:I}", "interface", status.interface, "attached",
-				    status.attached, "mode", status.mode, "reason", status.reason, "redirected",
-				    (json_int_t)status.redirected, "passed", (json_int_t)status.passed,
-				    "dropped_no_socket", (json_int_t)status.dropped_no_socket));
+		json_array_append_new(list,
+				      json_pack("{s:s, s:b, s:s, s:s, s:I, s:I, s:I, s:I, s:I}", "interface",
+						status.interface, "attached", status.attached, "mode", status.mode,
+						"reason", status.reason, "redirected", (json_int_t)status.redirected,
+						"forwarded", (json_int_t)status.forwarded, "passed",
+						(json_int_t)status.passed, "dropped", (json_int_t)status.dropped,
+						"dropped_no_socket", (json_int_t)status.dropped_no_socket));
 	return list;
+}
+
+/* null on a host without it. */
+static json_t *kernel_json(const struct api *api)
+{
+	uint64_t generation;
+
+	if (!apply_kernel_path(api->apply, &generation))
+		return json_null();
+	return json_pack("{s:s, s:s, s:I}", "path", "xdp", "state",
+			 generation == apply_generation(api->apply) ? "current" : "behind", "generation",
+			 (json_int_t)generation);
 }
 
 void api_get_paths(struct api_exchange *exchange)
 {
 	const struct api *api = exchange->api;
 	api_reply_json(exchange, 200,
-		       json_pack("{s:I, s:o, s:o}", "generation", (json_int_t)apply_generation(api->apply),
-				 "dataplanes", dataplanes_json(api), "interfaces", interfaces_json(api)));
+		       json_pack("{s:I, s:o, s:o, s:o}", "generation", (json_int_t)apply_generation(api->apply),
+				 "dataplanes", dataplanes_json(api), "kernel", kernel_json(api), "interfaces",
+				 interfaces_json(api)));
 }
 
 /* ------------------------------------------------------------------ status ---- */
@@ -160,7 +175,7 @@ void api_get_status(struct api_exchange *exchange)
 	    exchange, 200,
 	    json_pack("{s:s, s:I, s:f, s:s?, s:s?, s:s?, s:s?, s:s?, s:I, s:i, s:i, s:{s:I, s:I, s:I, s:I, s:I}, s:o, "
 		      "s:o, s:o, "
-		      "s:o, s:o, s:o, s:o, s:s}",
+		      "s:o, s:o, s:o, s:o, s:o, s:s}",
 		      "version", SLUICE_VERSION, "pid", (json_int_t)getpid(), "uptime_seconds", (double)uptime_ns / 1e9,
 		      "node", model ? model->node_name : NULL, "zone", model ? model->node_zone : NULL, "region",
 		      model ? model->node_region : NULL, "config_file", model ? model->file : NULL,
@@ -168,8 +183,9 @@ void api_get_status(struct api_exchange *exchange)
 		      (json_int_t)apply_generation(api->apply), "services", model ? (int)model->service_count : 0,
 		      "vips", model ? (int)model->vip_count : 0, "backends", "total", (json_int_t)states.total, "up",
 		      (json_int_t)states.up, "draining", (json_int_t)states.draining, "down", (json_int_t)states.down,
-		      "disabled", (json_int_t)states.disabled, "dataplanes", dataplanes_json(api), "interfaces",
-		      interfaces_json(api), "transactions", transactions_json(api), "last_config", last_json, "windows",
-		      api_windows_json(api), "exceptions", api_exceptions_json(api), "underlay", api_underlay_json(api),
-		      "counters_problem", api->counters_problem));
+		      "disabled", (json_int_t)states.disabled, "dataplanes", dataplanes_json(api), "kernel",
+		      kernel_json(api), "interfaces", interfaces_json(api), "transactions", transactions_json(api),
+		      "last_config", last_json, "windows", api_windows_json(api), "exceptions",
+		      api_exceptions_json(api), "underlay", api_underlay_json(api), "counters_problem",
+		      api->counters_problem));
 }

@@ -65,6 +65,8 @@ static void on_links(uv_timer_t *timer)
 {
 	struct apply *apply = timer->data;
 	steering_refresh(apply->steering);
+	if (apply->kernel)
+		kernel_path_refresh(apply->kernel);
 }
 
 /* --------------------------------------------------------------- recovery ---- */
@@ -90,6 +92,20 @@ static void recover(struct apply *apply)
 			log_error("apply: %s/%s holds numbers that contradict each other: starting without it",
 				  apply->state_dir, i ? TABLE_STORE_LAST : TABLE_STORE_NEXT);
 	}
+}
+
+/* The kernel's path forwards by the table of an earlier control plane, as a dataplane may that introduces itself. */
+static void recover_kernel(struct apply *apply)
+{
+	const struct kernel_table_running running = kernel_path_running(apply->kernel);
+	const struct sluice_message_hello hello = {
+	    .generation = running.generation, .table_digest = running.digest, .has_states = 1};
+
+	states_add_kernel(apply->states, kernel_path_states(apply->kernel), running.generation != 0);
+	if (running.generation)
+		hello_before_start(apply, &hello);
+	if (running.generation > apply->generation)
+		apply->generation = running.generation;
 }
 
 /* ------------------------------------------------------------------- life ---- */
@@ -158,6 +174,11 @@ static int modules_create(struct apply *apply, const struct apply_options *optio
 	/* A host without XDP forwards on its PCI and vdev ports all the same. */
 	if (steering_create(options->runtime_dir, &apply->steering))
 		apply->steering = NULL;
+	if (apply->steering && kernel_path_create(apply->loop, apply->steering, &apply->kernel))
+		apply->kernel = NULL;
+	/* Without its figures it forwards all the same. */
+	if (apply->kernel && kernel_counters_create(&apply->kernel_counters))
+		apply->kernel_counters = NULL;
 	return publish_create(&(struct publish_options){.loop = apply->loop,
 							.runtime_dir = options->runtime_dir,
 							.states = apply->states,
@@ -176,6 +197,12 @@ static void modules_destroy(struct apply *apply)
 	apply->underlay = NULL;
 	adjacency_destroy(apply->adjacency);
 	vips_destroy(apply->vips);
+	if (apply->kernel)
+		states_add_kernel(apply->states, NULL, false);
+	kernel_path_destroy(apply->kernel);
+	apply->kernel = NULL;
+	kernel_counters_destroy(apply->kernel_counters);
+	apply->kernel_counters = NULL;
 	steering_destroy(apply->steering);
 	exceptions_memory_destroy(apply->exceptions);
 	apply->exceptions = NULL;
@@ -210,6 +237,8 @@ int apply_create(const struct apply_options *options, struct apply **ret)
 		return error;
 	}
 	recover(apply);
+	if (apply->kernel)
+		recover_kernel(apply);
 	uv_timer_start(&apply->windows, apply_on_windows, apply->close_every_ms / 3, apply->close_every_ms / 3);
 	if (apply->steering)
 		uv_timer_start(&apply->links, on_links, APPLY_LINKS_MS, APPLY_LINKS_MS);

@@ -138,5 +138,9 @@ void apply_plan(struct apply *apply, const char *file,
 struct adjacency *apply_adjacency(const struct apply *apply);
 struct health *apply_health(const struct apply *apply);
 struct steering *apply_steering(const struct apply *apply);
+/* The kernel's path: the generation by which it forwards, 0 for none yet. False: this host has no such path. */
+bool apply_kernel_path(const struct apply *apply, uint64_t *ret_generation);
+/* Its counters as of now, in a memfd as a dataplane's (counters.h), owned by apply; -1: there are none. */
+int apply_kernel_counters(const struct apply *apply);
 
 #endif

@@ -11,6 +11,8 @@
 #include "config_store.h"
 #include "effective.h"
 #include "exceptions_memory.h"
+#include "kernel_counters.h"
+#include "kernel_path.h"
 #include "publish.h"
 #include "retire.h"
 #include "states.h"
@@ -100,7 +102,9 @@ struct apply {
 	struct underlay_mtu *underlay;
 	struct health *health;
 	struct steering *steering; /* NULL when this host cannot have it */
-	bool steering_narrowed;    /* services that are to go no longer come to us; undone when the change fails */
+	struct kernel_counters *kernel_counters;
+	struct kernel_path *kernel; /* NULL likewise */
+	bool steering_narrowed;     /* services that are to go no longer come to us; undone when the change fails */
 	struct vips *vips;
 	struct operator_state *operators;
 	struct states *states;

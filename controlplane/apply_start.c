@@ -49,7 +49,8 @@ static void wait_poll(uv_timer_t *timer)
 	struct transaction *t = apply->active;
 	const uint64_t waited_ms = (uv_hrtime() - t->started_ns) / 1000000;
 	const bool met = publish_peer_count(apply->publish) > 0 || waited_ms >= apply->hello_wait_ms;
-	const bool alone = met && publish_peer_count(apply->publish) == 0;
+	const bool in_kernel = apply->kernel && kernel_path_running(apply->kernel).generation;
+	const bool alone = met && publish_peer_count(apply->publish) == 0 && !in_kernel;
 	const bool late = waited_ms >= APPLY_START_SETTLE_MS || alone;
 
 	if (apply->adopt)

@@ -120,3 +120,17 @@ struct steering *apply_steering(const struct apply *apply)
 {
 	return apply->steering;
 }
+
+int apply_kernel_counters(const struct apply *apply)
+{
+	return apply->kernel_counters ? kernel_counters_refresh(apply->kernel_counters,
+								kernel_path_counters(apply->kernel), apply->steering)
+				      : -1;
+}
+
+bool apply_kernel_path(const struct apply *apply, uint64_t *ret_generation)
+{
+	if (apply->kernel)
+		*ret_generation = kernel_path_running(apply->kernel).generation;
+	return apply->kernel != NULL;
+}

@@ -6,7 +6,7 @@
  *   wait     at start over a running dataplane: for its HELLO and for adjacencies   apply_start.c
  *   gather   what health, adjacency and operators say of each backend
  *   compile  on the worker pool                              apply_compile.c
- *   publish  to every dataplane, and wait for them           publish.c
+ *   publish  to the kernel's path, then to every dataplane, and wait for them   kernel_path.c, publish.c
  *   commit   the model is the running one: health, adjacency, steering follow
  *   persist  on the worker pool
  *   end      who asked is told
@@ -353,6 +353,30 @@ void transaction_gather(struct transaction *t)
 
 /* ---------------------------------------------------------------- publish ---- */
 
+/* No dataplane has it, so neither has the kernel's path by now. */
+static void refused(struct transaction *t)
+{
+	if (t->start) {
+		/* Better to run, probe and try again than not to be there. */
+		built_table_put(t->table);
+		t->table = NULL;
+		step_commit(t);
+		return;
+	}
+	step_end(t);
+}
+
+static void kernel_taken_back(void *user, int error)
+{
+	struct transaction *t = user;
+
+	if (error)
+		log_error("apply: the kernel's path keeps a table that no dataplane has: %s: until the next change it "
+			  "may disagree with them",
+			  strerror(-error));
+	refused(t);
+}
+
 static void published(void *user, const struct publish_result *result)
 {
 	struct transaction *t = user;
@@ -363,7 +387,7 @@ static void published(void *user, const struct publish_result *result)
 	if (result->in_force && result->in_force->generation > apply->generation)
 		apply->generation = result->in_force->generation;
 	if (!result->error) {
-		if (!result->dataplanes)
+		if (!result->dataplanes && !apply->kernel)
 			transaction_say(t, "warning: no dataplane is connected: it gets the table when it starts");
 		step_commit(t);
 		return;
@@ -375,16 +399,39 @@ static void published(void *user, const struct publish_result *result)
 		apply->table->view.states = states_bytes(apply->states);
 	}
 	if (t->start) {
-		/* Better to run, probe and try again than not to be there. */
 		transaction_say(t, "warning: %s: it goes on with the table it has", result->text);
-		built_table_put(t->table);
-		t->table = NULL;
-		step_commit(t);
+	} else {
+		t->error = result->error;
+		transaction_say(t, "%s", result->text);
+	}
+	if (!apply->kernel || !apply->table || kernel_path_publish(apply->kernel, apply->table, kernel_taken_back, t))
+		refused(t);
+}
+
+static void publish_to_dataplanes(struct transaction *t)
+{
+	t->error = publish_table(t->apply->publish, t->table, published, t);
+	t->publishing = !t->error;
+	if (t->error)
+		step_end(t);
+}
+
+static void kernel_published(void *user, int error)
+{
+	struct transaction *t = user;
+
+	transaction_mark(t, "publish to the kernel");
+	if (t->apply->closing)
+		error = -ECANCELED;
+	if (error && t->start && !t->apply->closing) {
+		transaction_say(t, "warning: the kernel's path cannot take the table: %s", strerror(-error));
+	} else if (error) {
+		t->error = error;
+		transaction_say(t, "the kernel's path cannot take the table: %s", strerror(-error));
+		step_end(t);
 		return;
 	}
-	t->error = result->error;
-	transaction_say(t, "%s", result->text);
-	step_end(t);
+	publish_to_dataplanes(t);
 }
 
 static void step_publish(struct transaction *t)
@@ -398,12 +445,17 @@ static void step_publish(struct transaction *t)
 		if (t->error)
 			transaction_say(t, "the XDP program's services cannot be changed: %s", strerror(-t->error));
 	}
-	if (!t->error) {
-		apply_exceptions_follow(apply, apply->model, t->model);
-		apply_states_before(apply, t);
-		t->error = publish_table(apply->publish, t->table, published, t);
-		t->publishing = !t->error;
+	if (t->error) {
+		step_end(t);
+		return;
 	}
+	apply_exceptions_follow(apply, apply->model, t->model);
+	apply_states_before(apply, t);
+	if (!apply->kernel) {
+		publish_to_dataplanes(t);
+		return;
+	}
+	t->error = kernel_path_publish(apply->kernel, t->table, kernel_published, t);
 	if (t->error)
 		step_end(t);
 }

@@ -130,7 +130,8 @@ void apply_exceptions_make(struct apply *apply, const struct model *model)
 	if (apply->exceptions)
 		return;
 	/* Without it the control plane runs all the same: the log has said what is missing. */
-	if (exceptions_memory_create(apply->loop, apply->runtime_dir, model->dataplane.exceptions_log2,
+	const int in_use_fd = apply->kernel ? steering_kernel_maps(apply->steering).exceptions_fd : -1;
+	if (exceptions_memory_create(apply->loop, apply->runtime_dir, model->dataplane.exceptions_log2, in_use_fd,
 				     &apply->exceptions))
 		apply->exceptions = NULL;
 }

@@ -80,7 +80,7 @@ static void read_vdev(struct config_reader *reader, const config_setting_t *sett
 static void read_path(struct config_reader *reader, const config_setting_t *setting, void *object)
 {
 	static const struct config_word words[] = {
-	    {"dpdk", MODEL_PATH_DPDK, false}, {"auto", MODEL_PATH_AUTO, false}, {"xdp", MODEL_PATH_XDP, true}, {NULL}};
+	    {"dpdk", MODEL_PATH_DPDK, false}, {"auto", MODEL_PATH_AUTO, false}, {"xdp", MODEL_PATH_XDP, false}, {NULL}};
 	struct model_interface *interface = object;
 	int path;
 
@@ -153,6 +153,10 @@ void config_read_interfaces(struct config_reader *reader, const config_setting_t
 		if (devices != 1)
 			config_setting_error(reader, element, "needs exactly one of name, pci and vdev, has %s",
 					     devices ? "more" : "none");
+		if (interface->path == MODEL_PATH_XDP && interface->kind != MODEL_INTERFACE_NAME)
+			config_setting_error(reader, element,
+					     "path \"xdp\" is for interfaces of the kernel only: give its name, or leave "
+					     "path away");
 		/* The kernel's traffic of a PCI device has no other way: the dataplane makes this TAP unasked. */
 		if (interface->kind == MODEL_INTERFACE_PCI && !interface->tap &&
 		    asprintf(&interface->tap, "sluice%" PRIu32, i) < 0) {

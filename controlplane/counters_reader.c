@@ -13,7 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define SOURCES_MAX 8u
+#define SOURCES_MAX 9u /* the dataplanes and the kernel's path */
 #define WORKERS_MAX 256u
 #define VERDICTS_MAX 256u
 #define COUNTERS_BYTES_MAX (8ull << 30) /* the largest tables, counted by every worker, stay below */
@@ -589,6 +589,8 @@ bool counters_reader_worker(const struct counters_reader *reader, uint32_t i, st
 	for (uint32_t s = 0; s < reader->source_count; s++) {
 		const struct source *source = reader->sources[s];
 		const uint8_t *bytes = source->map ? source->map : source->copy;
+		if (!source->header.tsc_hz) /* the kernel's path: there are figures, but no worker */
+			continue;
 		if (i >= source->header.workers) {
 			i -= source->header.workers;
 			continue;

@@ -8,6 +8,8 @@
 #include "sluice/control.h"
 #include "sluice/exceptions_sweep.h"
 
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -62,6 +64,12 @@ static int file_map(int fd, uint64_t bytes, struct sluice_exceptions_header **re
 		return -errno;
 	*ret = map;
 	return 0;
+}
+
+/* The table and the counts behind it. */
+static uint64_t table_bytes(const struct sluice_exceptions_header *header)
+{
+	return header->total_bytes + (header->live_line ? sluice_exceptions_live_bytes() : 0);
 }
 
 /* A new table under a name of its own, so that nobody maps a half-made one; then it takes its place. */
@@ -146,6 +154,106 @@ static int file_adopt(const char *dir, uint32_t size_log2, int *ret_fd, struct s
 	*ret_fd = fd;
 	*ret = header;
 	return 0;
+}
+
+/* -------------------------------------------------------------------- map ---- */
+
+static int map_path(const char *dir, char *ret)
+{
+	return (size_t)snprintf(ret, PATH_MAX, "%s/%s", dir, SLUICE_EXCEPTIONS_PIN) < PATH_MAX ? 0 : -ENAMETOOLONG;
+}
+
+/* Make it, and pin it when it is whole. */
+static int map_make(const char *dir, uint32_t size_log2, int *ret_fd, struct sluice_exceptions_header **ret)
+{
+	LIBBPF_OPTS(bpf_map_create_opts, options, .map_flags = BPF_F_INNER_MAP | BPF_F_MMAPABLE);
+	const uint64_t bytes = sluice_exceptions_bytes(size_log2) + sluice_exceptions_live_bytes();
+	struct sluice_exceptions_header *header = NULL;
+	char path[PATH_MAX];
+
+	int error = map_path(dir, path);
+	if (error)
+		return error;
+	if (unlink(path) && errno != ENOENT)
+		return -errno;
+	int fd = bpf_map_create(BPF_MAP_TYPE_ARRAY, "sluice_exceptions", sizeof(uint32_t), SLUICE_EXCEPTIONS_LINE,
+				(uint32_t)(bytes / SLUICE_EXCEPTIONS_LINE), &options);
+	if (fd < 0)
+		return fd;
+	error = file_map(fd, bytes, &header);
+	if (error)
+		goto fail;
+	sluice_exceptions_init(header, size_log2, sluice_exception_times_for(0, 0));
+	sluice_exceptions_add_live(header);
+	error = bpf_obj_pin(fd, path);
+	if (error) {
+		munmap(header, bytes);
+		goto fail;
+	}
+	*ret_fd = fd;
+	*ret = header;
+	return 0;
+fail:
+	close(fd);
+	return error;
+}
+
+/* What is pinned. 0; -ENOENT; -EBADMSG: no sound table. Programs use it: its size stays. */
+static int map_adopt(const char *dir, uint32_t size_log2, int *ret_fd, struct sluice_exceptions_header **ret)
+{
+	struct sluice_exceptions_header *header = NULL;
+	struct bpf_map_info info = {0};
+	uint32_t length = sizeof(info);
+	char path[PATH_MAX];
+
+	int error = map_path(dir, path);
+	if (error)
+		return error;
+	int fd = bpf_obj_get(path);
+	if (fd < 0)
+		return fd;
+	error = bpf_obj_get_info_by_fd(fd, &info, &length);
+	const uint64_t bytes = (uint64_t)info.max_entries * SLUICE_EXCEPTIONS_LINE;
+	if (!error && (info.type != BPF_MAP_TYPE_ARRAY || info.value_size != SLUICE_EXCEPTIONS_LINE))
+		error = -EBADMSG;
+	if (!error)
+		error = file_map(fd, bytes, &header);
+	if (!error && !sluice_exceptions_are_sound(header, bytes)) {
+		munmap(header, bytes);
+		error = -EBADMSG;
+	}
+	if (error) {
+		close(fd);
+		if (error == -EBADMSG)
+			log_warning("exceptions: %s is no sound exception table: made anew", path);
+		return error;
+	}
+	if (header->size_log2 != size_log2)
+		log_warning("exceptions: %s has %u entries and is in use: dataplane.exceptions = %u takes effect when "
+			    "control plane and dataplane have both been stopped and the file removed",
+			    path, 1u << header->size_log2, 1u << size_log2);
+	*ret_fd = fd;
+	*ret = header;
+	return 0;
+}
+
+/* For the host's programs from here on. */
+static int map_open(const char *dir, uint32_t size_log2, int in_use_fd, int *ret_fd,
+		    struct sluice_exceptions_header **ret)
+{
+	const uint32_t zero = 0;
+	int error = map_adopt(dir, size_log2, ret_fd, ret);
+
+	if (error == -ENOENT || error == -EBADMSG)
+		error = map_make(dir, size_log2, ret_fd, ret);
+	if (error)
+		return error;
+	error = bpf_map_update_elem(in_use_fd, &zero, ret_fd, BPF_ANY);
+	if (error) {
+		munmap(*ret, table_bytes(*ret));
+		close(*ret_fd);
+	}
+	return error;
 }
 
 /* ------------------------------------------------------------------ count ---- */
@@ -330,27 +438,28 @@ static void on_timer_closed(uv_handle_t *handle)
 
 /* ------------------------------------------------------------------- life ---- */
 
-int exceptions_memory_create(uv_loop_t *loop, const char *runtime_dir, uint32_t size_log2,
+int exceptions_memory_create(uv_loop_t *loop, const char *runtime_dir, uint32_t size_log2, int in_use_fd,
 			     struct exceptions_memory **ret)
 {
 	struct exceptions_memory *memory = calloc(1, sizeof(*memory));
 
 	if (!memory)
 		return -ENOMEM;
-	int error = file_adopt(runtime_dir, size_log2, &memory->fd, &memory->header);
-	if (error == -ENOENT || error == -EBADMSG || error == -ESTALE)
+	int error = in_use_fd >= 0 ? map_open(runtime_dir, size_log2, in_use_fd, &memory->fd, &memory->header)
+				   : file_adopt(runtime_dir, size_log2, &memory->fd, &memory->header);
+	if (in_use_fd < 0 && (error == -ENOENT || error == -EBADMSG || error == -ESTALE))
 		error = file_make(runtime_dir, size_log2, &memory->fd, &memory->header);
 	if (error) {
 		log_error(
 		    "exceptions: %s/%s cannot be had: %s: it takes %llu MiB of memory there; connections that a "
 		    "change moves are not protected",
-		    runtime_dir, SLUICE_EXCEPTIONS_FILE, strerror(-error),
+		    runtime_dir, in_use_fd >= 0 ? SLUICE_EXCEPTIONS_PIN : SLUICE_EXCEPTIONS_FILE, strerror(-error),
 		    (unsigned long long)((sluice_exceptions_bytes(size_log2) + sluice_exceptions_live_bytes()) >> 20));
 		free(memory);
 		return error;
 	}
 	memory->loop = loop;
-	memory->bytes = memory->header->total_bytes + (memory->header->live_line ? sluice_exceptions_live_bytes() : 0);
+	memory->bytes = table_bytes(memory->header);
 	memory->work.data = memory;
 	uv_timer_init(loop, &memory->timer);
 	memory->timer.data = memory;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The host's exception table (sluice/exceptions.h) as the control plane has it: made once in RUNTIME_DIR/exceptions,
+ * The host's exception table (sluice/exceptions.h) as the control plane has it: made once (control.h says where),
  * adopted by every later control plane, mapped by every path, and outliving them all. Here it is swept (what
  * is over makes room, the "surely none" bits are made anew), counted, and given its idle times. Who keeps time: each
  * path for itself, in coarse seconds of CLOCK_MONOTONIC.
@@ -18,11 +18,13 @@
 struct exceptions_memory;
 
 /*
- * Map RUNTIME_DIR/exceptions. What is there and sound is adopted; when it has another size than 2^size_log2 entries and
- * no dataplane holds it, it is made anew, else it stays with a warning. One that is not sound is set aside as
- * exceptions.corrupt-N, logged, and made anew. Then sweeps begin. 0 or -errno (logged).
+ * in_use_fd: the array of maps by which the host's XDP programs find the table; it is then the BPF map pinned at
+ * RUNTIME_DIR/bpf/exceptions, whose size stays. -1 on a host without XDP: map RUNTIME_DIR/exceptions. What is there and
+ * sound is adopted; when it has another size than 2^size_log2 entries and no dataplane holds it, it is made anew, else
+ * it stays with a warning. One that is not sound is set aside as exceptions.corrupt-N, logged, and made anew. Then
+ * sweeps begin. 0 or -errno (logged).
  */
-int exceptions_memory_create(uv_loop_t *loop, const char *runtime_dir, uint32_t size_log2,
+int exceptions_memory_create(uv_loop_t *loop, const char *runtime_dir, uint32_t size_log2, int in_use_fd,
 			     struct exceptions_memory **ret);
 /* The file stays. Completes asynchronously on the loop. Accepts NULL. */
 void exceptions_memory_destroy(struct exceptions_memory *memory);

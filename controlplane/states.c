@@ -22,7 +22,8 @@ struct states_array {
 struct states {
 	struct states_array arrays[STATES_ARRAYS_MAX]; /* the first one is read and handed out */
 	uint32_t count;
-	bool shared; /* a dataplane has the first one */
+	bool shared;     /* a dataplane has the first one */
+	uint8_t *kernel; /* the kernel path's; NULL: there is none */
 };
 
 static void array_fini(struct states_array *array)
@@ -135,7 +136,18 @@ int states_adopt(struct states *states, int fd, bool keep_bytes)
 	array_fini(&states->arrays[0]);
 	states->arrays[0] = array;
 	states->shared = true;
+	if (states->kernel)
+		memcpy(states->kernel, array.map, SLUICE_BACKENDS_MAX);
 	return 0;
+}
+
+void states_add_kernel(struct states *states, uint8_t *bytes, bool keep_bytes)
+{
+	if (bytes && keep_bytes)
+		memcpy(states->arrays[0].map, bytes, SLUICE_BACKENDS_MAX);
+	else if (bytes)
+		memcpy(bytes, states->arrays[0].map, SLUICE_BACKENDS_MAX);
+	states->kernel = bytes;
 }
 
 int states_identify(int fd, struct states_identity *ret)
@@ -180,4 +192,6 @@ void states_set(struct states *states, uint32_t number, enum sluice_backend_stat
 {
 	for (uint32_t i = 0; i < states->count; i++)
 		__atomic_store_n(&states->arrays[i].map[number], (uint8_t)state, __ATOMIC_RELAXED);
+	if (states->kernel)
+		__atomic_store_n(&states->kernel[number], (uint8_t)state, __ATOMIC_RELAXED);
 }

@@ -38,6 +38,12 @@ void states_release(struct states *states, const struct states_identity *which);
 /* Descriptor of the array that a dataplane without one is to get. Owned by `states`. */
 int states_fd(const struct states *states);
 
+/*
+ * The kernel path's own array, mapped by the caller: written along with the others. NULL: no more.
+ * keep_bytes: read on from what it says (a restarted control plane), else it gets what stands here.
+ */
+void states_add_kernel(struct states *states, uint8_t *bytes, bool keep_bytes);
+
 /* Hand on: from now on another process reads the first array. */
 void states_mark_shared(struct states *states);
 

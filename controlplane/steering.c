@@ -35,7 +35,8 @@ int steering_create(const char *runtime_dir, struct steering **ret)
 
 	if (!steering)
 		return -ENOMEM;
-	steering->services_fd = -1;
+	for (uint32_t i = 0; i < STEERING_SHARED; i++)
+		steering->shared_fds[i] = -1;
 	if (asprintf(&steering->directory, "%s/bpf", runtime_dir) < 0) {
 		steering->directory = NULL;
 		error = -ENOMEM;
@@ -52,7 +53,7 @@ int steering_create(const char *runtime_dir, struct steering **ret)
 		log_warning("steering: the bpffs at %s is in a mount namespace of its own: what is attached ends with "
 			    "it; mount it from outside (\"mount -t bpf bpf %s\")",
 			    steering->directory, steering->directory);
-	error = steering_services_open(steering);
+	error = steering_shared_open(steering);
 	if (error)
 		goto destroy;
 	*ret = steering;
@@ -74,8 +75,9 @@ void steering_destroy(struct steering *steering)
 	if (!steering)
 		return;
 	interfaces_free(steering->interfaces, steering->interface_count);
-	if (steering->services_fd >= 0)
-		close(steering->services_fd);
+	for (uint32_t i = 0; i < STEERING_SHARED; i++)
+		if (steering->shared_fds[i] >= 0)
+			close(steering->shared_fds[i]);
 	free(steering->directory);
 	free(steering);
 }
@@ -184,15 +186,24 @@ void steering_refresh(struct steering *steering)
 	}
 }
 
+struct steering_kernel_maps steering_kernel_maps(const struct steering *steering)
+{
+	return (struct steering_kernel_maps){
+	    .parts_fd = steering->shared_fds[STEERING_SHARED_PARTS],
+	    .lookups_fd = steering->shared_fds[STEERING_SHARED_LOOKUPS],
+	    .states_fd = steering->shared_fds[STEERING_SHARED_STATES],
+	    .exceptions_fd = steering->shared_fds[STEERING_SHARED_EXCEPTIONS],
+	};
+}
+
 /* ------------------------------------------------------------------- status ---- */
 
 /* Sum over all CPUs; 0 when it cannot be read. */
-static uint64_t counter_read(int map_fd, enum steering_outcome outcome, uint64_t *values, uint32_t cpus)
+static uint64_t counter_read(int map_fd, uint32_t counter, uint64_t *values, uint32_t cpus)
 {
-	uint32_t key = outcome;
 	uint64_t sum = 0;
 
-	if (map_fd < 0 || bpf_map_lookup_elem(map_fd, &key, values))
+	if (map_fd < 0 || bpf_map_lookup_elem(map_fd, &counter, values))
 		return 0;
 	for (uint32_t i = 0; i < cpus; i++)
 		sum += values[i];
@@ -219,9 +230,17 @@ int steering_status(const struct steering *steering, uint32_t i, struct steering
 	else
 		snprintf(ret->reason, sizeof(ret->reason), "%s", interface->reason);
 	ret->redirected = counter_read(interface->counters_fd, STEERING_REDIRECTED, values, (uint32_t)cpus);
-	ret->passed = counter_read(interface->counters_fd, STEERING_PASSED, values, (uint32_t)cpus);
 	ret->dropped_no_socket =
 	    counter_read(interface->counters_fd, STEERING_DROPPED_NO_SOCKET, values, (uint32_t)cpus);
+	for (uint32_t v = 0; v < SLUICE_VERDICTS; v++) {
+		ret->verdicts[v] = counter_read(interface->counters_fd, STEERING_VERDICT + v, values, (uint32_t)cpus);
+		if (sluice_verdict_is_pass(v))
+			ret->passed += ret->verdicts[v];
+		else if (sluice_verdict_is_drop(v))
+			ret->dropped += ret->verdicts[v];
+		else if (sluice_verdict_is_forward(v))
+			ret->forwarded += ret->verdicts[v];
+	}
 	free(values);
 	return 0;
 }

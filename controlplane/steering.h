@@ -1,30 +1,36 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * XDP steering of the kernel's interfaces: one long-lived program on each, pinned
+ * XDP on the kernel's interfaces: one long-lived program on each, pinned
  * with its link and maps under RUNTIME_DIR/bpf, that sends packets of services to
- * the dataplane's AF_XDP sockets and everything else to the kernel. It outlives
- * this process and is adopted by the next one. Loop thread only.
+ * the dataplane's AF_XDP sockets, forwards them itself where there is no socket, and leaves everything else to the
+ * kernel. It outlives this process and is adopted by the next one. Loop thread only.
  *
  * Pins, the contract with the dataplane:
  *   RUNTIME_DIR/bpf/IFACE/xsks    BPF_MAP_TYPE_XSKMAP, key: queue number
  *   RUNTIME_DIR/bpf/IFACE/link    the attachment
  *   RUNTIME_DIR/bpf/IFACE/program, IFACE/counters
  *   RUNTIME_DIR/bpf/services      struct steering_key -> struct steering_value, shared by all interfaces
- * The layouts are in sluice/steering.h.
+ *   RUNTIME_DIR/bpf/parts, lookups, states, exceptions_in_use   the forwarding table, likewise
+ * The layouts are in sluice/steering.h and sluice/kernel.h.
  */
 #ifndef CONTROLPLANE_STEERING_H
 #define CONTROLPLANE_STEERING_H
 
 #include "model.h"
 
+#include "sluice/counters.h"
+
 struct steering; /* the module */
 
 struct steering_status {
 	char interface[64];
 	bool attached;
-	char mode[16];                                  /* "native" or "generic" */
-	char reason[256];                               /* when not attached */
-	uint64_t redirected, passed, dropped_no_socket; /* packets since the maps were made */
+	char mode[16];    /* "native" or "generic" */
+	char reason[256]; /* when not attached */
+	/* Packets since the maps were made. */
+	uint64_t redirected, passed, dropped_no_socket;
+	uint64_t forwarded, dropped;        /* decided here, in the kernel */
+	uint64_t verdicts[SLUICE_VERDICTS]; /* of which some before are sums */
 };
 
 /* Mounts bpffs at RUNTIME_DIR/bpf when it is not there. 0 or -errno (logged). */
@@ -47,6 +53,12 @@ void steering_refresh(struct steering *steering);
  * old services are all there still, and perhaps some of the new ones.
  */
 int steering_publish_services(struct steering *steering, const struct model *model);
+
+/* Maps of the forwarding table, for kernel_path.c and exceptions_memory.c to fill. Borrowed. */
+struct steering_kernel_maps {
+	int parts_fd, lookups_fd, states_fd, exceptions_fd;
+};
+struct steering_kernel_maps steering_kernel_maps(const struct steering *steering);
 
 /* Status of the i-th configured interface; -ENOENT beyond the last. */
 int steering_status(const struct steering *steering, uint32_t i, struct steering_status *ret);

@@ -73,47 +73,76 @@ static int map_adopt(const char *path, struct bpf_map *map, bool larger_fits, bo
 	return error;
 }
 
-/* ------------------------------------------------------------ services map ---- */
+/* ------------------------------------------------------------- shared maps ---- */
 
-int steering_services_open(struct steering *steering)
+static const char *const shared_pins[STEERING_SHARED] = {
+    [STEERING_SHARED_SERVICES] = "services",
+    [STEERING_SHARED_PARTS] = "parts",
+    [STEERING_SHARED_LOOKUPS] = "lookups",
+    [STEERING_SHARED_STATES] = "states",
+    [STEERING_SHARED_EXCEPTIONS] = "exceptions_in_use",
+};
+
+static struct bpf_map *shared_map(const struct steering_bpf *skeleton, enum steering_shared which)
+{
+	switch (which) {
+	case STEERING_SHARED_SERVICES: return skeleton->maps.services;
+	case STEERING_SHARED_PARTS: return skeleton->maps.parts;
+	case STEERING_SHARED_LOOKUPS: return skeleton->maps.lookups;
+	case STEERING_SHARED_STATES: return skeleton->maps.states;
+	default: return skeleton->maps.exceptions;
+	}
+}
+
+/* The skeleton is loaded: pin what was made, keep what is there. */
+static int shared_take(struct steering *steering, const struct steering_bpf *skeleton, enum steering_shared which,
+		       bool adopted)
 {
 	char path[PATH_BYTES];
-	bool adopted, replaced;
-	struct steering_bpf *skeleton;
+	int map = bpf_map__fd(shared_map(skeleton, which));
+	int error = pin_path(steering, NULL, shared_pins[which], path);
 
-	int error = pin_path(steering, NULL, "services", path);
+	if (!error && !adopted)
+		error = pin_replace(path, map);
+	if (error)
+		return error;
+	int fd = dup(map);
+	if (fd < 0)
+		return -errno;
+	steering->shared_fds[which] = fd;
+	return 0;
+}
+
+int steering_shared_open(struct steering *steering)
+{
+	char path[PATH_BYTES];
+	bool adopted[STEERING_SHARED], replaced[STEERING_SHARED] = {false};
+	struct steering_bpf *skeleton = steering_bpf__open();
+	int error = skeleton ? 0 : -errno;
+
 	if (error)
 		goto log;
-	skeleton = steering_bpf__open();
-	if (!skeleton) {
-		error = -errno;
-		goto log;
-	}
-	/* This map alone, by the program's own definition. */
+	/* These maps alone, by the program's own definition. */
 	bpf_program__set_autoload(skeleton->progs.sluice_steering, false);
 	bpf_map__set_autocreate(skeleton->maps.xsks, false);
 	bpf_map__set_autocreate(skeleton->maps.counters, false);
-	error = map_adopt(path, skeleton->maps.services, false, &adopted, &replaced);
+	for (uint32_t i = 0; !error && i < STEERING_SHARED; i++) {
+		error = pin_path(steering, NULL, shared_pins[i], path);
+		if (!error)
+			error = map_adopt(path, shared_map(skeleton, i), false, &adopted[i], &replaced[i]);
+		if (replaced[i])
+			log_warning("steering: %s has another layout: replaced, and with it every interface's program",
+				    path);
+	}
 	if (!error)
 		error = steering_bpf__load(skeleton);
-	if (!error && !adopted)
-		error = pin_replace(path, bpf_map__fd(skeleton->maps.services));
-	if (error)
-		goto destroy;
-	int fd = dup(bpf_map__fd(skeleton->maps.services));
-	if (fd < 0) {
-		error = -errno;
-		goto destroy;
-	}
-	steering->services_fd = fd;
-	steering->services_replaced = replaced;
-	if (replaced)
-		log_warning("steering: %s has another layout: replaced, and with it every interface's program", path);
-destroy:
+	for (uint32_t i = 0; !error && i < STEERING_SHARED; i++)
+		error = shared_take(steering, skeleton, i, adopted[i]);
+	steering->services_replaced = replaced[STEERING_SHARED_SERVICES];
 	steering_bpf__destroy(skeleton);
 log:
 	if (error)
-		log_error("steering: %s/services: %s", steering->directory, strerror(-error));
+		log_error("steering: the maps in %s cannot be made: %s", steering->directory, strerror(-error));
 	return error;
 }
 
@@ -141,8 +170,8 @@ static int load(const struct steering *steering, const struct steering_interface
 		return -errno;
 	if (queues > STEERING_XSKS_MIN)
 		error = bpf_map__set_max_entries(skeleton->maps.xsks, queues);
-	if (!error)
-		error = bpf_map__reuse_fd(skeleton->maps.services, steering->services_fd);
+	for (uint32_t i = 0; !error && i < STEERING_SHARED; i++)
+		error = bpf_map__reuse_fd(shared_map(skeleton, i), steering->shared_fds[i]);
 	if (!error)
 		error = map_adopt(xsks_path, skeleton->maps.xsks, true, &ret->xsks_adopted, &xsks_replaced);
 	if (!error)

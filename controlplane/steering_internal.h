@@ -20,9 +20,19 @@ struct steering_interface {
 	uint32_t skip;                 /* refreshes to let pass before the next */
 };
 
+/* Maps that all interfaces' programs share, pinned in RUNTIME_DIR/bpf. */
+enum steering_shared {
+	STEERING_SHARED_SERVICES,
+	STEERING_SHARED_PARTS,
+	STEERING_SHARED_LOOKUPS,
+	STEERING_SHARED_STATES,
+	STEERING_SHARED_EXCEPTIONS,
+	STEERING_SHARED /* how many */
+};
+
 struct steering {
 	char *directory; /* RUNTIME_DIR/bpf */
-	int services_fd;
+	int shared_fds[STEERING_SHARED];
 	bool services_replaced; /* programs of a former control plane still read a map of another layout */
 	struct steering_interface *interfaces;
 	uint32_t interface_count;
@@ -42,8 +52,8 @@ void steering_interface_release(struct steering_interface *interface);
 /* Remove the pins of interface `name`, and with the link's pin the attachment. */
 void steering_interface_detach(const struct steering *steering, const char *name);
 
-/* Open the pinned services map or make it. 0 or -errno (logged). */
-int steering_services_open(struct steering *steering);
+/* Open the pinned maps that are shared, or make them. 0 or -errno (logged). */
+int steering_shared_open(struct steering *steering);
 
 /* ---- steering_nic.c: what XDP asks of an interface ---- */
 

@@ -229,7 +229,7 @@ int steering_publish_services(struct steering *steering, const struct model *mod
 		goto free_all;
 	}
 	if (!error)
-		error = entries_of_map(steering->services_fd, &have);
+		error = entries_of_map(steering->shared_fds[STEERING_SHARED_SERVICES], &have);
 	if (!error)
 		error = batch_reserve(&set, want.count + 1);
 	if (!error)
@@ -239,9 +239,9 @@ int steering_publish_services(struct steering *steering, const struct model *mod
 		goto free_all;
 	}
 	entries_difference(&have, &want, &set, &remove);
-	error = map_update(steering->services_fd, &set);
+	error = map_update(steering->shared_fds[STEERING_SHARED_SERVICES], &set);
 	if (!error)
-		error = map_delete(steering->services_fd, &remove);
+		error = map_delete(steering->shared_fds[STEERING_SHARED_SERVICES], &remove);
 	if (error)
 		log_error("steering: the services map cannot be written: %s", strerror(-error));
 	else if (set.count || remove.count)

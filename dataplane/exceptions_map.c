@@ -5,6 +5,7 @@
 
 #include "sluice/control.h"
 
+#include <bpf/bpf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -17,13 +18,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* One file, mapped whole. */
+/* One file or BPF map, mapped whole. */
 struct mapping {
 	int fd; /* -1: none; held, for its lock says that the file is in use */
 	struct sluice_exceptions_header *header;
 	size_t bytes;
-	dev_t device;
+	dev_t device; /* of a file */
 	ino_t inode;
+	uint32_t map_id; /* of a BPF map; 0: it is a file */
 };
 
 struct exceptions_map {
@@ -31,8 +33,9 @@ struct exceptions_map {
 	struct mapping mapping;                             /* of current */
 	void (*wait_for_workers)(void *argument);
 	void *argument;
-	int told; /* the last error that was logged */
-	char path[PATH_MAX];
+	int told;            /* the last error that was logged */
+	char pin[PATH_MAX];  /* goes before the file */
+	char path[PATH_MAX]; /* of the file */
 };
 
 int exceptions_map_create(const char *runtime_dir, void (*wait_for_workers)(void *argument), void *argument,
@@ -42,7 +45,9 @@ int exceptions_map_create(const char *runtime_dir, void (*wait_for_workers)(void
 	if (!map)
 		return -ENOMEM;
 	int length = snprintf(map->path, sizeof(map->path), "%s/%s", runtime_dir, SLUICE_EXCEPTIONS_FILE);
-	if (length < 0 || (size_t)length >= sizeof(map->path)) {
+	int pin_length = snprintf(map->pin, sizeof(map->pin), "%s/%s", runtime_dir, SLUICE_EXCEPTIONS_PIN);
+	if (length < 0 || (size_t)length >= sizeof(map->path) || pin_length < 0 ||
+	    (size_t)pin_length >= sizeof(map->pin)) {
 		log_error("--runtime-dir %s is too long", runtime_dir);
 		free(map);
 		return -ENAMETOOLONG;
@@ -71,8 +76,23 @@ void exceptions_map_destroy(struct exceptions_map *map)
 	free(map);
 }
 
+/* Map the descriptor's `bytes` bytes. 0; -EBADMSG: not sound; -errno. */
+static int mapping_fill(struct mapping *mapping)
+{
+	/* Populated: the fast path meets no page fault. */
+	void *memory = mmap(NULL, mapping->bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, mapping->fd, 0);
+	if (memory == MAP_FAILED)
+		return -errno;
+	if (!sluice_exceptions_are_sound(memory, mapping->bytes)) {
+		munmap(memory, mapping->bytes);
+		return -EBADMSG;
+	}
+	mapping->header = memory;
+	return 0;
+}
+
 /* 0; -EWOULDBLOCK: it is being made; -EBADMSG: not sound; -errno. */
-static int mapping_open(const char *path, struct mapping *ret)
+static int mapping_open_file(const char *path, struct mapping *ret)
 {
 	struct stat file;
 	struct mapping mapping = {.fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW)};
@@ -80,36 +100,74 @@ static int mapping_open(const char *path, struct mapping *ret)
 	if (mapping.fd < 0)
 		return -errno;
 	int error = flock(mapping.fd, LOCK_SH | LOCK_NB) || fstat(mapping.fd, &file) ? -errno : 0;
-	if (error)
-		goto close;
-	error = -EBADMSG;
-	if (!S_ISREG(file.st_mode) || file.st_size < (off_t)sizeof(struct sluice_exceptions_header))
-		goto close;
-	mapping.bytes = (size_t)file.st_size;
-	mapping.device = file.st_dev;
-	mapping.inode = file.st_ino;
-	/* Populated: the fast path meets no page fault. */
-	mapping.header = huge_pages_map_file(mapping.fd, mapping.bytes);
-	if (!mapping.header) {
-		error = -errno;
-		goto close;
+	if (!error && (!S_ISREG(file.st_mode) || file.st_size < (off_t)sizeof(struct sluice_exceptions_header)))
+		error = -EBADMSG;
+	if (!error) {
+		mapping.bytes = (size_t)file.st_size;
+		mapping.device = file.st_dev;
+		mapping.inode = file.st_ino;
+		error = mapping_fill(&mapping);
 	}
-	if (!sluice_exceptions_are_sound(mapping.header, mapping.bytes))
-		goto unmap;
-	*ret = mapping;
-	return 0;
-
-unmap:
-	munmap(mapping.header, mapping.bytes);
-close:
-	close(mapping.fd);
+	if (error)
+		close(mapping.fd);
+	else
+		*ret = mapping;
 	return error;
 }
 
-/* Whether the file at the path is the one that is mapped, or there is none that could be. */
+/* The pinned map and what it is. A descriptor; -ENOENT; -EBADMSG; -errno. */
+static int pin_get(const char *pin, struct bpf_map_info *ret)
+{
+	uint32_t length = sizeof(*ret);
+	int fd = bpf_obj_get(pin);
+
+	if (fd < 0)
+		return fd;
+	memset(ret, 0, sizeof(*ret));
+	int error = bpf_obj_get_info_by_fd(fd, ret, &length);
+	if (!error && (ret->type != BPF_MAP_TYPE_ARRAY || ret->value_size != SLUICE_EXCEPTIONS_LINE))
+		error = -EBADMSG;
+	if (error)
+		close(fd);
+	return error ? error : fd;
+}
+
+static int mapping_open_pin(const char *pin, struct mapping *ret)
+{
+	struct bpf_map_info info;
+	struct mapping mapping = {.fd = pin_get(pin, &info)};
+
+	if (mapping.fd < 0)
+		return mapping.fd;
+	mapping.bytes = (size_t)info.max_entries * SLUICE_EXCEPTIONS_LINE;
+	mapping.map_id = info.id;
+	int error = mapping_fill(&mapping);
+	if (error)
+		close(mapping.fd);
+	else
+		*ret = mapping;
+	return error;
+}
+
+static int mapping_open(const struct exceptions_map *map, struct mapping *ret)
+{
+	int error = mapping_open_pin(map->pin, ret);
+	return error == -ENOENT ? mapping_open_file(map->path, ret) : error;
+}
+
+/* Whether what is there is what is mapped, or there is nothing that could be. */
 static bool is_up_to_date(const struct exceptions_map *map)
 {
+	struct bpf_map_info info;
 	struct stat file;
+	int fd = pin_get(map->pin, &info);
+
+	if (fd >= 0) {
+		close(fd);
+		return map->mapping.fd >= 0 && map->mapping.map_id == info.id;
+	}
+	if (map->mapping.fd >= 0 && map->mapping.map_id)
+		return true; /* unpinned, and the programs still use it */
 	if (stat(map->path, &file))
 		return true;
 	return map->mapping.fd >= 0 && map->mapping.device == file.st_dev && map->mapping.inode == file.st_ino;
@@ -121,7 +179,7 @@ void exceptions_map_visit(struct exceptions_map *map)
 
 	if (is_up_to_date(map))
 		return;
-	int error = mapping_open(map->path, &map->mapping);
+	int error = mapping_open(map, &map->mapping);
 	if (error) {
 		if (error != -EWOULDBLOCK && error != map->told)
 			log_warning("%s: %s; trying again. %s", map->path,

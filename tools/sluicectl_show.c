@@ -66,15 +66,16 @@ static void interfaces_print(const json_t *interfaces)
 	if (json_array_size(interfaces) == 0)
 		return;
 	putchar('\n');
-	table_init(&table, "INTERFACE|XDP|MODE|>REDIRECTED|>PASSED|>DROPPED|REASON");
+	table_init(&table, "INTERFACE|XDP|MODE|>REDIRECTED|>FORWARDED|>PASSED|>DROPPED|REASON");
 	json_array_foreach(interfaces, i, x)
 	{
 		table_cell(&table, "%s", text_of(x, "interface"));
 		table_cell(&table, "%s", json_is_true(json_object_get(x, "attached")) ? "attached" : "not attached");
 		table_cell(&table, "%s", text_of(x, "mode"));
 		table_cell(&table, "%lld", number_of(x, "redirected"));
+		table_cell(&table, "%lld", number_of(x, "forwarded"));
 		table_cell(&table, "%lld", number_of(x, "passed"));
-		table_cell(&table, "%lld", number_of(x, "dropped_no_socket"));
+		table_cell(&table, "%lld", number_of(x, "dropped") + number_of(x, "dropped_no_socket"));
 		table_cell(&table, "%s", text_of(x, "reason"));
 	}
 	table_print(&table, 0);

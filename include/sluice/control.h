@@ -37,14 +37,17 @@
 #define SLUICE_CONTROL_SOCKET "control.sock"
 
 /*
- * The host's exception table (exceptions.h): RUNTIME_DIR/exceptions, a file of mode 0600 that all processes map
- * MAP_SHARED, read and write. The control plane makes it before it listens on its socket, or adopts what is there; it
- * sweeps it, counts it, and sets its idle times. A dataplane maps it when it starts, if it is there and
- * sluice_exceptions_are_sound(), and looks again whenever it has connected: another inode is a new table, made because
- * the old one was not sound or had another size. It holds flock(LOCK_SH) on the descriptor for as long as it
- * has the file mapped: a table in use is never replaced by one of another size. Without a file a dataplane decides as
- * when there is no room: an open bucket's packets go to its old owner, none is remembered.
+ * The host's exception table (exceptions.h). Where XDP runs it is a BPF array of its lines, BPF_F_MMAPABLE, pinned at
+ * RUNTIME_DIR/bpf/exceptions, that the programs use too; else RUNTIME_DIR/exceptions, a file of mode 0600. All
+ * processes map it MAP_SHARED, read and write. The control plane makes it before it publishes its first table, or
+ * adopts what is there; it sweeps it, counts it, and sets its idle times. A dataplane maps it when it starts, if it is
+ * there and sluice_exceptions_are_sound(), the pinned one before the file, and looks again whenever it has connected:
+ * another map or inode is a new table, made because the old one was not sound or had another size. It holds
+ * flock(LOCK_SH) on the file's descriptor for as long as it has it mapped: a file in use is never replaced by one of
+ * another size; a map never is. Without either a dataplane decides as when there is no room: an open bucket's packets
+ * go to its old owner, none is remembered.
  */
+#define SLUICE_EXCEPTIONS_PIN "bpf/exceptions"
 #define SLUICE_EXCEPTIONS_FILE "exceptions"
 #define SLUICE_MESSAGE_MAGIC 0x53434c53u /* "SLCS" */
 #define SLUICE_MESSAGE_MAX 4096u

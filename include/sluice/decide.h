@@ -183,7 +183,8 @@ SLUICE_INLINE uint32_t sluice_decide_recall(const struct sluice_service *service
 	if (!e)
 		return SLUICE_NONE;
 	uint32_t slot = sluice_exception_slot(value);
-	bool lives = slot < service->slots && sluice_state_lives(states[service->first_backend + slot]);
+	bool lives =
+	    slot < service->slots && sluice_state_lives(sluice_state_at(states, service->first_backend + slot));
 	if (!lives || !sluice_exception_recalls(value, in)) {
 		if (writes)
 			sluice_exception_forget(e, value);

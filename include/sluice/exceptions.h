@@ -430,7 +430,7 @@ SLUICE_INLINE struct sluice_exception *sluice_exception_place(struct sluice_exce
 							      uint32_t now_s, bool answering)
 {
 	uint32_t place = SLUICE_EXCEPTION_PLACES;
-	SLUICE_UNROLL
+	SLUICE_ROLLED
 	for (uint32_t i = SLUICE_EXCEPTION_PLACES; i-- > 0;) {
 		const struct sluice_exception *e = &group->place[i];
 		uint32_t is_it = sluice_is_equal(sluice_shared_load64(&e->key), key);
@@ -527,7 +527,7 @@ SLUICE_INLINE struct sluice_exception *sluice_exception_room_in(struct sluice_ex
 								uint32_t *ret_yields)
 {
 	uint32_t best = 0, unanswered = 0;
-	SLUICE_UNROLL
+	SLUICE_ROLLED
 	for (uint32_t i = 0; i < SLUICE_EXCEPTION_PLACES; i++) {
 		uint64_t value = sluice_shared_load64(&group->place[i].value);
 		uint32_t over = sluice_exception_is_over(times, value, now_s);

@@ -62,7 +62,9 @@ struct sluice_port {
 	char name[64]; /* the interface's name, PCI address or vdev name; NUL-terminated */
 	uint8_t mac[6];
 	uint16_t mtu; /* largest IP packet */
-	uint8_t zero[56];
+	uint32_t
+	    ifindex; /* in the kernel's copy alone (kernel.h): of the interface, 0 when the kernel has none; else 0 */
+	uint8_t zero[52];
 };
 _Static_assert(sizeof(struct sluice_port) == 128, "layout");
 
@@ -379,18 +381,62 @@ SLUICE_INLINE uint32_t sluice_walk_bucket(uint32_t bucket, uint32_t k, uint32_t 
 }
 
 /*
+ * A bucket and a state by their numbers, which the table's check has found to be in bounds. In BPF a lookup table is a
+ * map of lines (kernel.h) that `lookup` names, and the verifier wants to see the bound of what it indexes.
+ */
+#ifdef __BPF__
+/* Defined by the program that has lookup tables (bpf/kernel_maps.h); others have no use for them. */
+#pragma clang diagnostic push
+#pragma clang diagnostic ignored "-Wundefined-internal"
+static inline sluice_bucket sluice_kernel_bucket(const void *lookup, uint32_t bucket);
+#pragma clang diagnostic pop
+uint32_t sluice_kernel_walk(uint32_t lookup, uint32_t size, uint32_t first_backend, uint32_t bucket);
+#endif
+
+SLUICE_INLINE sluice_bucket sluice_bucket_at(const sluice_bucket *lookup, uint32_t bucket)
+{
+#ifdef __BPF__
+	return sluice_kernel_bucket(lookup, bucket);
+#else
+	return lookup[bucket];
+#endif
+}
+
+SLUICE_INLINE uint8_t sluice_state_at(const uint8_t *states, uint32_t number)
+{
+#ifdef __BPF__
+	number &= SLUICE_BACKENDS_MAX - 1;
+#endif
+	return states[number];
+}
+
+SLUICE_INLINE uint32_t sluice_walk_steps(const struct sluice_service *service, const sluice_bucket *lookup,
+					 const uint8_t *states, uint32_t bucket)
+{
+	SLUICE_ROLLED
+	for (uint32_t k = 1; k <= SLUICE_WALK_STEPS; k++) {
+		uint32_t slot =
+		    sluice_bucket_cur(sluice_bucket_at(lookup, sluice_walk_bucket(bucket, k, service->lookup_size)));
+		if (sluice_state_lives(sluice_state_at(states, service->first_backend + slot)))
+			return slot;
+	}
+	return SLUICE_NONE;
+}
+
+/*
  * walk(bucket): slot of the first living owner in a fixed, bounded sequence of
- * buckets, or SLUICE_NONE. The same on every node and path.
+ * buckets, or SLUICE_NONE. The same on every node and path. In BPF a function that the verifier walks once.
  */
 SLUICE_INLINE uint32_t sluice_walk(const struct sluice_service *service, const sluice_bucket *lookup,
 				   const uint8_t *states, uint32_t bucket)
 {
-	for (uint32_t k = 1; k <= SLUICE_WALK_STEPS; k++) {
-		uint32_t slot = sluice_bucket_cur(lookup[sluice_walk_bucket(bucket, k, service->lookup_size)]);
-		if (sluice_state_lives(states[service->first_backend + slot]))
-			return slot;
-	}
-	return SLUICE_NONE;
+#ifdef __BPF__
+	(void)lookup;
+	(void)states;
+	return sluice_kernel_walk(service->lookup, service->lookup_size, service->first_backend, bucket);
+#else
+	return sluice_walk_steps(service, lookup, states, bucket);
+#endif
 }
 
 /*
@@ -400,7 +446,7 @@ SLUICE_INLINE uint32_t sluice_walk(const struct sluice_service *service, const s
 SLUICE_INLINE uint32_t sluice_owner(const struct sluice_service *service, const sluice_bucket *lookup,
 				    const uint8_t *states, uint32_t bucket, uint32_t slot)
 {
-	if (SLUICE_UNLIKELY(!sluice_state_lives(states[service->first_backend + slot]))) {
+	if (SLUICE_UNLIKELY(!sluice_state_lives(sluice_state_at(states, service->first_backend + slot)))) {
 		slot = sluice_walk(service, lookup, states, bucket);
 		if (slot == SLUICE_NONE)
 			return SLUICE_NONE;
@@ -415,7 +461,7 @@ SLUICE_INLINE uint32_t sluice_owner(const struct sluice_service *service, const 
 SLUICE_INLINE uint32_t sluice_decide(const struct sluice_service *service, const sluice_bucket *lookup,
 				     const uint8_t *states, uint32_t bucket)
 {
-	return sluice_owner(service, lookup, states, bucket, sluice_bucket_cur(lookup[bucket]));
+	return sluice_owner(service, lookup, states, bucket, sluice_bucket_cur(sluice_bucket_at(lookup, bucket)));
 }
 
 /* -------------------------------------------------------------- checksum ---- */

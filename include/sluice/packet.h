@@ -68,9 +68,11 @@ enum sluice_tcp_flag {
 #ifdef __BPF__
 #define SLUICE_OPAQUE(x) __asm__ volatile("" : "+r"(x))
 #define SLUICE_UNROLL _Pragma("unroll")
+#define SLUICE_ROLLED _Pragma("nounroll")
 #else
 #define SLUICE_OPAQUE(x) ((void)0)
 #define SLUICE_UNROLL
+#define SLUICE_ROLLED
 #endif
 
 /* A flow's identity: what is hashed and looked up. Ports and addresses in network order. */
@@ -195,8 +197,10 @@ SLUICE_INLINE enum sluice_verdict sluice_packet_parse_ipv6(const uint8_t *data, 
 	ret->ip_version = 6;
 	ret->traffic_class = (uint8_t)(l3[0] << 4 | l3[1] >> 4);
 	ret->l3_bytes = total_bytes;
-	__builtin_memcpy(ret->flow.source.bytes, l3 + 8, 16);
-	__builtin_memcpy(ret->flow.destination.bytes, l3 + 24, 16);
+	ret->flow.source.halves[0] = sluice_load64(l3 + 8);
+	ret->flow.source.halves[1] = sluice_load64(l3 + 16);
+	ret->flow.destination.halves[0] = sluice_load64(l3 + 24);
+	ret->flow.destination.halves[1] = sluice_load64(l3 + 32);
 	/* A v4-mapped address belongs inside hosts (RFC 4291 2.5.5.2); here it would meet the IPv4 services. */
 	if (sluice_address_is_v4(&ret->flow.destination))
 		return SLUICE_PASS_NO_SERVICE;

@@ -7,17 +7,23 @@
  *   RUNTIME_DIR/bpf/IFACE/program   the program
  *   RUNTIME_DIR/bpf/IFACE/link      its attachment
  *   RUNTIME_DIR/bpf/IFACE/xsks      XSKMAP: receive queue -> AF_XDP socket, filled by the dataplane
- *   RUNTIME_DIR/bpf/IFACE/counters  per-CPU array: enum steering_outcome -> packets (u64)
+ *   RUNTIME_DIR/bpf/IFACE/counters  per-CPU array: packets (u64) by enum steering_outcome, then by verdict
+ *
+ * The forwarding table's maps are kernel.h's.
  */
 #ifndef SLUICE_STEERING_H
 #define SLUICE_STEERING_H
 
+#include "counters.h"
 #include "forwarding.h"
 #include "types.h"
 
 /* Room for twice the most entries (a service and its VIP each), so that additions can come before removals. */
 #define STEERING_SERVICES_ENTRIES (4u * SLUICE_SERVICES_MAX)
 #define STEERING_XSKS_MIN 64u
+/* Pings that each CPU answers for VIPs with icmp_echo, in the kernel. */
+#define STEERING_ANSWERS_PER_SECOND 1000u
+#define STEERING_ANSWERS_AT_ONCE 50u
 
 /* As struct sluice_index_entry: a service; port 0 with a protocol: port ranges; port 0 and protocol 0: a VIP. */
 struct steering_key {
@@ -40,8 +46,8 @@ _Static_assert(sizeof(struct steering_value) == 64, "one cache line");
 /*      name               metric label          help */
 #define STEERING_OUTCOME_LIST(X)                                                                                       \
 	X(REDIRECTED, "redirected", "sent to the dataplane's AF_XDP socket")                                           \
-	X(PASSED, "passed", "left to the kernel: for no service")                                                      \
-	X(DROPPED_NO_SOCKET, "dropped_no_socket", "dropped: for a service, and no dataplane listens on the queue")
+	X(DROPPED_NO_SOCKET, "dropped_no_socket",                                                                      \
+	  "dropped: for a service that neither a dataplane on the queue nor the kernel's path knows")
 
 enum steering_outcome {
 #define X(name, label, help) STEERING_##name,
@@ -49,5 +55,12 @@ enum steering_outcome {
 #undef X
 	    STEERING_OUTCOMES /* how many */
 };
+
+/* One of all of these counts each packet: an outcome, or STEERING_VERDICT + what the kernel's path made of it. */
+#define STEERING_VERDICT ((uint32_t)STEERING_OUTCOMES)
+#define STEERING_COUNTERS (STEERING_VERDICT + SLUICE_VERDICTS)
+/* Beside them, no counter: when this CPU may answer pings at the full rate again (struct sluice_icmp_limit), in ns. */
+#define STEERING_ECHO_FULL STEERING_COUNTERS
+#define STEERING_COUNTERS_ENTRIES (STEERING_COUNTERS + 1)
 
 #endif

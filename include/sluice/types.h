@@ -25,41 +25,49 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "Sluice's layouts are 
 #define SLUICE_BE16(x) ((uint16_t)__builtin_bswap16((uint16_t)(x)))
 #define SLUICE_BE32(x) ((uint32_t)__builtin_bswap32((uint32_t)(x)))
 
-/* Unaligned loads and stores in memory order (no byte swap). */
+/*
+ * Unaligned loads and stores in memory order (no byte swap). clang's BPF back end would assemble an unaligned word
+ * from its bytes; the machines that the kernel compiles for load it at once, and its verifier allows that in packets
+ * and maps (not on the stack, where everything is aligned).
+ */
+#ifdef __BPF__
+typedef uint16_t __attribute__((may_alias)) sluice_word16;
+typedef uint32_t __attribute__((may_alias)) sluice_word32;
+typedef uint64_t __attribute__((may_alias)) sluice_word64;
+#else
+typedef uint16_t __attribute__((may_alias, aligned(1))) sluice_word16;
+typedef uint32_t __attribute__((may_alias, aligned(1))) sluice_word32;
+typedef uint64_t __attribute__((may_alias, aligned(1))) sluice_word64;
+#endif
+
 SLUICE_INLINE uint16_t sluice_load16(const void *p)
 {
-	uint16_t v;
-	__builtin_memcpy(&v, p, sizeof(v));
-	return v;
+	return *(const sluice_word16 *)p;
 }
 
 SLUICE_INLINE uint32_t sluice_load32(const void *p)
 {
-	uint32_t v;
-	__builtin_memcpy(&v, p, sizeof(v));
-	return v;
+	return *(const sluice_word32 *)p;
 }
 
 SLUICE_INLINE uint64_t sluice_load64(const void *p)
 {
-	uint64_t v;
-	__builtin_memcpy(&v, p, sizeof(v));
-	return v;
+	return *(const sluice_word64 *)p;
 }
 
 SLUICE_INLINE void sluice_store16(void *p, uint16_t v)
 {
-	__builtin_memcpy(p, &v, sizeof(v));
+	*(sluice_word16 *)p = v;
 }
 
 SLUICE_INLINE void sluice_store32(void *p, uint32_t v)
 {
-	__builtin_memcpy(p, &v, sizeof(v));
+	*(sluice_word32 *)p = v;
 }
 
 SLUICE_INLINE void sluice_store64(void *p, uint64_t v)
 {
-	__builtin_memcpy(p, &v, sizeof(v));
+	*(sluice_word64 *)p = v;
 }
 
 /*

@@ -87,10 +87,13 @@ class Balancer:
             namespace=self.namespace, environment={"RUNTIME_DIRECTORY": str(self.runtime)})  # for DPDK's own files
 
     def wait_published(self, timeout=20):
-        """The dataplane is connected and has acknowledged the newest generation."""
+        """The dataplane is connected and has acknowledged the newest generation. Where none was started: the kernel's
+        path has."""
         def published():
-            self.dataplane.check_alive()
             status = self.ctl("status")
+            if not self.dataplane:
+                return status["generation"] and status["kernel"] and status["kernel"]["state"] == "current"
+            self.dataplane.check_alive()
             planes = [d for d in status["dataplanes"] if d["connected"]]
             return planes and all(d["generation"] == status["generation"] for d in planes)
         wait_for(f"{self.name} has published its table", published, timeout)

@@ -126,6 +126,9 @@ class Lab:
         for number in range(1, balancers + 1):
             balancer = Balancer(self.run, self._host(f"lb{number}"), number)
             self._cable(balancer.namespace, "eth0", f"lb{number}", bridge="edge", queues=self.queues)
+            # A veth takes what XDP sends from its peer only when it has a program of its own.
+            self.router.run(["ip", "link", "set", "dev", f"lb{number}", "xdp", "obj", program("bpf/pass.bpf.o"),
+                             "sec", "xdp"])
             balancer.namespace.ip(f"""
                 address add {balancer.address4}/24 dev eth0
                 address add {balancer.address6}/64 dev eth0 nodad

@@ -236,6 +236,19 @@ void apply_windows_status(const struct apply *apply, struct apply_windows_status
 						     .expired = 9};
 }
 
+int apply_kernel_counters(const struct apply *apply)
+{
+	(void)apply;
+	return -1;
+}
+
+bool apply_kernel_path(const struct apply *apply, uint64_t *ret_generation)
+{
+	(void)apply;
+	(void)ret_generation;
+	return false;
+}
+
 void apply_underlay_status(const struct apply *apply, struct underlay_mtu_status *ret)
 {
 	*ret = (struct underlay_mtu_status){

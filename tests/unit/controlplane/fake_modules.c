@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "fake_modules.h"
+#include "kernel_path.h"
 
 #include "model_spec.h"
 
@@ -285,6 +286,58 @@ int steering_status(const struct steering *steering, uint32_t i, struct steering
 	(void)i;
 	(void)ret;
 	return -ENOENT;
+}
+
+/* No kernel path: what the dataplanes say is all. */
+int kernel_path_create(uv_loop_t *loop, const struct steering *steering, struct kernel_path **ret)
+{
+	(void)loop;
+	(void)steering;
+	(void)ret;
+	return -ENOTSUP;
+}
+
+void kernel_path_destroy(struct kernel_path *path)
+{
+	(void)path;
+}
+
+int kernel_path_publish(struct kernel_path *path, struct built_table *table, kernel_path_done_fn done, void *user)
+{
+	(void)path;
+	(void)table;
+	(void)done;
+	(void)user;
+	return -ENOTSUP;
+}
+
+void kernel_path_refresh(struct kernel_path *path)
+{
+	(void)path;
+}
+
+struct kernel_table_running kernel_path_running(const struct kernel_path *path)
+{
+	(void)path;
+	return (struct kernel_table_running){0, 0};
+}
+
+const struct sluice_counters_header *kernel_path_counters(const struct kernel_path *path)
+{
+	(void)path;
+	return NULL;
+}
+
+uint8_t *kernel_path_states(const struct kernel_path *path)
+{
+	(void)path;
+	return NULL;
+}
+
+struct steering_kernel_maps steering_kernel_maps(const struct steering *steering)
+{
+	(void)steering;
+	return (struct steering_kernel_maps){-1, -1, -1, -1};
 }
 
 uint32_t fake_steering_services(void)

@@ -253,6 +253,11 @@ static void auto_path(const struct model *m)
 	assert_int_equal(m->interfaces[0].path, MODEL_PATH_AUTO);
 }
 
+static void xdp_path(const struct model *m)
+{
+	assert_int_equal(m->interfaces[0].path, MODEL_PATH_XDP);
+}
+
 static void host_sources(const struct model *m)
 {
 	is_address(&m->encap_source4, "10.127.0.1");
@@ -306,11 +311,15 @@ static void test_sections(void **state)
 	     NULL},
 	    {"path auto is accepted and said to be dpdk", INTERFACES("{ name = \"eth0\"; path = \"auto\"; }"),
 	     "t:2: warning: interface \"eth0\", path: \"auto\" is the same as \"dpdk\" in this version\n", auto_path},
-	    {"path xdp is of a later version",
-	     INTERFACES("{ name = \"eth0\"; path = \"xdp\"; dpdk_above = \"1Mpps\"; }"),
-	     "t:2: interface \"eth0\", dpdk_above: " NOT_YET "\n"
-	     "t:2: interface \"eth0\", path: \"xdp\" " NOT_YET ", which has \"dpdk\", \"auto\"\n",
+	    {"path xdp needs no dataplane", INTERFACES("{ name = \"eth0\"; path = \"xdp\"; }"), "", xdp_path},
+	    {"path xdp is for what the kernel has", INTERFACES("{ pci = \"3b:00.0\"; path = \"xdp\"; }"),
+	     "t:2: interface \"3b:00.0\": path \"xdp\" is for interfaces of the kernel only: give its name, or leave "
+	     "path "
+	     "away\n",
 	     NULL},
+	    {"When a path changes by itself is of a later version",
+	     INTERFACES("{ name = \"eth0\"; dpdk_above = \"1Mpps\"; }"),
+	     "t:2: interface \"eth0\", dpdk_above: " NOT_YET "\n", NULL},
 	    {"The MTU is the device's", INTERFACES("{ name = \"eth0\"; mtu = 9000; }"),
 	     "t:2: interface \"eth0\", mtu: cannot be set: it is taken from the interface\n", NULL},
 	    {"A TAP stands beside devices that the kernel does not know",

@@ -61,7 +61,7 @@ static int site_teardown(void **state)
 
 static int site_open(struct site *site, uint32_t size_log2)
 {
-	return exceptions_memory_create(&site->loop, site->dir, size_log2, &site->memory);
+	return exceptions_memory_create(&site->loop, site->dir, size_log2, -1, &site->memory);
 }
 
 /* As a dataplane maps it. */

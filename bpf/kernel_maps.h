@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The maps that all interfaces share (sluice/kernel.h, sluice/steering.h), and how to get at what lies in them. The
+ * control plane makes, pins and fills them.
+ */
+#ifndef BPF_KERNEL_MAPS_H
+#define BPF_KERNEL_MAPS_H
+
+#include <linux/bpf.h>
+
+#include <bpf/bpf_helpers.h>
+
+#include "sluice/decide.h"
+#include "sluice/kernel.h"
+#include "sluice/steering.h"
+
+struct lines {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_INNER_MAP | BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__uint(key_size, sizeof(uint32_t));
+	__uint(value_size, sizeof(struct sluice_kernel_line)); /* BTF keeps no type so deep */
+};
+
+struct exception_lines {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_INNER_MAP | BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__uint(key_size, sizeof(uint32_t));
+	__uint(value_size, sizeof(struct sluice_exception_group));
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, SLUICE_KERNEL_PARTS);
+	__type(key, uint32_t);
+	__array(values, struct lines);
+} parts SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, SLUICE_KERNEL_LOOKUPS);
+	__type(key, uint32_t);
+	__array(values, struct lines);
+} lookups SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, 1);
+	__type(key, uint32_t);
+	__array(values, struct exception_lines);
+} exceptions SEC(".maps");
+
+struct states {
+	uint8_t bytes[SLUICE_BACKENDS_MAX];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, uint32_t);
+	__type(value, struct states);
+} states SEC(".maps");
+
+/* Line `line` of an array of them; NULL beyond its end. */
+static __always_inline void *line_at(void *map, uint32_t line)
+{
+	return bpf_map_lookup_elem(map, &line);
+}
+
+/* part: enum sluice_kernel_part. */
+static __always_inline void *part_at(uint32_t part)
+{
+	return bpf_map_lookup_elem(&parts, &part);
+}
+
+/* forwarding.h's way into a lookup table. No bucket lies beyond one's end: the table was checked. */
+static inline sluice_bucket sluice_kernel_bucket(const void *lookup, uint32_t bucket)
+{
+	const sluice_bucket *line = line_at((void *)lookup, bucket / SLUICE_KERNEL_BUCKETS);
+	return line ? line[bucket % SLUICE_KERNEL_BUCKETS] : 0;
+}
+
+/* Likewise, of its walk. All numbers, and not static: the verifier takes it once, by itself. */
+__noinline uint32_t sluice_kernel_walk(uint32_t lookup, uint32_t size, uint32_t first_backend, uint32_t bucket)
+{
+	const struct sluice_service service = {.lookup_size = size, .first_backend = first_backend};
+	uint32_t zero = 0;
+	const uint8_t *bytes = bpf_map_lookup_elem(&states, &zero);
+	void *map = bpf_map_lookup_elem(&lookups, &lookup);
+	return map && bytes ? sluice_walk_steps(&service, map, bytes, bucket) : SLUICE_NONE;
+}
+
+/* A generation. */
+struct table {
+	void *lines;
+	const struct sluice_kernel_head *head;
+};
+
+static __always_inline bool table_get(struct table *ret)
+{
+	ret->lines = part_at(SLUICE_KERNEL_TABLE);
+	if (!ret->lines)
+		return false;
+	ret->head = line_at(ret->lines, 0);
+	return ret->head != NULL;
+}
+
+#endif

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
+/*
+ * The forwarding table as BPF maps, for the path in the kernel: the same bytes as forwarding.h lays out, cut into
+ * lines of 64 bytes that a program gets by their numbers.
+ *
+ *   RUNTIME_DIR/bpf/parts       array of maps, enum sluice_kernel_part -> array of lines
+ *   RUNTIME_DIR/bpf/lookups     array of maps, number -> array of lines: one lookup table's buckets, 16 to a line
+ *   RUNTIME_DIR/bpf/states      one value: the array of backend states
+ *   RUNTIME_DIR/bpf/exceptions  array of lines of 128 bytes: the host's exception table (exceptions.h)
+ *   RUNTIME_DIR/bpf/exceptions_in_use   array of maps, 0 -> the map before
+ *
+ * SLUICE_KERNEL_TABLE is one generation: its head in line 0, from line 1 on the flat table as it is, but for two
+ * things: `lookup` of a service is its table's number in `lookups`, and a port knows its ifindex. It is written whole
+ * before one pointer in `parts` makes it the one in force, so no packet sees a part of it. A number in `lookups` that
+ * a table in force names is never written: a new generation's lookup tables take free numbers.
+ *
+ * SLUICE_KERNEL_COUNTERS is the counters' memory of counters.h, with a block for each possible CPU and a last one in
+ * which the control plane keeps what was counted in a memory before it. The program writes the CPUs' services and
+ * backends; verdicts it counts by interface (steering.h). There are two places for it: a head names the one that its
+ * generation uses, so a larger memory comes with the first table that needs it.
+ */
+#ifndef SLUICE_KERNEL_H
+#define SLUICE_KERNEL_H
+
+#include "counters.h"
+#include "exceptions.h"
+#include "forwarding.h"
+
+#define SLUICE_KERNEL_LINE 64u
+#define SLUICE_KERNEL_BUCKETS (SLUICE_KERNEL_LINE / sizeof(sluice_bucket)) /* to a line */
+/* Numbers of lookup tables: those of two generations. */
+#define SLUICE_KERNEL_LOOKUPS (2u * SLUICE_SERVICES_MAX)
+
+enum sluice_kernel_part { SLUICE_KERNEL_TABLE = 0, SLUICE_KERNEL_COUNTERS = 1, SLUICE_KERNEL_PARTS };
+
+struct sluice_kernel_line {
+	uint64_t words[8];
+};
+_Static_assert(sizeof(struct sluice_kernel_line) == SLUICE_KERNEL_LINE, "layout");
+
+/* All that is asked of a generation before its arrays. Lines count from the map's start. */
+struct sluice_kernel_head {
+	struct sluice_hash_key hash_key;
+	uint64_t index_seed;
+	uint32_t index_mask; /* entries - 1 */
+	uint8_t index_shift; /* 64 - index_bits */
+	uint8_t has_wildcards;
+	uint16_t counters_part; /* enum sluice_kernel_part */
+	uint32_t index_line;
+	uint32_t wildcards_line;
+	uint32_t services_line;
+	uint32_t backends_line;
+	uint32_t ports_line;
+	uint32_t counters_cpu_lines;     /* of a CPU's block */
+	uint32_t counters_services_line; /* of CPU 0's block */
+	uint32_t counters_backends_line; /* likewise */
+};
+_Static_assert(sizeof(struct sluice_kernel_head) == SLUICE_KERNEL_LINE, "line 0");
+
+#define SLUICE_KERNEL_TABLE_LINE 1u /* where the flat table starts */
+
+/*
+ * Behind the flat table, from the next line on: for each of its lookups[] its number (uint32_t), so that who adopts the
+ * maps knows what they hold.
+ */
+
+#endif

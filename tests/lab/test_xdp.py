@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The path in the kernel: alone, and under a dataplane that dies and returns."""
+
+import time
+
+import pytest
+
+from sluicelab.client import Traffic
+from sluicelab.run import wait_for
+from sluicelab.spread import agreement
+
+WEIGHTS = (100, 200, 300)
+VIP = {"l2": 1, "ipip": 2, "gue": 3, "gre": 4}
+# (forward, family of the VIP, family of the backends)
+WAYS = [("l2", 4, 4), ("l2", 6, 6)] + [(f, v, b) for f in ("ipip", "gue", "gre") for v in (4, 6) for b in (4, 6)]
+# Each spread is judged at this level, so that a whole run cries wolf once in a thousand.
+ALPHA = 0.001 / (2 * len(WAYS))
+
+
+def port(protocol, backend_family):
+    return {"tcp": 80, "udp": 5300}[protocol] + (backend_family == 6)
+
+
+@pytest.fixture(scope="module")
+def alone(make_lab):
+    """A balancer that has no dataplane at all."""
+    lab = make_lab()
+    lab.start_servers(udp_ports=(5300, 5301), http_ports=(80, 81))
+    lab.open_tunnels()
+    lab.balancer.configure([
+        lab.service(f"{protocol}-{forward}-{vip}in{backend}", lab.vip(vip, VIP[forward]), port(protocol, backend),
+                    protocol=protocol, forward=forward, family=backend, weights=WEIGHTS)
+        for forward, vip, backend in WAYS for protocol in ("tcp", "udp")],
+        interfaces=[{"name": "eth0", "path": "xdp"}])
+    lab.balancer.start_controlplane()
+    lab.balancer.wait_backends()
+    return lab
+
+
+def interface(lab):
+    return lab.balancer.ctl("paths")["interfaces"][0]
+
+
+@pytest.mark.parametrize("forward, vip, backend", WAYS)
+@pytest.mark.parametrize("protocol", ("tcp", "udp"))
+def test_alone(alone, counts, measured, protocol, forward, vip, backend):
+    """Without any dataplane every request is answered, and flows spread as the weights say."""
+    before, count = interface(alone), counts(300, 2000)
+    ask = alone.client.http if protocol == "tcp" else alone.client.udp
+    options = {"concurrency": 32} if protocol == "tcp" else {}
+    answers = ask(alone.vip(vip, VIP[forward]), port(protocol, backend), count, **options).all_succeeded(count)
+    after, spread = interface(alone), answers.spread()
+    statistic, p = agreement(spread, {b.name: w for b, w in zip(alone.backends, WEIGHTS)})
+    forwarded = after["forwarded"] - before["forwarded"]
+    measured(f"{len(answers)} answers, spread {dict(sorted(spread.items()))} for weights {WEIGHTS}, "
+             f"chi-squared {statistic:.2f}, p {p:.3f}, {forwarded} packets forwarded by the kernel")
+    assert p > ALPHA, f"the spread {spread} does not agree with the weights {WEIGHTS}: p = {p:.2g}"
+    assert forwarded >= count
+    assert after["redirected"] == after["dropped_no_socket"] == 0
+    assert after["dropped"] == before["dropped"]
+
+
+@pytest.mark.parametrize("forward, vip, backend", WAYS)
+def test_alone_upload(alone, forward, vip, backend):
+    """Full-size segments towards the server: 300 kB of each of 8 uploads arrive."""
+    target = alone.vip(vip, VIP[forward])
+    alone.client.http(target, port("tcp", backend), 8, upload=300_000, timeout=10, concurrency=4).all_succeeded(8)
+
+
+def test_alone_backend_dies(alone, measured):
+    """A server that dies gets no new connections once that is known, without a dataplane as with one."""
+    victim = alone.backends[2]
+    names = [f"{protocol}-{forward}-{vip}in{backend}/{victim.name}"
+             for forward, vip, backend in WAYS for protocol in ("tcp",)]
+    victim.kill()
+    try:
+        alone.balancer.wait_backends({name: "down" for name in names})
+        answers = alone.client.http(alone.vip(4, VIP["ipip"]), 80, 200, concurrency=16).all_succeeded(200)
+        measured(f"spread without {victim.name}: {dict(sorted(answers.spread().items()))}")
+        assert victim.name not in answers.spread()
+    finally:
+        victim.revive()
+    alone.balancer.wait_backends()
+
+
+def test_alone_controlplane_dies(alone, measured):
+    """The kernel forwards on without the control plane; one that returns takes over what runs, and no connection
+    notices."""
+    held = hold(alone, 60)
+    time.sleep(2)
+    alone.balancer.controlplane.kill()
+    time.sleep(3)
+    alone.balancer.start_controlplane()
+    alone.balancer.wait_backends()
+    time.sleep(2)
+    answers = held.finish()
+    broken, strays = [r for r in answers.requests if r.error], moved(answers)
+    measured(f"{len(answers.requests)} requests on held connections, {len(broken)} broken, {len(strays)} moved")
+    assert not broken and not strays, (broken[:3], strays)
+
+
+def hold(lab, connections, vip=VIP["ipip"]):
+    """Connections that ask every 100 to 300 ms, for as long as it takes."""
+    client = lab.client
+    return Traffic(client.run, client.namespace, client._name("hold"), "hold_client.py", {
+        "target": lab.vip(4, vip), "port": 80, "connections": connections, "timeout": 5, "sources": client.sources4,
+        "pause": [0.1, 0.3], "life": [None]})
+
+
+def moved(answers):
+    """Connections that more than one server has answered."""
+    servers = {}
+    for request in answers.requests:
+        if not request.error:
+            servers.setdefault(request.source, set()).add(request.backend)
+    return {name: sorted(found) for name, found in servers.items() if len(found) > 1}
+
+
+def configure(lab, weights):
+    lab.balancer.configure([lab.service("web", lab.vip(4, VIP["ipip"]), 80, forward="ipip", weights=weights)])
+
+
+@pytest.fixture(scope="module")
+def both(make_lab):
+    lab = make_lab()
+    lab.start_servers()
+    lab.open_tunnels()
+    configure(lab, WEIGHTS)
+    lab.balancer.start()
+    lab.balancer.wait_backends()
+    return lab
+
+
+@pytest.mark.parametrize("how, weights", [("kill", WEIGHTS), ("stop", WEIGHTS), ("kill", (300, 200, 100)), ("stop", WEIGHTS)])
+def test_dataplane_goes_and_returns(both, counts, measured, how, weights):
+    """A dataplane that is killed, or stopped, under load: its traffic goes on through the kernel, to the same servers; and
+    back when it returns, also while buckets are open because the weights have changed under the connections. Not one
+    connection breaks, and not one new connection fails."""
+    held, short = hold(both, counts(100, 200)), both.client.http_start(both.vip(4, VIP["ipip"]), rate=counts(50, 200))
+    time.sleep(2)
+    configure(both, weights)
+    both.balancer.ctl("reload")
+    both.balancer.wait_published()
+    time.sleep(1)
+    opened = both.balancer.ctl("status")["windows"]["buckets_open"]
+    before = interface(both)
+    getattr(both.balancer.dataplane, how)()
+    time.sleep(3)
+    without = interface(both)
+    both.balancer.start_dataplane()
+    both.balancer.wait_published()
+    wait_for("the dataplane has its packets again", lambda: interface(both)["redirected"] > without["redirected"] + 100, 15)
+    time.sleep(1)
+    after = interface(both)
+    short, held = short.finish(), held.finish()
+    broken, strays = [r for r in held.requests if r.error], moved(held)
+    slowest = max(r.end - r.start for r in held.requests + short.requests)
+    measured(f"{how}, {opened} buckets open: {len(held.requests)} requests on held connections, {len(broken)} broken, {len(strays)} moved; "
+             f"{len(short)} new connections, {len(short.failed)} failed; slowest answer {slowest:.3f} s; "
+             f"{without['forwarded'] - before['forwarded']} packets through the kernel, "
+             f"{after['dropped_no_socket'] - before['dropped_no_socket']} dropped")
+    assert not broken and not strays and not short.failed, (broken[:3], strays, short.failed[:3])
+    assert without["forwarded"] > before["forwarded"] + 100
+    assert opened > 0 or weights == WEIGHTS
+    assert after["dropped_no_socket"] == before["dropped_no_socket"]
+    assert after["dropped"] == before["dropped"]

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Packets through the XDP program in the kernel, one by one, by BPF_PROG_TEST_RUN: the program of
+ * bpf/steering.bpf.c with no AF_XDP socket, on a table that the control plane's own code has loaded.
+ */
+#ifndef TESTS_KERNEL_RUN_H
+#define TESTS_KERNEL_RUN_H
+
+#include "sluice/exceptions.h"
+#include "sluice/forwarding.h"
+
+struct kernel_run;
+
+/* 0; -EPERM: this process may not load programs; -errno. exceptions_log2: size of its exception table. */
+int kernel_run_create(uint32_t exceptions_log2, struct kernel_run **ret);
+void kernel_run_destroy(struct kernel_run *run); /* accepts NULL */
+
+/* Put a table in force: its services steered, its states copied. Its ports are the interface that packets come in by.
+ */
+int kernel_run_table(struct kernel_run *run, const struct sluice_table *table);
+
+/* The exception table that the program uses. */
+struct sluice_exceptions_header *kernel_run_exceptions(struct kernel_run *run);
+
+/* What became of a packet. */
+struct kernel_result {
+	uint32_t action; /* enum xdp_action */
+	enum sluice_verdict verdict;
+	uint32_t counted; /* how many counters grew; each by one */
+	uint32_t bytes;   /* of what left */
+	uint8_t frame[4096];
+};
+
+/* length: at least 14. 0 or -errno. */
+int kernel_run_packet(struct kernel_run *run, const uint8_t *bytes, uint32_t length, struct kernel_result *ret);
+
+/* Packets and bytes that the program has counted for a backend. */
+struct sluice_backend_counters kernel_run_backend(const struct kernel_run *run, uint32_t number);
+struct sluice_service_counters kernel_run_service(const struct kernel_run *run, uint32_t number);
+
+#endif
