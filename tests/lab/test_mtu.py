@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Packets that do not fit the tunnel, ICMP errors about connections, and pings of VIPs. All links carry 1500 bytes, and no
-server tells its clients to send less."""
+"""Packets that do not fit the tunnel, ICMP errors about connections, and pings of VIPs. All links carry 1500 bytes, and
+no server tells its clients to send less."""
 
 import collections
 import ipaddress
@@ -111,7 +111,8 @@ def error_about(vip, client, port):
     ports = struct.pack("!HHI", 80, port, 1)
     source, destination = (ipaddress.ip_address(a).packed for a in (vip, client))
     if ":" in vip:
-        return struct.pack("!BBHI", 1, 1, 0, 0) + struct.pack("!IHBB", 6 << 28, 20, 6, 60) + source + destination + ports
+        quote = struct.pack("!IHBB", 6 << 28, 20, 6, 60) + source + destination + ports
+        return struct.pack("!BBHI", 1, 1, 0, 0) + quote
     quote = struct.pack("!BBHHHBBH", 0x45, 0, 40, 0, 0x4000, 60, 6, 0) + source + destination + ports
     message = struct.pack("!BBHI", 3, 1, 0, 0) + quote
     return message[:2] + struct.pack("!H", checksum(message)) + message[4:]
@@ -131,7 +132,7 @@ def quoted_ports(frames, family):
 
 
 def send_errors(lab, family, flows):
-    """An error about each (client address, port); returns by backend the ports whose errors were seen on the way to it."""
+    """An error about each (client address, port). Returns by backend the ports whose errors were seen on their way."""
     captures = {b.name: lab.capture_to_backend(b, "ipip") for b in lab.backends}
     vip = lab.vip(family, SILENT)
     with lab.client.namespace.entered():
@@ -147,7 +148,7 @@ def send_errors(lab, family, flows):
 
 @pytest.mark.parametrize("family", (4, 6))
 def test_errors_reach_the_backend(lab, counts, measured, family):
-    """An ICMP error about a connection goes to the backend that serves it, as `explain` names it, and to nobody else."""
+    """An ICMP error about a connection goes to the backend that serves it, as `explain` names it, and to no other."""
     client, vip = lab.client.sources(lab.vip(family, SILENT))[0], lab.vip(family, SILENT)
     ports = range(20000, 20000 + counts(60, 600))
     expected = {b.name: collections.Counter() for b in lab.backends}
@@ -196,8 +197,8 @@ def test_errors_follow_pinned_connections(lab, measured, family):
         for c in connections:
             expected[c.backend][c.port] += 1
         seen = send_errors(lab, family, [(c.client, c.port) for c in connections])
-        measured(f"family {family}: errors about {len(connections)} connections, {len(moved)} of them pinned to who served "
-                 f"them before")
+        measured(f"family {family}: errors about {len(connections)} connections, {len(moved)} of them pinned to who "
+                 f"served them before")
         assert moved, "no connection's bucket has changed its owner: this proves nothing"
         assert seen == expected
     finally:
@@ -218,8 +219,8 @@ def ping(lab, vip, count, size=56):
 
 @pytest.mark.parametrize("family", (4, 6))
 def test_ping(lab, family):
-    """Pings of a VIP with icmp_echo are answered by the dataplane, of any size that fits the link; of one without, by the
-    kernel."""
+    """Pings of a VIP with icmp_echo are answered by the dataplane, of any size that fits the link; of one without, by
+    the kernel."""
     before = verdicts(lab)
     for size in (0, 56, 1400):
         assert " 0% packet loss" in ping(lab, lab.vip(family, ECHOING), 10, size)

@@ -180,8 +180,8 @@ def forwarded(frame, service_number, source_port, destination_port, client=None,
     if backend.mode != "l2" and length is not None:
         inner_bytes = inner_bytes[:length]
     if layer is IP and len(inner_bytes) > inner_mtu(backend) and backend.mode != "l2":
-        pieces = [encapsulated(piece, tos, backend, entropy, layer) for piece in fragments(inner_bytes, inner_mtu(backend))]
-        return pieces, slot
+        pieces = fragments(inner_bytes, inner_mtu(backend))
+        return [encapsulated(piece, tos, backend, entropy, layer) for piece in pieces], slot
     if backend.mode == "l2":
         # All that followed the link header, padding too.
         link = 14 + (4 * sum(isinstance(frame.getlayer(i), (Dot1Q, Dot1AD)) for i in range(4)))
@@ -412,7 +412,8 @@ def too_big():
     answered("too big for l2 over IPv6", v6("2001:db8:5::b") / ack / text(1301 - 60), 1280)
     row("no IPv6 link may be so narrow: nobody would heed the answer",
         v6("2001:db8:5::a") / ack / text(1300), "too_big")
-    row("no IPv4 link may be so narrow", v4("198.51.100.30", flags="DF") / UDP(sport=1, dport=53) / text(100), "too_big")
+    row("no IPv4 link may be so narrow",
+        v4("198.51.100.30", flags="DF") / UDP(sport=1, dport=53) / text(100), "too_big")
     row("too big from a multicast address",
         Ether(src=ROUTER, dst=BALANCER) / IP(src="224.0.0.9", dst="198.51.100.25", flags="DF") / ack / text(600),
         "too_big")
@@ -444,7 +445,8 @@ def too_big():
     row("a first fragment that fits, of a datagram whose others do not",
         v4("198.51.100.28", id=85, flags="MF") / UDP(sport=1, dport=53, len=4000) / text(80), "forward", 27, (1, 53))
     row("a later fragment in fragments: their places are those in the datagram",
-        v4("198.51.100.28", id=85, flags="MF", frag=11, proto=17) / text(1400), "fragmented", 27, (1, 53), is_later=True)
+        v4("198.51.100.28", id=85, flags="MF", frag=11, proto=17) / text(1400), "fragmented", 27, (1, 53),
+        is_later=True)
     row("the last fragment in fragments: the last piece ends the datagram",
         v4("198.51.100.28", id=85, frag=186, proto=17) / text(1399), "fragmented", 27, (1, 53), is_later=True)
     row("a later fragment that is too big and not to be fragmented is not answered",
