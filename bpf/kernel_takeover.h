@@ -67,7 +67,7 @@ static int queue_tick(void *map, uint32_t *number, struct steering_queue *queue)
 		return 0;
 	uint64_t turns = worker->turns, asleep = worker->asleep;
 	if (turns != queue->seen_turns) {
-		is_quiet = !queue->hung && redirected == queue->seen_redirected;
+		is_quiet = redirected == queue->seen_redirected;
 		queue->seen_turns = turns;
 		queue->ticks = 0;
 		queue->hung = 0;
