@@ -12,7 +12,7 @@ import pytest
 from sluicelab.balancer import program
 from sluicelab.run import wait_for
 
-HANG_AFTER = 0.050  # more workers and programs than cores
+HANG_AFTER = 0.050  # Balancer.base_settings()
 ANSWERED_WITHIN = 0.150  # a datagram that is not is stranded: lost, or left in a ring
 NOISE = 0.015  # two cores and several programs: how late a timer and a sender may be
 WEIGHTS = (100, 200, 300)
@@ -23,8 +23,7 @@ FAULTS = ("kill", "core", "hang", "stop", "upgrade")
 def configure(lab, weights):
     lab.balancer.configure(
         [lab.service("web", lab.vip(4, 1), 80, forward="ipip", weights=weights),
-         lab.service("pulse", lab.vip(4, 1), 5300, protocol="udp", forward="gue", weights=weights)],
-        interfaces=[{"name": "eth0", "hang_after": f"{HANG_AFTER * 1000:.0f}ms"}])
+         lab.service("pulse", lab.vip(4, 1), 5300, protocol="udp", forward="gue", weights=weights)])
 
 
 @pytest.fixture(scope="module")

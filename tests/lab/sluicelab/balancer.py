@@ -44,7 +44,7 @@ class Balancer:
         return {
             "node": {"name": self.name},
             "hash_key_file": str(self.directory / "hash.key"),
-            "interfaces": [{"name": "eth0"}],
+            "interfaces": [{"name": "eth0", "hang_after": "50ms"}],  # more workers than cores
             "dataplane": {"cores": [(self.number - 1) % (os.cpu_count() or 1)], "idle": idle, "hugepages": hugepages},
         }
 
