@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from sluicelab.balancer import endpoint
 from sluicelab.client import Traffic
 from sluicelab.run import wait_for
 from sluicelab.spread import agreement
@@ -65,6 +66,18 @@ def test_alone_upload(alone, forward, vip, backend):
     """Full-size segments towards the server: 300 kB of each of 8 uploads arrive."""
     target = alone.vip(vip, VIP[forward])
     alone.client.http(target, port("tcp", backend), 8, upload=300_000, timeout=10, concurrency=4).all_succeeded(8)
+
+
+def test_alone_explain(alone):
+    """Who asks without a dataplane is told of the path in the kernel, and of a dataplane's when that is asked for."""
+    for forward, vip, backend in WAYS:
+        flow = ("udp", endpoint("203.0.113.2" if vip == 4 else "2001:db8:c::2", 4000), endpoint(alone.vip(vip, VIP[forward]),
+                                                                          port("udp", backend)))
+        here = alone.balancer.ctl("explain", *flow)
+        there = alone.balancer.ctl("explain", *flow, "--path", "dpdk")
+        assert (here["path"], here["verdict"], here["reason"]) == ("xdp", "forward", there["reason"])
+        assert here["fragments"].startswith("later ones are dropped")
+        assert there["path"] == "dpdk" and there["fragments"].startswith("later ones follow")
 
 
 def test_alone_backend_dies(alone, measured):
