@@ -68,6 +68,24 @@ def test_alone_upload(alone, forward, vip, backend):
     alone.client.http(target, port("tcp", backend), 8, upload=300_000, timeout=10, concurrency=4).all_succeeded(8)
 
 
+@pytest.mark.parametrize("family", (4, 6))
+def test_alone_path_mtu_discovery(alone, measured, family):
+    """Servers that do not tell their clients to send less: full-size segments do not fit the tunnel, the kernel's path
+    says so by ICMP, and the uploads arrive."""
+    for backend in alone.backends:
+        backend.namespace.ip("route replace default via 10.77.1.1\nroute replace default via fd77:1::1")
+    vip = alone.vip(family, VIP["ipip"])
+    told = alone.client.http(vip, port("tcp", family), 4, upload=1_000_000, timeout=10, concurrency=2).all_succeeded(4)
+    words = alone.client.namespace.run(["ip", *(["-6"] if family == 6 else []), "route", "get", vip]).stdout.split()
+    mtu = int(words[words.index("mtu") + 1]) if "mtu" in words else None
+    measured(f"family {family}: {len(told)} uploads of 1 MB, slowest "
+             f"{max(r.end - r.start for r in told.requests):.3f} s, path MTU {mtu}")
+    for backend in alone.backends:
+        backend.namespace.ip("route replace default via 10.77.1.1 advmss 1400\n"
+                             "route replace default via fd77:1::1 advmss 1380")
+    assert mtu == (1480 if family == 4 else 1460)
+
+
 def test_alone_explain(alone):
     """Who asks without a dataplane is told of the path in the kernel, and of a dataplane's when that is asked for."""
     for forward, vip, backend in WAYS:
