@@ -297,7 +297,10 @@ static __always_inline int forward(struct xdp_md *context, const struct sluice_p
 	if (SLUICE_UNLIKELY(packet->l3_bytes + sluice_encap_overhead(backend->encap) > backend->mtu))
 		return too_big(context, head, number, packet, follows, backend);
 	const struct sluice_port *port = line_at(table.lines, head->ports_line + 2 * backend->port + 1);
-	const uint8_t *second = line_at(table.lines, head->backends_line + 2 * chosen + 1);
+	/* Few templates are longer than what the first line holds of them. */
+	const uint8_t *second = (const uint8_t *)backend;
+	if (backend->outer_bytes > SLUICE_OUTER_TAIL)
+		second = line_at(table.lines, head->backends_line + 2 * chosen + 1);
 	struct inner inner = {.l3_offset = packet->l3_offset,
 			      .l3_bytes = packet->l3_bytes,
 			      .entropy = sluice_hash_entropy(hash),
