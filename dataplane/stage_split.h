@@ -42,7 +42,10 @@ static void split_write(uint8_t *ip, const uint8_t *packet, uint32_t header_byte
 	memcpy(ip + header_bytes, packet + header_bytes + offset, bytes);
 	if (offset)
 		split_options(ip, header_bytes);
-	/* What is a fragment already keeps its place, and the last piece its "more fragments". */
+	/*
+	 * What is a fragment already keeps its place, and the last piece its "more fragments". Places do not grow into
+	 * the flags: the parser has refused what ends beyond a datagram.
+	 */
 	fragment = ((fragment & 0x1fff) + offset / 8) | (fragment & 0xe000) | (is_last ? 0 : 0x2000);
 	sluice_store16(ip + 2, SLUICE_BE16(total_bytes));
 	sluice_store16(ip + 6, SLUICE_BE16(fragment));
