@@ -91,7 +91,7 @@ static __rte_noinline enum sluice_verdict split(struct worker *w, const struct s
 		f->data_off = (uint16_t)(f->data_off - backend->outer_bytes);
 		f->data_len = (uint16_t)(backend->outer_bytes + inner_bytes);
 		f->pkt_len = f->data_len;
-		exit_transmit_as(w, backend->port, f, i == count - 1 ? SLUICE_FRAGMENTED : SLUICE_VERDICTS);
+		exit_transmit_as(w, backend->port, f, i == count - 1 ? SLUICE_FRAGMENTED : WORKER_GOES_ON);
 	}
 	w->backends[number].packets++;
 	w->backends[number].bytes += facts->l3_bytes;

@@ -123,7 +123,7 @@ static __rte_noinline void count_mixed(struct worker *w, struct worker_transmit_
 {
 	uint64_t *verdicts = w->counters->verdicts;
 	for (uint32_t i = 0; i < queue->count; i++)
-		if (queue->verdicts[i] != SLUICE_VERDICTS)
+		if (queue->verdicts[i] != WORKER_GOES_ON)
 			verdicts[i < sent ? queue->verdicts[i] : SLUICE_DROP_TRANSMIT]++;
 	memset(queue->verdicts, SLUICE_FORWARD, queue->count);
 	queue->is_mixed = 0;

@@ -56,14 +56,17 @@
 /* Any one IP packet with its link header fits: 65535 + 14 + 2 tags. */
 #define WORKER_LINEAR_BYTES (64u * 1024 + 64)
 
+/* In the place of a verdict: the packet does not end with this frame. */
+#define WORKER_GOES_ON ((uint32_t)SLUICE_VERDICTS)
+_Static_assert(WORKER_GOES_ON <= UINT8_MAX, "beside the verdicts in a queue");
+
 /* Frames rewritten for an egress port, in order of arrival. worker_burst: appends; caller: reads, empties. */
 struct worker_transmit_queue {
 	uint32_t count;
 	uint32_t is_mixed; /* not 0: verdicts[] must be looked at */
 	uint64_t bytes;    /* sum of the frames' lengths */
 	struct rte_mbuf *packets[WORKER_FRAMES];
-	/* Of the packet that ends with the frame; SLUICE_FORWARD, 0, is never written. SLUICE_VERDICTS: it does not end
-	 * here. */
+	/* Of the packet that ends with the frame, or WORKER_GOES_ON; SLUICE_FORWARD, 0, is never written. */
 	uint8_t verdicts[WORKER_FRAMES];
 } __rte_cache_aligned;
 
