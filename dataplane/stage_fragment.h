@@ -39,6 +39,7 @@ static __rte_always_inline bool fragment_hold(struct worker *w, const struct slu
 	w->held[w->held_count++] = (struct worker_held){
 	    .packet = m,
 	    .key = sluice_fragment_key(&table->header->hash_key, p),
+	    .protocol = p->flow.protocol,
 	    .facts = {{
 		.l3_bytes = (uint16_t)p->l3_bytes,
 		.l3_offset = p->l3_offset,
@@ -91,7 +92,7 @@ static __rte_always_inline bool fragment_send(struct worker *w, const struct slu
 	const struct sluice_service *service = &table->services[number];
 	union sluice_address destination = fragment_destination(held);
 	if (number < table->header->services.count)
-		backend = sluice_fragment_backend(service, table->states, value, &destination);
+		backend = sluice_fragment_backend(service, table->states, value, &destination, held->protocol);
 	if (backend == SLUICE_NONE) {
 		exit_drop(w, held->packet, SLUICE_DROP_FRAGMENT);
 		return false;

@@ -152,7 +152,9 @@ struct worker_held {
 	uint64_t key;
 	union worker_facts facts;
 	uint32_t since_ms;
-	bool has_since; /* the clock is read only when something is held: not before the first worker_release() */
+	uint8_t protocol; /* as its header says */
+	bool has_since;   /* the clock is read only when something is held: not before the first worker_release() */
+	bool is_due;      /* it is new, or its first one has just been recorded: for worker_release_due() */
 };
 
 struct worker;

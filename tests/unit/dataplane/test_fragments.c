@@ -370,12 +370,15 @@ static void a_record_outlives_its_table_and_is_checked_against_the_next(void **s
 	s.f->services[FIXTURE_DNS].address.bytes[15]++;
 	assert_int_equal(send_one(s.f, later).count, 0);
 	s.f->services[FIXTURE_DNS].address.bytes[15]--;
+	s.f->services[FIXTURE_DNS].protocol = SLUICE_IP_TCP;
+	assert_int_equal(send_one(s.f, later).count, 0);
+	s.f->services[FIXTURE_DNS].protocol = SLUICE_IP_UDP;
 	s.f->header.services.count = FIXTURE_DNS;
 	assert_int_equal(send_one(s.f, later).count, 0);
 	s.f->header.services.count = FIXTURE_SERVICES;
 	s.f->services[FIXTURE_DNS].lookup = SLUICE_NONE;
 	assert_int_equal(send_one(s.f, later).count, 0);
-	assert_int_equal(fixture_verdict(s.f, SLUICE_DROP_FRAGMENT), 3);
+	assert_int_equal(fixture_verdict(s.f, SLUICE_DROP_FRAGMENT), 4);
 	scene_close(&s);
 }
 
