@@ -14,7 +14,10 @@
  *           worker_transmitted(w, port, sent);
  *   if (w->pass.count)
  *           worker_passed(w, sent to the kernel's side of in_port, 0 when there is none);
- *   while fragments are held (w->held_count != 0), after each burst and at each turn without one:
+ *   if (w->held_due)
+ *           worker_release_due(w, table);
+ *           transmit queues as above
+ *   while fragments are held (w->held_count != 0), at each turn without a burst, and now and then in others:
  *           worker_release(w, table);
  *           transmit queues as above
  *
@@ -177,6 +180,7 @@ struct worker {
 
 	/* The worker: writes, the caller: reads. */
 	uint32_t held_count; /* later fragments in held[]; on entry of worker_burst() at most WORKER_HELD_MAX */
+	uint32_t held_due;   /* of which so many are for worker_release_due() */
 
 	/* The worker's; whoever changes the rate does so before it runs. By its TSC. */
 	struct sluice_icmp_limit too_big_limit, echo_limit;
@@ -186,14 +190,16 @@ struct worker {
 	struct worker_pass_queue pass;
 	struct worker_transmit_queue transmit[SLUICE_PORTS_MAX];
 
-	/* The worker's alone; of no meaning between two bursts but for the first, a hint for prefetching. */
-	uint32_t modes;       /* of the last burst, 1 << enum sluice_encap each; the next one's will be alike */
-	uint32_t first_count; /* of first[] */
+	/* The worker's alone, kept between two bursts. */
+	uint32_t modes; /* of the last burst, 1 << enum sluice_encap each, to prefetch by: the next will be alike */
+	uint32_t first_count;                                    /* of first[]; 0 between bursts */
+	struct worker_held held[WORKER_HELD_MAX + WORKER_BURST]; /* in order of arrival */
+	struct sluice_turns turns;                               /* of services with round robin */
+
+	/* The worker's alone, of no meaning between two bursts. */
 	struct worker_lanes lanes;
 	struct worker_first_fragment first[WORKER_BURST];
-	struct worker_held held[WORKER_HELD_MAX + WORKER_BURST]; /* in order of arrival; kept between bursts */
-	uint8_t linear[WORKER_LINEAR_BYTES];                     /* a frame of several buffers, as one piece */
-	struct sluice_turns turns;                               /* of services with round robin; kept between bursts */
+	uint8_t linear[WORKER_LINEAR_BYTES]; /* a frame of several buffers, as one piece */
 } __rte_cache_aligned;
 
 /* The instruction sets that worker_burst() is compiled for. */
@@ -245,6 +251,13 @@ static inline void worker_burst(struct worker *w, const struct sluice_table *tab
  * thread.
  */
 void worker_release(struct worker *w, const struct sluice_table *table);
+
+/*
+ * The same after a burst, w->held_due being not 0, for those alone that may have a record since: the burst's own, and
+ * those whose first one it recorded. No clock: nothing is dropped for the time that it has been held. So lone fragments
+ * of whomever do not cost anything in the bursts to come.
+ */
+void worker_release_due(struct worker *w, const struct sluice_table *table);
 
 /* Drop and count all held fragments: the worker ends. Its thread. */
 void worker_drop_held(struct worker *w);
