@@ -348,6 +348,7 @@ static int head_write(const struct api *api, struct metrics *metrics)
 	decided_in_kernel(out, api);
 	api_windows_metrics(out, api);
 	api_underlay_metrics(out, api);
+	api_peers_metrics(out, api);
 	configuration(out, api);
 	bool failed = ferror(out);
 	return fclose(out) || failed ? -ENOMEM : 0;

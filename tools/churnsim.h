@@ -80,7 +80,8 @@ struct churn_scenario {
 	double reshuffle_after_s; /* instead: so long after each change of the backends; 0: not so */
 	enum churn_ecmp ecmp;     /* how routers spread flows when a balancer goes or comes */
 	bool balancers_forget;    /* one that comes back has lost its exceptions and windows */
-	bool exceptions_shared;   /* as if all balancers had one exception table: what passing them on would give */
+	bool exceptions_shared;   /* as if all balancers had one exception table */
+	uint32_t told_within_s;    /* instead: each tells the others, by a sweep every second and the rest on the way; 0: not so */
 	uint32_t exceptions_log2; /* entries of a balancer's exception table */
 	uint32_t lru_entries;     /* of a balancer's LRU connection table */
 	uint32_t lru_entry_bytes; /* one of its entries */
@@ -154,6 +155,7 @@ struct churn_packet {
 /* What happened inside, for the report. */
 struct churn_sluice_counts {
 	uint64_t inserted, evicted, failed, spilled, tables, extended;
+	uint64_t told; /* exceptions, to all others at once */
 	uint64_t open_now; /* buckets that are open or closing, mean over the balancers */
 };
 
