@@ -106,7 +106,7 @@ static const struct number_option {
     {"--balancers", U32, FIELD(balancers), 1, CHURN_BALANCERS_MAX},
     {"--reshuffle-every", REAL, FIELD(reshuffle_every_s), 0, 1e6},
     {"--reshuffle-after", REAL, FIELD(reshuffle_after_s), 0, 1e6},
-    {"--exceptions-told-within", U32, FIELD(told_within_s), 0, 3600},
+    {"--exceptions-told-within", REAL, FIELD(told_within_s), 0, 3600},
     {"--lru-entries", U32, FIELD(lru_entries), 1, 1e8},
     {"--lru-entry-bytes", U32, FIELD(lru_entry_bytes), 1, 4096},
 #undef FIELD
@@ -281,7 +281,7 @@ static int options_check(const struct churn_options *options)
 			(unsigned long)s->flows, s->arrivals_per_s);
 		return 2;
 	}
-	if (s->exceptions_shared && s->told_within_s) {
+	if (s->exceptions_shared && s->told_within_s > 0) {
 		fprintf(stderr, "churnsim: --exceptions-told-within is another way to know: leave out --exceptions-shared\n");
 		return 2;
 	}

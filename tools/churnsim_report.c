@@ -41,7 +41,7 @@ void churn_report_table(const struct churn_scenario *s, const struct churn_resul
 	fprintf(out, "exceptions: %lu inserted, %lu evicted, %lu refused; %lu windows extended; %lu tables\n\n",
 		(unsigned long)r->sluice.inserted, (unsigned long)r->sluice.evicted, (unsigned long)r->sluice.failed,
 		(unsigned long)r->sluice.extended, (unsigned long)r->sluice.tables);
-	if (s->told_within_s)
+	if (s->told_within_s > 0)
 		fprintf(out, "told to the other balancers: %lu, %.1f a second\n\n", (unsigned long)r->sluice.told,
 			(double)r->sluice.told / r->simulated_s);
 	fprintf(out, "%-12s %12s %12s %12s %12s %12s %10s %10s\n", "", "broken", "of drained", "unavoidable",
@@ -72,7 +72,7 @@ static json_t *scenario_json(const struct churn_scenario *s)
 		json_object_set_new(mix, churn_change_names[kind], json_integer(s->mix[kind]));
 	churn_distribution_text(&s->length, length, sizeof(length));
 	churn_distribution_text(&s->gap, gap, sizeof(gap));
-	return json_pack("{sI sI sf ss ss si si si ss si sf so si si si si sf sf ss sb sb si si si}", "seed",
+	return json_pack("{sI sI sf ss ss si si si ss si sf so si si si si sf sf ss sb sb sf si si}", "seed",
 			 (json_int_t)s->seed, "flows", (json_int_t)s->flows, "arrivals_per_s", s->arrivals_per_s,
 			 "length", length, "gap", gap, "window_s", (int)s->window_s, "backends", (int)s->backends,
 			 "table_size", (int)s->table_size, "tracking", trackings[s->tracking], "exceptions",
@@ -81,7 +81,7 @@ static json_t *scenario_json(const struct churn_scenario *s)
 			 (int)s->balancers, "reshuffle_every_s", s->reshuffle_every_s, "reshuffle_after_s",
 			 s->reshuffle_after_s, "ecmp", s->ecmp == CHURN_ECMP_MODULO ? "modulo" : "resilient",
 			 "balancers_forget", s->balancers_forget, "exceptions_shared", s->exceptions_shared,
-			 "exceptions_told_within_s", (int)s->told_within_s,
+			 "exceptions_told_within_s", s->told_within_s,
 			 "lru_entries", (int)s->lru_entries, "lru_entry_bytes", (int)s->lru_entry_bytes);
 }
 

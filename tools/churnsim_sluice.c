@@ -26,7 +26,7 @@ enum {
 /* What a sweep has met, on its way to the other balancers. */
 struct telling {
 	struct telling *next;
-	uint32_t from, due_s, count;
+	uint32_t from, due_ms, count;
 	struct sluice_exceptions_news news[];
 };
 
@@ -86,12 +86,9 @@ static struct sluice_exceptions_header *exceptions_create(const struct churn_sce
 static void balancer_sweep(struct balancer *b, uint32_t now_s)
 {
 	struct sluice_exceptions_sweep sweep;
-	b->teller.count = 0;
 	if (b->held == 0 && !sluice_exceptions_any(b->exceptions))
 		return;
 	sluice_exceptions_sweep_begin(b->exceptions, &sweep);
-	if (b->teller.told)
-		sweep.teller = &b->teller;
 	while (sluice_exceptions_sweep_step(&sweep, now_s, 32768))
 		;
 	sluice_exceptions_sweep_end(&sweep);
@@ -114,16 +111,22 @@ static void teller_forget(struct balancer *b)
 	memset(b->teller.told, 0, sluice_exceptions_places(b->exceptions) * sizeof(*b->teller.told));
 }
 
-static void balancer_tell(struct churn_sluice *sluice, uint32_t from, uint32_t now_s)
+static void balancer_tell(struct churn_sluice *sluice, uint32_t from, uint32_t now_ms)
 {
-	const struct sluice_exceptions_teller *teller = &sluice->balancers[from].teller;
+	struct balancer *b = &sluice->balancers[from];
+	struct sluice_exceptions_teller *teller = &b->teller;
+	const double way_ms = sluice->churn->scenario->told_within_s * 1000 - CHURN_LOOK_MS;
 	struct telling *telling;
+	uint32_t group = 0;
 
+	teller->count = 0;
+	if (sluice_exceptions_any(b->exceptions))
+		sluice_exceptions_tell_step(teller, b->exceptions, &group, UINT32_MAX, clock_s(now_ms));
 	if (teller->count == 0)
 		return;
 	telling = churn_allocate(1, sizeof(*telling) + teller->count * sizeof(*telling->news));
 	*telling = (struct telling){
-	    .from = from, .due_s = now_s + sluice->churn->scenario->told_within_s - 1, .count = teller->count};
+	    .from = from, .due_ms = now_ms + (way_ms > 0 ? (uint32_t)way_ms : 0), .count = teller->count};
 	memcpy(telling->news, teller->news, teller->count * sizeof(*telling->news));
 	*sluice->tellings_end = telling;
 	sluice->tellings_end = &telling->next;
@@ -131,22 +134,31 @@ static void balancer_tell(struct churn_sluice *sluice, uint32_t from, uint32_t n
 }
 
 /* Times are those of the one who tells: it gives ages, and all clocks are one here. */
-static void tellings_arrive(struct churn_sluice *sluice, uint32_t now_s)
+static void tellings_arrive(struct churn_sluice *sluice, uint32_t now_ms)
 {
-	while (sluice->tellings && sluice->tellings->due_s <= now_s) {
+	while (sluice->tellings && sluice->tellings->due_ms <= now_ms) {
 		struct telling *telling = sluice->tellings;
 		for (uint32_t i = 0; i < sluice->churn->scenario->balancers; i++) {
 			struct balancer *b = &sluice->balancers[i];
 			for (uint32_t k = 0; i != telling->from && k < telling->count; k++)
 				if (sluice_state_lives(sluice->states[sluice_exception_slot(telling->news[k].value)]))
 					sluice_exceptions_hear(b->exceptions, b->teller.told, telling->news[k].key,
-							       telling->news[k].value, now_s);
+							       telling->news[k].value, clock_s(now_ms));
 		}
 		sluice->tellings = telling->next;
 		if (!sluice->tellings)
 			sluice->tellings_end = &sluice->tellings;
 		free(telling);
 	}
+}
+
+void churn_sluice_look(struct churn_sluice *sluice, uint32_t now_ms)
+{
+	if (sluice->churn->scenario->told_within_s <= 0)
+		return;
+	for (uint32_t i = 0; i < sluice->churn->scenario->balancers; i++)
+		balancer_tell(sluice, i, now_ms);
+	tellings_arrive(sluice, now_ms);
 }
 
 /* --------------------------------------------------------------- tables ---- */
@@ -245,16 +257,13 @@ void churn_sluice_second(struct churn_sluice *sluice, uint32_t now_ms)
 		if (failed > b->failed_before)
 			b->failed_s = now_s;
 		b->failed_before = failed;
-		if ((i == 0 || !s->exceptions_shared) && (s->told_within_s || now_s % SWEEP_EVERY_S == 0)) {
+		if ((i == 0 || !s->exceptions_shared) && now_s % SWEEP_EVERY_S == 0)
 			balancer_sweep(b, now_s);
-			balancer_tell(sluice, i, now_s);
-		}
 		if (now_s - b->stepped_s < CLOSE_EVERY_S || (b->lookup->closing == 0 && now_s < b->lookup->due_s))
 			continue;
 		b->stepped_s = now_s;
 		balancer_build(sluice, b, lives, now_s);
 	}
-	tellings_arrive(sluice, now_s);
 }
 
 /* -------------------------------------------------------------- lifetime ---- */
@@ -272,7 +281,7 @@ struct churn_sluice *churn_sluice_create(const struct churn *churn)
 		struct balancer *b = &sluice->balancers[i];
 		const bool is_first = i == 0 || !churn->scenario->exceptions_shared;
 		b->exceptions = is_first ? exceptions_create(churn->scenario) : sluice->balancers[0].exceptions;
-		if (churn->scenario->told_within_s)
+		if (churn->scenario->told_within_s > 0)
 			teller_create(b);
 		balancer_build(sluice, b, NULL, clock_s(0));
 	}
