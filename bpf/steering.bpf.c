@@ -13,6 +13,7 @@
 
 #include <bpf/bpf_helpers.h>
 
+#include "kernel_answer.h"
 #include "kernel_decide.h"
 #include "kernel_encapsulate.h"
 #include "kernel_maps.h"
@@ -248,6 +249,19 @@ static __always_inline uint32_t decide(const struct xdp_md *context, const struc
 	return decide_closely(service, &in);
 }
 
+/* A packet that does not fit the way to `backend`. An ICMP error is never answered. */
+static __always_inline int too_big(struct xdp_md *context, const struct sluice_kernel_head *head, uint32_t number,
+				   const struct sluice_packet *packet, bool follows,
+				   const struct sluice_backend *backend)
+{
+	uint32_t key = STEERING_TOO_BIG_FULL, overhead = sluice_encap_overhead(backend->encap);
+	uint32_t inner_mtu = backend->mtu > overhead ? backend->mtu - overhead : 0;
+	uint64_t *full = bpf_map_lookup_elem(&counters, &key);
+	if (follows || !full || answer_too_big(context, packet, full, inner_mtu) != SLUICE_ANSWERED_TOO_BIG)
+		return drop_for_service(head, number, SLUICE_DROP_TOO_BIG);
+	return finish(STEERING_VERDICT + SLUICE_ANSWERED_TOO_BIG, XDP_TX);
+}
+
 /* A packet of a service that no dataplane takes. */
 static __always_inline int forward(struct xdp_md *context, const struct sluice_packet *packet, bool follows)
 {
@@ -280,8 +294,8 @@ static __always_inline int forward(struct xdp_md *context, const struct sluice_p
 		backend = line_at(table.lines, head->backends_line + 2 * chosen);
 	if (!backend || backend->encap == SLUICE_ENCAP_NONE)
 		return drop_for_service(head, number, SLUICE_DROP_NO_BACKEND);
-	if (packet->l3_bytes + sluice_encap_overhead(backend->encap) > backend->mtu)
-		return drop_for_service(head, number, SLUICE_DROP_TOO_BIG);
+	if (SLUICE_UNLIKELY(packet->l3_bytes + sluice_encap_overhead(backend->encap) > backend->mtu))
+		return too_big(context, head, number, packet, follows, backend);
 	const struct sluice_port *port = line_at(table.lines, head->ports_line + 2 * backend->port + 1);
 	const uint8_t *second = line_at(table.lines, head->backends_line + 2 * chosen + 1);
 	struct inner inner = {.l3_offset = packet->l3_offset,
@@ -312,12 +326,10 @@ static __always_inline int forward(struct xdp_md *context, const struct sluice_p
 static __always_inline int echo(struct xdp_md *context, const struct sluice_packet *packet)
 {
 	uint32_t key = STEERING_ECHO_FULL;
-	struct sluice_icmp_limit limit =
-	    sluice_icmp_limit_make(1000000000, STEERING_ANSWERS_PER_SECOND, STEERING_ANSWERS_AT_ONCE);
 	uint64_t *full = bpf_map_lookup_elem(&counters, &key);
 	if (!full)
 		return finish_drop(SLUICE_DROP_ECHO_LIMIT);
-	limit.full = *full;
+	struct sluice_icmp_limit limit = limit_of(*full);
 	if (!sluice_icmp_limit_take(&limit, bpf_ktime_get_ns()) ||
 	    !sluice_icmp_echo_reply((uint8_t *)(long)context->data, (const uint8_t *)(long)context->data_end, packet))
 		return finish_drop(SLUICE_DROP_ECHO_LIMIT);

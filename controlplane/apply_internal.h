@@ -166,6 +166,19 @@ void transaction_free(struct transaction *t);
 /* The step after "read", or after "wait": what is known of each backend, and on from there. */
 void transaction_gather(struct transaction *t);
 
+/* A line for who asked. */
+void transaction_say(struct transaction *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* The step that ends here, with its time, for the log. */
+void transaction_mark(struct transaction *t, const char *step);
+/* The steps after "publish"; "end" also follows whatever fails before. */
+void transaction_commit(struct transaction *t);
+void transaction_end(struct transaction *t);
+
+/* ---- apply_publish.c ---- */
+
+/* The step after "compile": "commit" or "end" follows. */
+void transaction_publish(struct transaction *t);
+
 /* ---- apply_start.c ---- */
 
 /* Instead of "gather", at start: when it is time, or known enough, transaction_gather() follows. */

@@ -26,14 +26,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void step_publish(struct transaction *t);
-static void step_commit(struct transaction *t);
 static void step_persist(struct transaction *t);
-static void step_end(struct transaction *t);
 
-static void transaction_say(struct transaction *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
-
-static void transaction_say(struct transaction *t, const char *format, ...)
+void transaction_say(struct transaction *t, const char *format, ...)
 {
 	va_list arguments;
 	char *line;
@@ -47,7 +42,7 @@ static void transaction_say(struct transaction *t, const char *format, ...)
 }
 
 /* How long the step that ends here took: for who looks for the slow one. */
-static void transaction_mark(struct transaction *t, const char *step)
+void transaction_mark(struct transaction *t, const char *step)
 {
 	const uint64_t now = uv_hrtime();
 	if (t->stage_ns)
@@ -181,7 +176,7 @@ static void after_read(uv_work_t *work, int status)
 	if (t->apply->closing && !t->error)
 		t->error = -ECANCELED;
 	if (t->error || !key_is_kept(t))
-		step_end(t);
+		transaction_end(t);
 	else if (t->start)
 		transaction_wait(t);
 	else
@@ -195,7 +190,7 @@ static void step_read(struct transaction *t)
 	int error = uv_queue_work(t->apply->loop, &t->work, job_read, after_read);
 	if (error) {
 		t->error = error;
-		step_end(t);
+		transaction_end(t);
 	}
 }
 
@@ -260,7 +255,7 @@ static void compiled(struct transaction *t)
 	}
 	if (t->error) {
 		transaction_say(t, "%s%s%s", t->file ? t->file : "", t->file ? ": " : "", text);
-		step_end(t);
+		transaction_end(t);
 		return;
 	}
 	if (t->kind != TRANSACTION_REFRESH)
@@ -275,11 +270,11 @@ static void compiled(struct transaction *t)
 						    .weights_after = t->backends,
 						    .generation = t->apply->table ? t->apply->table->generation : 0},
 			      &t->plan);
-		step_end(t);
+		transaction_end(t);
 		return;
 	}
 	t->table = table_build_take(t->build);
-	step_publish(t);
+	transaction_publish(t);
 }
 
 /* What is to be published is what is. */
@@ -317,7 +312,7 @@ void transaction_gather(struct transaction *t)
 		apply_exceptions_make(apply, t->model ? t->model : apply->model);
 	t->error = gather_model(t);
 	if (t->error) {
-		step_end(t);
+		transaction_end(t);
 		return;
 	}
 	t->error = apply_gather(apply, t->model, t->kind == TRANSACTION_PLAN, &t->backends, &t->backend_count);
@@ -326,7 +321,7 @@ void transaction_gather(struct transaction *t)
 	if (!t->error && t->kind == TRANSACTION_REFRESH)
 		apply_flip_dead(apply, t->backends);
 	if (t->error || apply->closing || nothing_changed(t)) {
-		step_end(t);
+		transaction_end(t);
 		return;
 	}
 	t->states = malloc(t->backend_count + 1);
@@ -346,123 +341,14 @@ void transaction_gather(struct transaction *t)
 	t->error = t->states ? table_build_create(&options, &t->build) : -ENOMEM;
 	transaction_mark(t, "gather");
 	if (t->error)
-		step_end(t);
+		transaction_end(t);
 	else
 		transaction_compile(t, t->kind != TRANSACTION_PLAN, compiled);
 }
 
-/* ---------------------------------------------------------------- publish ---- */
-
-/* No dataplane has it, so neither has the kernel's path by now. */
-static void refused(struct transaction *t)
-{
-	if (t->start) {
-		/* Better to run, probe and try again than not to be there. */
-		built_table_put(t->table);
-		t->table = NULL;
-		step_commit(t);
-		return;
-	}
-	step_end(t);
-}
-
-static void kernel_taken_back(void *user, int error)
-{
-	struct transaction *t = user;
-
-	if (error)
-		log_error("apply: the kernel's path keeps a table that no dataplane has: %s: until the next change it "
-			  "may disagree with them",
-			  strerror(-error));
-	refused(t);
-}
-
-static void published(void *user, const struct publish_result *result)
-{
-	struct transaction *t = user;
-	struct apply *apply = t->apply;
-
-	t->publishing = false;
-	transaction_mark(t, "publish");
-	if (result->in_force && result->in_force->generation > apply->generation)
-		apply->generation = result->in_force->generation;
-	if (!result->error) {
-		if (!result->dataplanes && !apply->kernel)
-			transaction_say(t, "warning: no dataplane is connected: it gets the table when it starts");
-		step_commit(t);
-		return;
-	}
-	/* The one before may have been sent again, under a newer generation. */
-	if (result->in_force && result->in_force != apply->table) {
-		built_table_put(apply->table);
-		apply->table = built_table_get(result->in_force);
-		apply->table->view.states = states_bytes(apply->states);
-	}
-	if (t->start) {
-		transaction_say(t, "warning: %s: it goes on with the table it has", result->text);
-	} else {
-		t->error = result->error;
-		transaction_say(t, "%s", result->text);
-	}
-	if (!apply->kernel || !apply->table || kernel_path_publish(apply->kernel, apply->table, kernel_taken_back, t))
-		refused(t);
-}
-
-static void publish_to_dataplanes(struct transaction *t)
-{
-	t->error = publish_table(t->apply->publish, t->table, published, t);
-	t->publishing = !t->error;
-	if (t->error)
-		step_end(t);
-}
-
-static void kernel_published(void *user, int error)
-{
-	struct transaction *t = user;
-
-	transaction_mark(t, "publish to the kernel");
-	if (t->apply->closing)
-		error = -ECANCELED;
-	if (error && t->start && !t->apply->closing) {
-		transaction_say(t, "warning: the kernel's path cannot take the table: %s", strerror(-error));
-	} else if (error) {
-		t->error = error;
-		transaction_say(t, "the kernel's path cannot take the table: %s", strerror(-error));
-		step_end(t);
-		return;
-	}
-	publish_to_dataplanes(t);
-}
-
-static void step_publish(struct transaction *t)
-{
-	struct apply *apply = t->apply;
-
-	if (apply->closing) {
-		t->error = -ECANCELED;
-	} else if (!t->start && t->kind != TRANSACTION_REFRESH && apply->steering) {
-		t->error = apply_narrow_steering(apply, t->model);
-		if (t->error)
-			transaction_say(t, "the XDP program's services cannot be changed: %s", strerror(-t->error));
-	}
-	if (t->error) {
-		step_end(t);
-		return;
-	}
-	apply_exceptions_follow(apply, apply->model, t->model);
-	apply_states_before(apply, t);
-	if (!apply->kernel) {
-		publish_to_dataplanes(t);
-		return;
-	}
-	t->error = kernel_path_publish(apply->kernel, t->table, kernel_published, t);
-	if (t->error)
-		step_end(t);
-}
-
 /* ----------------------------------------------------------------- commit ---- */
 
-static void step_commit(struct transaction *t)
+void transaction_commit(struct transaction *t)
 {
 	struct apply *apply = t->apply;
 	struct built_table *old = apply->table;
@@ -526,7 +412,7 @@ static void after_persist(uv_work_t *work, int status)
 {
 	(void)status;
 	transaction_mark(work->data, "persist");
-	step_end(work->data);
+	transaction_end(work->data);
 }
 
 static void step_persist(struct transaction *t)
@@ -534,7 +420,7 @@ static void step_persist(struct transaction *t)
 	t->work.data = t;
 	transaction_mark(t, "commit");
 	if (uv_queue_work(t->apply->loop, &t->work, job_persist, after_persist))
-		step_end(t);
+		transaction_end(t);
 }
 
 /* -------------------------------------------------------------------- end ---- */
@@ -583,7 +469,7 @@ static void waiters_tell(struct transaction *t)
 }
 
 /* Undo what was done ahead, forget what was for the start alone, tell, go on. */
-static void step_end(struct transaction *t)
+void transaction_end(struct transaction *t)
 {
 	struct apply *apply = t->apply;
 
@@ -630,7 +516,7 @@ void transaction_abort(struct apply *apply)
 		return; /* a job's end finds apply->closing set */
 	uv_timer_stop(&apply->step);
 	t->error = -ECANCELED;
-	step_end(t);
+	transaction_end(t);
 }
 
 void transaction_next(struct apply *apply)

@@ -79,9 +79,9 @@ void exceptions_map_destroy(struct exceptions_map *map)
 /* Map the descriptor's `bytes` bytes. 0; -EBADMSG: not sound; -errno. */
 static int mapping_fill(struct mapping *mapping)
 {
-	/* Populated: the fast path meets no page fault. */
-	void *memory = mmap(NULL, mapping->bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, mapping->fd, 0);
-	if (memory == MAP_FAILED)
+	/* Populated: the fast path meets no page fault. A map's pages stay small. */
+	void *memory = huge_pages_map_file(mapping->fd, mapping->bytes);
+	if (!memory)
 		return -errno;
 	if (!sluice_exceptions_are_sound(memory, mapping->bytes)) {
 		munmap(memory, mapping->bytes);

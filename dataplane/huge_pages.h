@@ -19,8 +19,8 @@ void *huge_pages_map(size_t bytes, size_t alignment);
 /*
  * Map a whole file of `bytes` bytes, shared, writable and populated. Of a file in a tmpfs or a memfd the pages are made
  * huge where they are not, also with the default "never" of /sys/kernel/mm/transparent_hugepage/shmem_enabled (Linux
- * 6.1; before that, and of other files, they stay small). NULL, and errno, when it cannot be mapped. The caller unmaps
- * it with munmap(). Not on a worker's thread: it copies the file's pages.
+ * 6.1; before that, and of other files and BPF maps, they stay small). NULL, and errno, when it cannot be mapped. The
+ * caller unmaps it with munmap(). Not on a worker's thread: it copies the file's pages.
  */
 void *huge_pages_map_file(int fd, size_t bytes);
 

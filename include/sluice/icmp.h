@@ -249,18 +249,19 @@ SLUICE_INLINE bool sluice_icmp_may_answer_too_big(const uint8_t *data, const uin
 SLUICE_INLINE uint64_t sluice_icmp_sum(const uint8_t *from, const uint8_t *end, uint32_t bytes)
 {
 	uint64_t sum = 0;
-	for (uint32_t at = 0; at < SLUICE_ICMP_ERROR_V6_MAX; at += 4) {
-		const uint8_t *word = from + at;
-		if (at + 4 > bytes || word + 4 > end)
-			break;
-		sum += sluice_load32(word);
-	}
+	/* The rest first: the verifier takes what follows a loop once for each way out of it. */
 	uint32_t whole = bytes & 0x7fc;
 	for (uint32_t i = 0; i < 3; i++) {
 		const uint8_t *byte = from + whole + i;
 		SLUICE_OPAQUE(byte);
 		if (whole + i < bytes && byte + 1 <= end)
 			sum += (uint64_t)*byte << (i & 1) * 8;
+	}
+	for (uint32_t at = 0; at < SLUICE_ICMP_ERROR_V6_MAX; at += 4) {
+		const uint8_t *word = from + at;
+		if (at + 4 > bytes || word + 4 > end)
+			break;
+		sum += sluice_load32(word);
 	}
 	return sum;
 }
@@ -303,6 +304,57 @@ SLUICE_INLINE uint32_t sluice_icmp_too_big_room(const struct sluice_packet *pack
 	return packet->ip_version == 4 ? SLUICE_ICMP_TOO_BIG_ROOM_V4 : SLUICE_ICMP_TOO_BIG_ROOM_V6;
 }
 
+/* An answer that lacks its checksum. */
+struct sluice_icmp_answer {
+	uint32_t icmp_offset; /* from the frame's start */
+	uint32_t quote_bytes; /* behind the ICMP header */
+	uint64_t sum;         /* of all that is checksummed but the quote; not folded */
+};
+
+/* sluice_icmp_too_big() but for its checksum, as the verifier wants a loop in a function of its own. */
+SLUICE_INLINE bool sluice_icmp_too_big_headers(uint8_t *frame, const uint8_t *end, const struct sluice_packet *packet,
+					       uint32_t inner_mtu, struct sluice_icmp_answer *ret)
+{
+	bool is_v4 = packet->ip_version == 4;
+	uint32_t room = sluice_icmp_too_big_room(packet), link_bytes = packet->l3_offset & 31;
+	uint32_t most = (is_v4 ? SLUICE_ICMP_ERROR_V4_MAX : SLUICE_ICMP_ERROR_V6_MAX) - room;
+	uint32_t quote_bytes = packet->l3_bytes < most ? packet->l3_bytes : most;
+	uint8_t *ip = frame + link_bytes, *icmp;
+	SLUICE_OPAQUE(ip);
+	if (frame + SLUICE_ICMP_TOO_BIG_ROOM_V6 + SLUICE_ICMP_LINK_ROOM > end ||
+	    ip + SLUICE_ICMP_TOO_BIG_ROOM_V6 + SLUICE_IPV4_BYTES > end)
+		return false;
+
+	/* The link header first: what follows is written over the packet's own. */
+	sluice_icmp_put_link(frame, frame + room);
+	uint64_t sum = 0;
+	if (is_v4) {
+		icmp = ip + SLUICE_IPV4_BYTES;
+		const uint8_t *quote = icmp + SLUICE_ICMP_BYTES;
+		sluice_icmp_put_ipv4(ip, SLUICE_ICMP_ERROR_TOS, room + quote_bytes, SLUICE_BE16(0x4000) << 16,
+				     sluice_load32(quote + 16), sluice_load32(quote + 12));
+		sluice_store32(icmp, SLUICE_ICMP_UNREACHABLE | 4 << 8);
+		sluice_store32(icmp + 4, (uint32_t)SLUICE_BE16(inner_mtu) << 16);
+	} else {
+		uint32_t payload_bytes = SLUICE_ICMP_BYTES + quote_bytes;
+		icmp = ip + SLUICE_IPV6_BYTES;
+		sluice_store32(ip, SLUICE_BE32(6u << 28));
+		sluice_store32(ip + 4, SLUICE_BE16(payload_bytes) | SLUICE_IP_ICMPV6 << 16 | SLUICE_ICMP_TTL << 24);
+		__builtin_memcpy(ip + 8, packet->flow.destination.bytes, 16);
+		__builtin_memcpy(ip + 24, packet->flow.source.bytes, 16);
+		sluice_store32(icmp, SLUICE_ICMPV6_TOO_BIG);
+		sluice_store32(icmp + 4, SLUICE_BE32(inner_mtu));
+		/* Checksummed with a pseudo header: addresses, length, next header. */
+		sum = (uint64_t)SLUICE_BE32(payload_bytes) + SLUICE_BE32(SLUICE_IP_ICMPV6);
+		for (uint32_t i = 8; i < SLUICE_IPV6_BYTES; i += 4)
+			sum += sluice_load32(ip + i);
+	}
+	ret->icmp_offset = link_bytes + room - SLUICE_ICMP_BYTES;
+	ret->quote_bytes = quote_bytes;
+	ret->sum = sum + sluice_load32(icmp) + sluice_load32(icmp + 4);
+	return true;
+}
+
 /*
  * Make the answer to a packet that is too big: fragmentation needed (RFC 792, RFC 1191) or packet too big (RFC
  * 4443 3.2), to its sender, from its destination, quoting as much of it as may be. `frame`: where the answer begins,
@@ -312,46 +364,13 @@ SLUICE_INLINE uint32_t sluice_icmp_too_big_room(const struct sluice_packet *pack
 SLUICE_INLINE uint32_t sluice_icmp_too_big(uint8_t *frame, const uint8_t *end, const struct sluice_packet *packet,
 					   uint32_t inner_mtu)
 {
-	bool is_v4 = packet->ip_version == 4;
-	uint32_t room = sluice_icmp_too_big_room(packet), link_bytes = packet->l3_offset & 31;
-	uint32_t most = (is_v4 ? SLUICE_ICMP_ERROR_V4_MAX : SLUICE_ICMP_ERROR_V6_MAX) - room;
-	uint32_t quote_bytes = packet->l3_bytes < most ? packet->l3_bytes : most;
-	uint8_t *ip = frame + link_bytes;
-	SLUICE_OPAQUE(ip);
-	if (frame + SLUICE_ICMP_TOO_BIG_ROOM_V6 + SLUICE_ICMP_LINK_ROOM > end ||
-	    ip + SLUICE_ICMP_TOO_BIG_ROOM_V6 + SLUICE_IPV4_BYTES > end)
+	struct sluice_icmp_answer answer;
+	if (!sluice_icmp_too_big_headers(frame, end, packet, inner_mtu, &answer))
 		return 0;
-
-	/* The link header first: what follows is written over the packet's own. */
-	sluice_icmp_put_link(frame, frame + room);
-	uint64_t sum = 0;
-	if (is_v4) {
-		uint8_t *icmp = ip + SLUICE_IPV4_BYTES;
-		const uint8_t *quote = icmp + SLUICE_ICMP_BYTES;
-		sluice_icmp_put_ipv4(ip, SLUICE_ICMP_ERROR_TOS, room + quote_bytes, SLUICE_BE16(0x4000) << 16,
-				     sluice_load32(quote + 16), sluice_load32(quote + 12));
-		sluice_store32(icmp, SLUICE_ICMP_UNREACHABLE | 4 << 8);
-		sluice_store32(icmp + 4, (uint32_t)SLUICE_BE16(inner_mtu) << 16);
-		sum = sluice_load32(icmp) + (uint64_t)sluice_load32(icmp + 4);
-		sluice_store16(icmp + 2, sluice_icmp_checksum(sum + sluice_icmp_sum(quote, end, quote_bytes)));
-	} else {
-		uint8_t *icmp = ip + SLUICE_IPV6_BYTES;
-		const uint8_t *quote = icmp + SLUICE_ICMP_BYTES;
-		uint32_t payload_bytes = SLUICE_ICMP_BYTES + quote_bytes;
-		sluice_store32(ip, SLUICE_BE32(6u << 28));
-		sluice_store32(ip + 4, SLUICE_BE16(payload_bytes) | SLUICE_IP_ICMPV6 << 16 | SLUICE_ICMP_TTL << 24);
-		__builtin_memcpy(ip + 8, packet->flow.destination.bytes, 16);
-		__builtin_memcpy(ip + 24, packet->flow.source.bytes, 16);
-		sluice_store32(icmp, SLUICE_ICMPV6_TOO_BIG);
-		sluice_store32(icmp + 4, SLUICE_BE32(inner_mtu));
-		/* Checksummed with a pseudo header: addresses, length, next header. */
-		sum = sluice_load32(icmp) + (uint64_t)sluice_load32(icmp + 4) + SLUICE_BE32(payload_bytes) +
-		      SLUICE_BE32(SLUICE_IP_ICMPV6);
-		for (uint32_t i = 8; i < SLUICE_IPV6_BYTES; i += 4)
-			sum += sluice_load32(ip + i);
-		sluice_store16(icmp + 2, sluice_icmp_checksum(sum + sluice_icmp_sum(quote, end, quote_bytes)));
-	}
-	return link_bytes + room + quote_bytes;
+	uint8_t *icmp = frame + answer.icmp_offset;
+	uint64_t quote = sluice_icmp_sum(icmp + SLUICE_ICMP_BYTES, end, answer.quote_bytes);
+	sluice_store16(icmp + 2, sluice_icmp_checksum(answer.sum + quote));
+	return answer.icmp_offset + SLUICE_ICMP_BYTES + answer.quote_bytes;
 }
 
 /* ----------------------------------------------------------------- echo ---- */

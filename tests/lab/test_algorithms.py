@@ -34,11 +34,11 @@ def use(lab, algorithm, vip=1, **settings):
     lab.balancer.wait_published()
 
 
-def hold(lab, connections):
+def hold(lab, connections, vip=1):
     """Connections that are held open and ask every half second."""
     client = lab.client
     return Traffic(client.run, client.namespace, client._name("hold"), "hold_client.py", {
-        "target": lab.vip(4, 1), "port": 80, "connections": connections, "timeout": 5, "sources": client.sources4,
+        "target": lab.vip(4, vip), "port": 80, "connections": connections, "timeout": 5, "sources": client.sources4,
         "pause": [0.3, 0.7], "life": [None]})
 
 
@@ -64,19 +64,19 @@ def test_round_robin(lab, measured):
 
 def test_least_connections(lab, measured):
     """A backend that holds many connections gets few new ones until the others hold as many."""
-    use(lab, "least_connections")
+    use(lab, "least_connections", vip=3)
     names = [b.name for b in lab.backends]
     for name in names[1:]:
         lab.balancer.ctl("drain", f"web/{name}")
     lab.balancer.wait_published()
-    first = hold(lab, 60)
+    first = hold(lab, 60, vip=3)
     time.sleep(3)
     for name in names[1:]:
         lab.balancer.ctl("enable", f"web/{name}")
     lab.balancer.wait_backends()
     lab.balancer.wait_published()
     time.sleep(2.5)  # the counts are made about every second
-    second = hold(lab, 90)
+    second = hold(lab, 90, vip=3)
     time.sleep(4)
     old, new = by_connection(first.finish()), by_connection(second.finish())
     measured(f"60 held by {names[0]}, then 90 more: {({n: new.count(n) for n in names})}")

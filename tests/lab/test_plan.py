@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from sluicelab import wait_for
 from sluicelab.client import Traffic
 from sluicelab.spread import agreement
 
@@ -118,8 +119,11 @@ def test_prediction(lab, measured, change):
     time.sleep(3)
     applied = time.time()
     lab.balancer.ctl("reload")
-    lab.balancer.wait_published()
     predicted = {b["name"]: b["share_after"] for b in told["backends"]}
+    # A backend that is new takes part once its first probe has answered.
+    wait_for("all that the plan takes for up are",
+             lambda: all((shares(lab, change).get(name, 0) > 0) == (share > 0) for name, share in predicted.items()), 10)
+    lab.balancer.wait_published()
 
     # Buckets.
     after = explained(lab, vip)

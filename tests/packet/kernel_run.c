@@ -155,9 +155,11 @@ int kernel_run_packet(struct kernel_run *run, const uint8_t *bytes, uint32_t len
 		    .data_size_out = sizeof(ret->frame), .repeat = 1);
 	static const uint64_t full[CPUS_MAX]; /* as many answers as one likes */
 	uint64_t now[STEERING_COUNTERS];
-	const uint32_t key = STEERING_ECHO_FULL;
-	int error = bpf_map_update_elem(bpf_map__fd(run->skeleton->maps.counters), &key, full, BPF_ANY);
+	const uint32_t echo = STEERING_ECHO_FULL, too_big = STEERING_TOO_BIG_FULL;
+	int error = bpf_map_update_elem(bpf_map__fd(run->skeleton->maps.counters), &echo, full, BPF_ANY);
 
+	if (!error)
+		error = bpf_map_update_elem(bpf_map__fd(run->skeleton->maps.counters), &too_big, full, BPF_ANY);
 	if (!error)
 		error = bpf_prog_test_run_opts(bpf_program__fd(run->skeleton->progs.sluice_steering), &options);
 

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* The answer to a packet that is too big for the way to its backend, in the kernel: icmp.h's, in the packet's frame. */
+#ifndef BPF_KERNEL_ANSWER_H
+#define BPF_KERNEL_ANSWER_H
+
+#include <linux/bpf.h>
+
+#include <bpf/bpf_helpers.h>
+
+#include "sluice/icmp.h"
+#include "sluice/steering.h"
+
+static __always_inline struct sluice_icmp_limit limit_of(uint64_t full)
+{
+	struct sluice_icmp_limit limit =
+	    sluice_icmp_limit_make(1000000000, STEERING_ANSWERS_PER_SECOND, STEERING_ANSWERS_AT_ONCE);
+	limit.full = full;
+	return limit;
+}
+
+/* Sum of what the frame quotes, `bytes` from `offset` on. Of its own, and not static: the verifier takes it once. */
+__noinline uint64_t quote_sum(struct xdp_md *context, uint32_t offset, uint32_t bytes)
+{
+	const uint8_t *data = (const uint8_t *)(long)context->data;
+	return sluice_icmp_sum(data + (offset & 127), (const uint8_t *)(long)context->data_end, bytes);
+}
+
+/*
+ * Answer the frame, of which no more than inner_mtu bytes would fit. packet: what the parser says of the frame itself.
+ * full: this CPU's limit. ANSWERED_TOO_BIG: the answer stands in its place; DROP_TOO_BIG: it may not be answered, or
+ * too many were. What may be fragmented is not: that takes more than one frame. Not static: the verifier takes it
+ * once, by itself.
+ */
+__noinline uint32_t answer_too_big(struct xdp_md *context, const struct sluice_packet *packet, uint64_t *full,
+				   uint32_t inner_mtu)
+{
+	const uint8_t *data = (const uint8_t *)(long)context->data;
+	const uint8_t *end = (const uint8_t *)(long)context->data_end;
+
+	struct sluice_icmp_answer answer;
+
+	if (!packet || !full)
+		return SLUICE_DROP_TOO_BIG;
+	struct sluice_icmp_limit limit = limit_of(*full);
+	const uint8_t *l3 = data + (packet->l3_offset & 31);
+	SLUICE_OPAQUE(l3);
+	if (l3 + SLUICE_IPV4_BYTES > end || sluice_icmp_may_fragment(l3, packet->ip_version) ||
+	    !sluice_icmp_may_answer_too_big(data, end, packet, inner_mtu) ||
+	    !sluice_icmp_limit_take(&limit, bpf_ktime_get_ns()))
+		return SLUICE_DROP_TOO_BIG;
+	*full = limit.full;
+	if (bpf_xdp_adjust_head(context, -(int)sluice_icmp_too_big_room(packet)))
+		return SLUICE_DROP_TOO_BIG;
+	uint8_t *frame = (uint8_t *)(long)context->data;
+	end = (const uint8_t *)(long)context->data_end;
+	uint64_t frame_bytes = (uint64_t)(end - frame);
+	SLUICE_OPAQUE(frame_bytes); /* a difference of pointers is one of 64 bits */
+	if (!sluice_icmp_too_big_headers(frame, end, packet, inner_mtu, &answer))
+		return SLUICE_DROP_TOO_BIG;
+	uint32_t quote_offset = answer.icmp_offset + SLUICE_ICMP_BYTES;
+	uint64_t sum = answer.sum + quote_sum(context, quote_offset, answer.quote_bytes);
+	uint8_t *icmp = frame + (answer.icmp_offset & 127);
+	SLUICE_OPAQUE(icmp);
+	if (icmp + SLUICE_ICMP_BYTES > end)
+		return SLUICE_DROP_TOO_BIG;
+	sluice_store16(icmp + 2, sluice_icmp_checksum(sum));
+	if (bpf_xdp_adjust_tail(context, (int)(quote_offset + answer.quote_bytes) - (int)frame_bytes))
+		return SLUICE_DROP_TOO_BIG;
+	return SLUICE_ANSWERED_TOO_BIG;
+}
+
+#endif
