@@ -186,6 +186,6 @@ void api_get_status(struct api_exchange *exchange)
 		      "disabled", (json_int_t)states.disabled, "dataplanes", dataplanes_json(api), "kernel",
 		      kernel_json(api), "interfaces", interfaces_json(api), "transactions", transactions_json(api),
 		      "last_config", last_json, "windows", api_windows_json(api), "exceptions",
-		      api_exceptions_json(api), "underlay", api_underlay_json(api), "peers", api_peers_json(api), "counters_problem",
-		      api->counters_problem));
+		      api_exceptions_json(api), "underlay", api_underlay_json(api), "peers", api_peers_json(api),
+		      "counters_problem", api->counters_problem));
 }

@@ -172,9 +172,8 @@ bool config_listen(struct config_reader *reader, const config_setting_t *setting
 		return false;
 	if (!endpoint_from_text(text, &endpoint))
 		wrong = "is not ADDRESS:PORT, like \"127.0.0.1:9440\" or \"[::1]:9440\"";
-	else if (sluice_address_is_v4(&endpoint.address)
-		     ? endpoint.address.bytes[12] != IN_LOOPBACKNET
-		     : memcmp(endpoint.address.bytes, &in6addr_loopback, 16) != 0)
+	else if (sluice_address_is_v4(&endpoint.address) ? endpoint.address.bytes[12] != IN_LOOPBACKNET
+							 : memcmp(endpoint.address.bytes, &in6addr_loopback, 16) != 0)
 		wrong = "is not on loopback (127.0.0.1 or [::1]): other addresses need tls, which this version does "
 			"not have";
 	if (wrong) {

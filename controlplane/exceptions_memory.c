@@ -463,8 +463,7 @@ static void on_timer(uv_timer_t *timer)
 	memory->teller.count = 0;
 	memory->teller.waiting = 0;
 	if (memory->tells_anew)
-		memset(memory->teller.told, 0,
-		       sluice_exceptions_places(memory->header) * sizeof(*memory->teller.told));
+		memset(memory->teller.told, 0, sluice_exceptions_places(memory->header) * sizeof(*memory->teller.told));
 	memory->tells_anew = false;
 	if (!memory->looking) {
 		memory->swept_ms = uv_now(memory->loop);
@@ -520,8 +519,7 @@ enum sluice_heard exceptions_memory_hear(struct exceptions_memory *memory, uint6
 	if (sluice_exceptions_held(&memory->tally) + memory->heard >= places / 4 * 3 &&
 	    !sluice_exception_find(&at, key, now_s, &here))
 		return SLUICE_HEARD_NO_ROOM;
-	const enum sluice_heard heard =
-	    sluice_exceptions_hear(memory->header, memory->teller.told, key, value, now_s);
+	const enum sluice_heard heard = sluice_exceptions_hear(memory->header, memory->teller.told, key, value, now_s);
 	memory->heard += heard == SLUICE_HEARD_INSERTED;
 	return heard;
 }

@@ -161,8 +161,7 @@ static bool entry_of(const struct peers *peers, const struct sluice_exceptions_n
 		return false;
 	const struct identity_service *service = &identity->services[number];
 	ret->kind = kind == SLUICE_EXCEPTION_DATAGRAM ? PEERS_ENTRY_DATAGRAM : PEERS_ENTRY_ESTABLISHED;
-	ret->service =
-	    peers_service_id(&service->address, service->port_first, service->port_last, service->protocol);
+	ret->service = peers_service_id(&service->address, service->port_first, service->port_last, service->protocol);
 	ret->backend = service->slot[slot].address;
 	return true;
 }
@@ -228,9 +227,8 @@ static void look_up(struct peers *peers, struct known *known)
 	known->slot = SLUICE_NONE;
 	known->stamp = peers->stamp;
 	const struct service_id *found =
-	    peers->service_count
-		? bsearch(&key, peers->services, peers->service_count, sizeof(key), service_id_compare)
-		: NULL;
+	    peers->service_count ? bsearch(&key, peers->services, peers->service_count, sizeof(key), service_id_compare)
+				 : NULL;
 	if (!found)
 		return;
 	const struct identity_service *service = &peers->table->identity->services[found->number];
@@ -284,14 +282,13 @@ static enum peers_outcome hear_entry(struct peers *peers, const struct peers_ent
 		if (known->slot == SLUICE_NONE)
 			return PEERS_UNKNOWN;
 		const struct sluice_service *service = &view->services[known->number];
-		const bool is_udp =
-		    peers->table->identity->services[known->number].protocol == SLUICE_IP_UDP;
+		const bool is_udp = peers->table->identity->services[known->number].protocol == SLUICE_IP_UDP;
 		if (service->tracking == SLUICE_TRACKING_NONE || is_udp != (entry->kind == PEERS_ENTRY_DATAGRAM) ||
 		    !sluice_state_lives(sluice_state_at(view->states, service->first_backend + known->slot)))
 			return PEERS_UNKNOWN;
-		value = sluice_exception_value(
-		    known->slot, is_udp ? SLUICE_EXCEPTION_DATAGRAM : SLUICE_EXCEPTION_ESTABLISHED, seen_s,
-		    known->number + 1);
+		value = sluice_exception_value(known->slot,
+					       is_udp ? SLUICE_EXCEPTION_DATAGRAM : SLUICE_EXCEPTION_ESTABLISHED,
+					       seen_s, known->number + 1);
 	}
 	return outcome_of(exceptions_memory_hear(peers->exceptions, entry->key, value));
 }
@@ -356,10 +353,9 @@ void peers_receive(struct peers *peers, const uint8_t *bytes, size_t length, con
 		if (peers->counts.refused[refusal]++ == 0)
 			log_warning("peers: a datagram from %s is refused: %s%s", endpoint_text(from, text),
 				    peers_refusal_word(refusal),
-				    refusal == PEERS_STALE ? " (the clocks of the nodes must agree within 30 s)"
-				    : refusal == PEERS_FORGED
-					? " (nodes of a group have the same hash_key_file)"
-					: "");
+				    refusal == PEERS_STALE    ? " (the clocks of the nodes must agree within 30 s)"
+				    : refusal == PEERS_FORGED ? " (nodes of a group have the same hash_key_file)"
+							      : "");
 		return;
 	}
 	node_heard(peers, node, node->window.epoch != epoch);
@@ -510,8 +506,7 @@ void peers_destroy(struct peers *peers)
 
 static bool nodes_are(const struct peers *peers, const struct model *model)
 {
-	bool same =
-	    endpoint_is(&peers->listen, &model->peers.listen) && peers->node_count == model->peers.node_count;
+	bool same = endpoint_is(&peers->listen, &model->peers.listen) && peers->node_count == model->peers.node_count;
 	for (uint32_t i = 0; same && i < peers->node_count; i++)
 		same = endpoint_is(&peers->nodes[i].endpoint, &model->peers.nodes[i]);
 	return same;
@@ -599,8 +594,8 @@ void peers_status(const struct peers *peers, struct peers_status *ret)
 const char *peers_refusal_word(enum peers_refusal refusal)
 {
 	static const char *const words[PEERS_REFUSALS] = {
-	    [PEERS_STRANGER] = "stranger", [PEERS_TOO_MANY] = "too_many", [PEERS_DAMAGED] = "damaged",
-	    [PEERS_VERSION_UNKNOWN] = "version", [PEERS_FORGED] = "forged", [PEERS_STALE] = "stale",
+	    [PEERS_STRANGER] = "stranger",       [PEERS_TOO_MANY] = "too_many", [PEERS_DAMAGED] = "damaged",
+	    [PEERS_VERSION_UNKNOWN] = "version", [PEERS_FORGED] = "forged",     [PEERS_STALE] = "stale",
 	    [PEERS_REPLAYED] = "replayed"};
 	return words[refusal];
 }

@@ -16,9 +16,9 @@ int peers_key_make(const struct sluice_hash_key *cluster, struct peers_key *ret)
 
 	memcpy(bytes, &cluster->k0, 8);
 	memcpy(bytes + 8, &cluster->k1, 8);
-	int error =
-	    gnutls_hmac_fast(GNUTLS_MAC_SHA256, bytes, sizeof(bytes), purpose, sizeof(purpose) - 1, key.bytes) ? -EIO
-														: 0;
+	int error = gnutls_hmac_fast(GNUTLS_MAC_SHA256, bytes, sizeof(bytes), purpose, sizeof(purpose) - 1, key.bytes)
+			? -EIO
+			: 0;
 	explicit_bzero(bytes, sizeof(bytes));
 	if (!error)
 		*ret = key;

@@ -159,7 +159,7 @@ struct churn_packet {
 /* What happened inside, for the report. */
 struct churn_sluice_counts {
 	uint64_t inserted, evicted, failed, spilled, tables, extended;
-	uint64_t told; /* exceptions, to all others at once */
+	uint64_t told;     /* exceptions, to all others at once */
 	uint64_t open_now; /* buckets that are open or closing, mean over the balancers */
 };
 

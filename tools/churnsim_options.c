@@ -282,7 +282,8 @@ static int options_check(const struct churn_options *options)
 		return 2;
 	}
 	if (s->exceptions_shared && s->told_within_s > 0) {
-		fprintf(stderr, "churnsim: --exceptions-told-within is another way to know: leave out --exceptions-shared\n");
+		fprintf(stderr,
+			"churnsim: --exceptions-told-within is another way to know: leave out --exceptions-shared\n");
 		return 2;
 	}
 	if (options->assumptions && options->plot) {

@@ -72,17 +72,16 @@ static json_t *scenario_json(const struct churn_scenario *s)
 		json_object_set_new(mix, churn_change_names[kind], json_integer(s->mix[kind]));
 	churn_distribution_text(&s->length, length, sizeof(length));
 	churn_distribution_text(&s->gap, gap, sizeof(gap));
-	return json_pack("{sI sI sf ss ss si si si ss si sf so si si si si sf sf ss sb sb sf si si}", "seed",
-			 (json_int_t)s->seed, "flows", (json_int_t)s->flows, "arrivals_per_s", s->arrivals_per_s,
-			 "length", length, "gap", gap, "window_s", (int)s->window_s, "backends", (int)s->backends,
-			 "table_size", (int)s->table_size, "tracking", trackings[s->tracking], "exceptions",
-			 1 << s->exceptions_log2, "change_every_s", s->change_every_s, "mix", mix, "drain_s",
-			 (int)s->drain_s, "restart_s", (int)s->restart_s, "fail_s", (int)s->fail_s, "balancers",
-			 (int)s->balancers, "reshuffle_every_s", s->reshuffle_every_s, "reshuffle_after_s",
-			 s->reshuffle_after_s, "ecmp", s->ecmp == CHURN_ECMP_MODULO ? "modulo" : "resilient",
-			 "balancers_forget", s->balancers_forget, "exceptions_shared", s->exceptions_shared,
-			 "exceptions_told_within_s", s->told_within_s,
-			 "lru_entries", (int)s->lru_entries, "lru_entry_bytes", (int)s->lru_entry_bytes);
+	return json_pack(
+	    "{sI sI sf ss ss si si si ss si sf so si si si si sf sf ss sb sb sf si si}", "seed", (json_int_t)s->seed,
+	    "flows", (json_int_t)s->flows, "arrivals_per_s", s->arrivals_per_s, "length", length, "gap", gap,
+	    "window_s", (int)s->window_s, "backends", (int)s->backends, "table_size", (int)s->table_size, "tracking",
+	    trackings[s->tracking], "exceptions", 1 << s->exceptions_log2, "change_every_s", s->change_every_s, "mix",
+	    mix, "drain_s", (int)s->drain_s, "restart_s", (int)s->restart_s, "fail_s", (int)s->fail_s, "balancers",
+	    (int)s->balancers, "reshuffle_every_s", s->reshuffle_every_s, "reshuffle_after_s", s->reshuffle_after_s,
+	    "ecmp", s->ecmp == CHURN_ECMP_MODULO ? "modulo" : "resilient", "balancers_forget", s->balancers_forget,
+	    "exceptions_shared", s->exceptions_shared, "exceptions_told_within_s", s->told_within_s, "lru_entries",
+	    (int)s->lru_entries, "lru_entry_bytes", (int)s->lru_entry_bytes);
 }
 
 json_t *churn_report_make(const struct churn_scenario *s, const struct churn_result *r)

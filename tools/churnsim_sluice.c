@@ -33,7 +33,7 @@ struct telling {
 struct balancer {
 	struct sluice_exceptions_header *exceptions;
 	struct sluice_exceptions_teller teller; /* nothing but zeros when nobody is told */
-	struct lookup *lookup; /* in force */
+	struct lookup *lookup;                  /* in force */
 	uint64_t failed_before;
 	uint32_t failed_s, stepped_s;
 	uint64_t held; /* entries, by the last sweep */

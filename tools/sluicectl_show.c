@@ -131,17 +131,14 @@ static void peers_print(const json_t *peers)
 
 	if (!json_is_true(json_object_get(peers, "configured")))
 		return;
-	json_array_foreach (json_object_get(peers, "nodes"), i, node)
-		up += json_is_true(json_object_get(node, "up"));
+	json_array_foreach(json_object_get(peers, "nodes"), i, node) up += json_is_true(json_object_get(node, "up"));
 	printf("peers          %zu of %zu heard, told of %lld exceptions, %lld taken over from them%s\n", up,
 	       json_array_size(json_object_get(peers, "nodes")), number_of(peers, "told"),
 	       number_of(json_object_get(peers, "heard"), "inserted") +
 		   number_of(json_object_get(peers, "heard"), "taken"),
 	       json_is_true(json_object_get(peers, "listening")) ? "" : "; the address is not there");
-	json_array_foreach (json_object_get(peers, "nodes"), i, node)
-		if (!json_is_true(json_object_get(node, "up")))
-			printf("               %s port %lld is silent\n", text_of(node, "address"),
-			       number_of(node, "port"));
+	json_array_foreach(json_object_get(peers, "nodes"), i, node) if (!json_is_true(json_object_get(node, "up")))
+	    printf("               %s port %lld is silent\n", text_of(node, "address"), number_of(node, "port"));
 }
 
 enum ctl_exit command_status(const struct ctl *ctl)

@@ -39,7 +39,7 @@ struct sluice_exceptions_sweep {
 	/* Who is counted, of the caller's; flow_services 0: nobody. By service number: first backend, and how many. */
 	const struct sluice_exceptions_block *blocks;
 	uint32_t flow_services;
-	uint32_t *flows; /* by backend number: entries met so far */
+	uint32_t *flows;                         /* by backend number: entries met so far */
 	struct sluice_exceptions_teller *teller; /* of the caller's; NULL: nobody is told of anything */
 };
 

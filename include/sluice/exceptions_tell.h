@@ -174,9 +174,9 @@ static inline enum sluice_heard sluice_exceptions_hear(struct sluice_exceptions_
 	} else if (sluice_exception_slot(here) != sluice_exception_slot(value) && !is_guess) {
 		return SLUICE_HEARD_DIFFERS;
 	} else if (is_guess || age < age_here) {
-		after = sluice_exception_value(sluice_exception_slot(value), sluice_exception_kind(value),
-					       now_s - (age < age_here ? age : age_here),
-					       sluice_exception_sequence(value));
+		after =
+		    sluice_exception_value(sluice_exception_slot(value), sluice_exception_kind(value),
+					   now_s - (age < age_here ? age : age_here), sluice_exception_sequence(value));
 	}
 	if (after != here && !sluice_exception_change(e, here, after))
 		return SLUICE_HEARD_KNOWN; /* a packet came in between: that is newer */

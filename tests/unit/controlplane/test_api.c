@@ -48,7 +48,8 @@ static void test_views(void **state)
 	assert_int_equal(number(json_object_get(a.json, "windows"), "closes_in_seconds"), 11);
 	assert_true(json_is_null(json_object_get(a.json, "exceptions")));
 	assert_int_equal(number(json_object_get(json_object_get(a.json, "underlay"), "messages"), "lowered"), 2);
-	const json_t *peers = json_object_get(a.json, "peers"), *node = json_array_get(json_object_get(peers, "nodes"), 1);
+	const json_t *peers = json_object_get(a.json, "peers"),
+		     *node = json_array_get(json_object_get(peers, "nodes"), 1);
 	assert_true(json_is_true(json_object_get(peers, "configured")));
 	assert_int_equal(number(peers, "told"), 70);
 	assert_int_equal(number(json_object_get(peers, "heard"), "inserted"), 60);

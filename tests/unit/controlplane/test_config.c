@@ -234,8 +234,8 @@ static void test_whole(void **state)
 	     "t:10: unknown setting \"frobnicate\"; known here: node hash_key_file interfaces dataplane encap_source "
 	     "encap_source6 services vips peers api\n",
 	     NULL},
-	    {"Peers, and this node among them", WEB("") PEERS("\"10.77.0.12:9441\", \"10.77.0.11:9441\", \"10.77.0.13:9442\""),
-	     "", three_nodes},
+	    {"Peers, and this node among them",
+	     WEB("") PEERS("\"10.77.0.12:9441\", \"10.77.0.11:9441\", \"10.77.0.13:9442\""), "", three_nodes},
 	    {"Peers in IPv6", WEB("") "peers = { listen = \"[fd77::11]:9441\"; nodes = [\"[fd77::12]:9441\"]; };\n", "",
 	     peers_v6},
 	    {"A node alone has nobody to tell", WEB("") PEERS("\"10.77.0.11:9441\""),
@@ -248,13 +248,17 @@ static void test_whole(void **state)
 	    {"No peer is a VIP, unreachable, of another family, twice there, or no address",
 	     WEB("") PEERS("\"192.0.2.10:9441\",\n \"0.0.0.0:9441\",\n \"[fd77::12]:9441\",\n \"10.77.0.12:9441\",\n "
 			   "\"10.77.0.12:9441\",\n \"lb3:9441\",\n \"10.77.0.13\""),
-	     "t:6: peers, nodes number 1: 192.0.2.10 is a VIP, which any node of the group answers: give an address of the node's "
+	     "t:6: peers, nodes number 1: 192.0.2.10 is a VIP, which any node of the group answers: give an address of "
+	     "the node's "
 	     "own\n"
 	     "t:7: peers, nodes number 2: \"0.0.0.0:9441\" is the unspecified address\n"
-	     "t:8: peers, nodes number 3: is IPv6 and `listen`, from which this node speaks, is IPv4: give both in one family\n"
+	     "t:8: peers, nodes number 3: is IPv6 and `listen`, from which this node speaks, is IPv4: give both in one "
+	     "family\n"
 	     "t:10: peers, nodes number 5: is listed twice\n"
-	     "t:11: peers, nodes number 6: \"lb3:9441\" is not ADDRESS:PORT, like \"10.77.0.11:9441\" or \"[fd77::11]:9441\"\n"
-	     "t:12: peers, nodes number 7: \"10.77.0.13\" is not ADDRESS:PORT, like \"10.77.0.11:9441\" or \"[fd77::11]:9441\"\n",
+	     "t:11: peers, nodes number 6: \"lb3:9441\" is not ADDRESS:PORT, like \"10.77.0.11:9441\" or "
+	     "\"[fd77::11]:9441\"\n"
+	     "t:12: peers, nodes number 7: \"10.77.0.13\" is not ADDRESS:PORT, like \"10.77.0.11:9441\" or "
+	     "\"[fd77::11]:9441\"\n",
 	     NULL},
 	    {"Nodes are a list", WEB("") "peers = { listen = \"127.0.0.1:9441\"; nodes = \"10.77.0.12:9441\"; };\n",
 	     "t:6: peers, listen: \"127.0.0.1:9441\" is a loopback address: it cannot be reached from another host\n"

@@ -139,8 +139,7 @@ static const union sluice_address *remembered(struct site *site, uint64_t key, c
 
 	if (!sluice_exception_find(&at, key, windows_now_s(), &value))
 		return NULL;
-	const struct identity_service *s =
-	    &site->table->identity->services[sluice_exception_sequence(value) - 1];
+	const struct identity_service *s = &site->table->identity->services[sluice_exception_sequence(value) - 1];
 	assert_true(sluice_address_equal(&s->address, &address));
 	return &s->slot[sluice_exception_slot(value)].address;
 }
@@ -157,8 +156,8 @@ static void remember(struct site *site, uint64_t key, uint32_t slot, enum sluice
 	const struct sluice_exceptions_at at = sluice_exceptions_at(header, key);
 	const uint32_t now_s = windows_now_s();
 	uint64_t value = 0;
-	assert_true(sluice_exception_insert(&at, key, sluice_exception_value(slot, kind, now_s, number + 1), now_s,
-					    &value));
+	assert_true(
+	    sluice_exception_insert(&at, key, sluice_exception_value(slot, kind, now_s, number + 1), now_s, &value));
 }
 
 /* ----------------------------------------------------------- one datagram ---- */
@@ -432,7 +431,8 @@ static void test_two_nodes(void **state)
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-	const struct CMUnitTest tests[] = {TEST(test_inserts_by_names), TEST(test_unknown), TEST(test_refusals),
-					   TEST(test_flood),            TEST(test_room),    TEST(test_two_nodes)};
+	const struct CMUnitTest tests[] = {
+	    TEST(test_inserts_by_names), TEST(test_unknown), TEST(test_refusals), TEST(test_flood), TEST(test_room),
+	    TEST(test_two_nodes)};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

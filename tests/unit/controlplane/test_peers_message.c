@@ -81,7 +81,10 @@ static void test_every_bit(void **state)
 		bytes[bit / 8] ^= (uint8_t)(1 << bit % 8);
 		const int error = read_exact(&key, bytes, (size_t)length, &read);
 		/* Magic; version; count, which no longer fits; all else the MAC. */
-		assert_int_equal(error, bit < 32 ? -EBADMSG : bit < 48 ? -EPROTONOSUPPORT : bit < 64 ? -EBADMSG : -EACCES);
+		assert_int_equal(error, bit < 32   ? -EBADMSG
+					: bit < 48 ? -EPROTONOSUPPORT
+					: bit < 64 ? -EBADMSG
+						   : -EACCES);
 		bytes[bit / 8] ^= (uint8_t)(1 << bit % 8);
 	}
 	assert_int_equal(read_exact(&key, bytes, (size_t)length, &read), 0);

@@ -27,9 +27,8 @@ static void node_init(struct node *node)
 	node->table = aligned_alloc(SLUICE_EXCEPTIONS_LINE, bytes);
 	memset(node->table, 0, bytes);
 	sluice_exceptions_init(node->table, SIZE_LOG2, sluice_exception_times_for(WINDOW_S, WINDOW_S));
-	node->teller = (struct sluice_exceptions_teller){.told = calloc(1u << SIZE_LOG2, 4),
-							 .news = calloc(64, sizeof(*node->teller.news)),
-							 .room = 64};
+	node->teller = (struct sluice_exceptions_teller){
+	    .told = calloc(1u << SIZE_LOG2, 4), .news = calloc(64, sizeof(*node->teller.news)), .room = 64};
 }
 
 static void node_fini(struct node *node)
@@ -57,8 +56,7 @@ static int teardown(void **state)
 
 static uint64_t value_of(uint32_t slot, enum sluice_exception_kind kind, uint32_t seen_s)
 {
-	return sluice_exception_value(slot, kind, seen_s,
-				      kind == SLUICE_EXCEPTION_CLOSING ? seen_s : SERVICE + 1);
+	return sluice_exception_value(slot, kind, seen_s, kind == SLUICE_EXCEPTION_CLOSING ? seen_s : SERVICE + 1);
 }
 
 /* As packets leave it there. */
@@ -220,8 +218,7 @@ static void heard_anew_lives_longer(void **state)
 	assert_int_equal(sluice_exception_age(get(&b, KEY, later_s), later_s), 0);
 	assert_int_equal(tells(&b, later_s, true), 0);
 	/* What is older than what is known changes nothing. */
-	assert_int_equal(hears(&b, KEY, value_of(9, SLUICE_EXCEPTION_ESTABLISHED, NOW_S), later_s),
-			 SLUICE_HEARD_KNOWN);
+	assert_int_equal(hears(&b, KEY, value_of(9, SLUICE_EXCEPTION_ESTABLISHED, NOW_S), later_s), SLUICE_HEARD_KNOWN);
 	assert_int_equal(sluice_exception_age(get(&b, KEY, later_s), later_s), 0);
 }
 
@@ -279,10 +276,14 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
-	    TEST(told_twice_then_at_a_quarter),   TEST(only_what_is_sure),
-	    TEST(the_end_of_what_was_told),       TEST(what_has_no_room_waits),
-	    TEST(heard_is_known_and_not_sent_back), TEST(heard_anew_lives_longer),
-	    TEST(the_end_is_heard),               TEST(what_is_here_stays_but_a_guess),
+	    TEST(told_twice_then_at_a_quarter),
+	    TEST(only_what_is_sure),
+	    TEST(the_end_of_what_was_told),
+	    TEST(what_has_no_room_waits),
+	    TEST(heard_is_known_and_not_sent_back),
+	    TEST(heard_anew_lives_longer),
+	    TEST(the_end_is_heard),
+	    TEST(what_is_here_stays_but_a_guess),
 	    TEST(a_full_group_has_no_room),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
