@@ -149,6 +149,6 @@ void api_post_weight(struct api_exchange *exchange);
 const struct sluice_table *api_table(struct api_exchange *exchange);
 
 /* One answer of explain as a JSON object; a new reference, or NULL without memory. */
-json_t *api_explain_json(const struct api *api, const struct sluice_table *table, const struct explain_query *query);
+json_t *api_explain_json(const struct api *api, const struct sluice_table *table, const struct explain_query *asked);
 
 #endif

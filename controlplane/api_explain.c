@@ -7,6 +7,7 @@
 
 #include "sluice/fragments.h"
 
+#include <net/if.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -193,9 +194,11 @@ static void reason_write(const struct api *api, const struct sluice_table *table
 	case SLUICE_ANSWERED_TOO_BIG:
 		snprintf(ret, bytes,
 			 "%u bytes on the way to %s, its adjacency's MTU is %u: the sender is told by ICMP that %u "
-			 "fit, at the "
-			 "rate of icmp_rate; without DF the packet goes in fragments",
-			 r->sent_bytes, backend, table->backends[r->backend].mtu, r->inner_mtu);
+			 "fit, %s",
+			 r->sent_bytes, backend, table->backends[r->backend].mtu, r->inner_mtu,
+			 query->path == EXPLAIN_PATH_XDP
+			     ? "at a limited rate; without DF the packet is dropped"
+			     : "at the rate of icmp_rate; without DF the packet goes in fragments");
 		break;
 	case SLUICE_FRAGMENTED:
 		snprintf(ret, bytes,
@@ -205,8 +208,13 @@ static void reason_write(const struct api *api, const struct sluice_table *table
 			 r->sent_bytes, backend, table->backends[r->backend].mtu, r->inner_mtu);
 		break;
 	case SLUICE_DROP_TOO_BIG:
-		snprintf(ret, bytes, "dropped: %u bytes on the way to %s, its adjacency's MTU is %u", r->sent_bytes,
-			 backend, table->backends[r->backend].mtu);
+		snprintf(ret, bytes, "dropped: %u bytes on the way to %s, its adjacency's MTU is %u%s", r->sent_bytes,
+			 backend, table->backends[r->backend].mtu,
+			 query->path == EXPLAIN_PATH_XDP ? ", and the kernel's path makes no fragments" : "");
+		break;
+	case SLUICE_DROP_TRANSMIT:
+		snprintf(ret, bytes, "dropped: the way to %s leads by %s, which is no interface of the kernel", backend,
+			 table->ports[table->backends[r->backend].port].name);
 		break;
 	default: snprintf(ret, bytes, "%s", sluice_verdict_text(r->verdict).help); break;
 	}
@@ -268,12 +276,14 @@ static json_t *exception_json(const struct api *api, const struct sluice_table *
 			 (int)r->exception_age_s);
 }
 
-/* Where fragments without ports go. It is the dataplane that remembers their first one; null: that is not forwarded. */
-static json_t *fragments_json(const char *backend, const struct explain_result *r)
+/* Where fragments without ports go; null: their first one is not forwarded. */
+static json_t *fragments_json(const char *backend, enum explain_path path, const struct explain_result *r)
 {
 	char text[128];
 	if (!sluice_verdict_is_forward(r->verdict))
 		return json_null();
+	if (path == EXPLAIN_PATH_XDP)
+		return json_string("later ones are dropped: the kernel's path remembers no first one");
 	snprintf(text, sizeof(text), "later ones follow their first one to %.64s, for %u s after it", backend,
 		 SLUICE_FRAGMENT_LIFE_S);
 	return json_string(text);
@@ -289,12 +299,62 @@ static json_t *errors_json(const char *backend)
 	return json_string(text);
 }
 
-json_t *api_explain_json(const struct api *api, const struct sluice_table *table, const struct explain_query *query)
+/* All interfaces forward in the kernel, or no dataplane is there to do it. */
+static enum explain_path path_running(const struct api *api)
 {
+	const struct model *model = api->names.model;
+	struct apply_dataplane_status dataplanes[API_DATAPLANES_MAX];
+	uint64_t generation;
+	bool is_xdp = model && model->interface_count;
+
+	if (!apply_kernel_path(api->apply, &generation))
+		return EXPLAIN_PATH_DPDK;
+	for (uint32_t i = 0; is_xdp && i < model->interface_count; i++)
+		is_xdp = model->interfaces[i].path == MODEL_PATH_XDP;
+	if (is_xdp)
+		return EXPLAIN_PATH_XDP;
+	const uint32_t count = apply_dataplanes(api->apply, dataplanes, API_DATAPLANES_MAX);
+	for (uint32_t i = 0; i < count && i < API_DATAPLANES_MAX; i++)
+		if (dataplanes[i].connected)
+			return EXPLAIN_PATH_DPDK;
+	return EXPLAIN_PATH_XDP;
+}
+
+/* Whether the path that is asked for can be told of. */
+static bool path_is_here(const struct api *api, const struct explain_query *query, struct api_flow_problem *ret_problem)
+{
+	uint64_t generation;
+
+	if (query->path != EXPLAIN_PATH_XDP || apply_kernel_path(api->apply, &generation))
+		return true;
+	snprintf(ret_problem->text, sizeof(ret_problem->text), "path: this host has no path in the kernel");
+	ret_problem->field = "path";
+	ret_problem->remedy = "leave it out; what XDP misses is in the control plane's log";
+	return false;
+}
+
+/* Ports of the table that are interfaces of this network namespace. */
+static uint32_t kernel_ports(const struct sluice_table *table)
+{
+	uint32_t ports = 0;
+
+	for (uint32_t i = 0; i < table->header->ports.count && i < 32; i++)
+		ports |= (uint32_t)(if_nametoindex(table->ports[i].name) != 0) << i;
+	return ports;
+}
+
+json_t *api_explain_json(const struct api *api, const struct sluice_table *table, const struct explain_query *asked)
+{
+	struct explain_query settled = *asked;
+	const struct explain_query *query = &settled;
 	struct explain_result r;
 	char reason[384], hash[17], room[INET6_ADDRSTRLEN_MAX], owner_room[INET6_ADDRSTRLEN_MAX];
 	char address[INET6_ADDRSTRLEN_MAX], previous_room[INET6_ADDRSTRLEN_MAX], asked_room[INET6_ADDRSTRLEN_MAX];
 
+	if (settled.path == EXPLAIN_PATH_RUNNING)
+		settled.path = path_running(api);
+	if (settled.path == EXPLAIN_PATH_XDP)
+		settled.kernel_ports = kernel_ports(table);
 	explain_packet(table, apply_exceptions(api->apply), windows_now_s(), query, &r);
 	reason_write(api, table, query, &r, reason, sizeof(reason));
 	snprintf(hash, sizeof(hash), "%016llx", (unsigned long long)r.hash);
@@ -309,11 +369,12 @@ json_t *api_explain_json(const struct api *api, const struct sluice_table *table
 	    backend_name(api, table, r.backend, room), "backend_address",
 	    chosen ? model_address_text(&table->backends[r.backend].address, address) : NULL, "bucket",
 	    number_or_null(r.bucket), "table_size", hashed ? json_integer(r.table_size) : json_null(), "reason", reason,
-	    "path", "dpdk", "hash", hashed ? hash : NULL, "backend_number", number_or_null(r.backend), "first", r.first,
-	    "walked", r.walked, "owner", backend_name(api, table, r.owner, owner_room), "owner_state",
-	    hashed ? state_word(r.owner_state) : NULL, "exception", exception_json(api, table, &r), "bucket_state",
-	    hashed ? bucket_word(r.word) : NULL, "previous", backend_name(api, table, r.previous, previous_room),
-	    "asked", backend_name(api, table, r.asked, asked_room), "decided", hashed ? decided_word(r.decided) : NULL,
+	    "path", query->path == EXPLAIN_PATH_XDP ? "xdp" : "dpdk", "hash", hashed ? hash : NULL, "backend_number",
+	    number_or_null(r.backend), "first", r.first, "walked", r.walked, "owner",
+	    backend_name(api, table, r.owner, owner_room), "owner_state", hashed ? state_word(r.owner_state) : NULL,
+	    "exception", exception_json(api, table, &r), "bucket_state", hashed ? bucket_word(r.word) : NULL,
+	    "previous", backend_name(api, table, r.previous, previous_room), "asked",
+	    backend_name(api, table, r.asked, asked_room), "decided", hashed ? decided_word(r.decided) : NULL,
 	    "previous_bucket", r.previous_size ? json_integer(r.previous_bucket) : json_null(), "previous_table_size",
 	    r.previous_size ? json_integer(r.previous_size) : json_null(), "bytes", (int)r.bytes, "sent_bytes",
 	    r.sent_bytes ? json_integer(r.sent_bytes) : json_null(), "generation",
@@ -328,7 +389,8 @@ json_t *api_explain_json(const struct api *api, const struct sluice_table *table
 		json_object_set_new(json, "next_hop", json_null());
 	}
 	json_object_set_new(json, "icmp_errors", errors_json(backend_name(api, table, r.errors_backend, asked_room)));
-	json_object_set_new(json, "fragments", fragments_json(backend_name(api, table, r.backend, room), &r));
+	json_object_set_new(json, "fragments",
+			    fragments_json(backend_name(api, table, r.backend, room), query->path, &r));
 	return json;
 }
 
@@ -343,6 +405,7 @@ void api_get_explain(struct api_exchange *exchange)
 	    .destination = api_target_find(target, "dst"),
 	    .flags = api_target_find(target, "flags"),
 	    .bytes = api_target_find(target, "bytes"),
+	    .path = api_target_find(target, "path"),
 	};
 	struct explain_query query;
 	struct api_flow_problem problem;
@@ -350,7 +413,7 @@ void api_get_explain(struct api_exchange *exchange)
 
 	if (!table)
 		return;
-	if (!api_flow_parse(&text, &query, &problem)) {
+	if (!api_flow_parse(&text, &query, &problem) || !path_is_here(exchange->api, &query, &problem)) {
 		api_reply_error(exchange, 400, problem.field, problem.remedy, "%s", problem.text);
 		return;
 	}
@@ -372,8 +435,9 @@ static json_t *batch_one(const struct api *api, const struct sluice_table *table
 	    .destination = json_string_value(json_object_get(element, "dst")),
 	    .flags = json_string_value(json_object_get(element, "flags")),
 	    .bytes = bytes ? bytes_text : NULL,
+	    .path = json_string_value(json_object_get(element, "path")),
 	};
-	if (!api_flow_parse(&text, &query, &problem))
+	if (!api_flow_parse(&text, &query, &problem) || !path_is_here(api, &query, &problem))
 		return json_pack("{s:s, s:s, s:s}", "error", problem.text, "field", problem.field, "remedy",
 				 problem.remedy);
 	return api_explain_json(api, table, &query);

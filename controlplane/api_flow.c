@@ -157,6 +157,13 @@ bool api_flow_parse(const struct api_flow_text *text, struct explain_query *ret,
 	if (text->bytes && (!decimal_parse(text->bytes, 65535, &query.bytes) || query.bytes == 0))
 		return problem_set(ret_problem, "bytes", "give the IP packet's length, 1 to 65535",
 				   "bytes: \"%.16s\" is no length", text->bytes);
+	if (text->path && !strcmp(text->path, "dpdk"))
+		query.path = EXPLAIN_PATH_DPDK;
+	else if (text->path && !strcmp(text->path, "xdp"))
+		query.path = EXPLAIN_PATH_XDP;
+	else if (text->path)
+		return problem_set(ret_problem, "path", "use dpdk or xdp, or leave it out",
+				   "path: \"%.16s\" is unknown", text->path);
 	*ret = query;
 	return true;
 }

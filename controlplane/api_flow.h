@@ -16,11 +16,12 @@ struct api_flow_text {
 	const char *destination; /* likewise, of the same family */
 	const char *flags;       /* letters of FSRPA; NULL: S for tcp */
 	const char *bytes;       /* length of the IP packet, decimal; NULL: the shortest */
+	const char *path;        /* "dpdk", "xdp"; NULL: the one that forwards now */
 };
 
 struct api_flow_problem {
 	char text[192];
-	const char *field;  /* "proto", "src", "dst", "flags", "bytes"; a constant */
+	const char *field;  /* "proto", "src", "dst", "flags", "bytes", "path"; a constant */
 	const char *remedy; /* a constant */
 };
 

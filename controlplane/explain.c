@@ -163,19 +163,21 @@ static enum sluice_verdict decide(const struct sluice_table *table, struct sluic
 	return SLUICE_FORWARD;
 }
 
-/* The packet does not fit. As the dataplane does it, but for its limits: of answers a second, of fragments. */
+/* The packet does not fit. As the path does it, but for its limits: of answers a second, of fragments. */
 static enum sluice_verdict too_big(const uint8_t *frame, uint32_t frame_bytes, const struct sluice_packet *packet,
-				   const struct explain_result *r)
+				   enum explain_path path, const struct explain_result *r)
 {
 	if (sluice_icmp_may_fragment(frame + packet->l3_offset, packet->ip_version))
-		return r->inner_mtu < SLUICE_IPV4_MTU_MIN ? SLUICE_DROP_TOO_BIG : SLUICE_FRAGMENTED;
+		return path == EXPLAIN_PATH_XDP || r->inner_mtu < SLUICE_IPV4_MTU_MIN ? SLUICE_DROP_TOO_BIG
+										      : SLUICE_FRAGMENTED;
 	if (sluice_icmp_may_answer_too_big(frame, frame + frame_bytes, packet, r->inner_mtu))
 		return SLUICE_ANSWERED_TOO_BIG;
 	return SLUICE_DROP_TOO_BIG;
 }
 
 static enum sluice_verdict encapsulate(const struct sluice_table *table, const uint8_t *frame, uint32_t frame_bytes,
-				       const struct sluice_packet *packet, struct explain_result *ret)
+				       const struct sluice_packet *packet, const struct explain_query *query,
+				       struct explain_result *ret)
 {
 	const struct sluice_backend *backend = &table->backends[ret->backend];
 	enum sluice_encap encap = (enum sluice_encap)backend->encap;
@@ -190,7 +192,11 @@ static enum sluice_verdict encapsulate(const struct sluice_table *table, const u
 	ret->outer_bytes = backend->outer_bytes;
 	memcpy(ret->outer, room + sizeof(room) - ret->outer_bytes, ret->outer_bytes);
 	ret->inner_mtu = backend->mtu > sluice_encap_overhead(encap) ? backend->mtu - sluice_encap_overhead(encap) : 0;
-	return ret->bytes > ret->inner_mtu ? too_big(frame, frame_bytes, packet, ret) : SLUICE_FORWARD;
+	if (ret->bytes > ret->inner_mtu)
+		return too_big(frame, frame_bytes, packet, query->path, ret);
+	if (query->path == EXPLAIN_PATH_XDP && !(query->kernel_ports >> backend->port & 1))
+		return SLUICE_DROP_TRANSMIT;
+	return SLUICE_FORWARD;
 }
 
 void explain_packet(const struct sluice_table *table, struct sluice_exceptions_header *exceptions, uint32_t now_s,
@@ -214,7 +220,10 @@ void explain_packet(const struct sluice_table *table, struct sluice_exceptions_h
 	ret->bytes = query->bytes > packet.l3_bytes ? query->bytes : packet.l3_bytes;
 	ret->verdict = decide(table, exceptions, now_s, &packet, ret);
 	if (ret->verdict == SLUICE_FORWARD)
-		ret->verdict = encapsulate(table, frame, frame_bytes, &packet, ret);
+		ret->verdict = encapsulate(table, frame, frame_bytes, &packet, query, ret);
+	/* The kernel's path has no turns and counts no flows. */
+	if (query->path == EXPLAIN_PATH_XDP)
+		ret->algorithm = SLUICE_ALGORITHM_TABLE;
 }
 
 void explain_outer_read(const struct explain_result *result, enum sluice_encap encap, struct explain_outer *ret)

@@ -12,12 +12,17 @@
 #include "sluice/forwarding.h"
 #include "sluice/icmp.h"
 
+/* By which path the packet would go. RUNNING is settled by whoever asks explain_packet(). */
+enum explain_path { EXPLAIN_PATH_RUNNING, EXPLAIN_PATH_DPDK, EXPLAIN_PATH_XDP };
+
 /* Of IPv4, TCP and pings are taken to have DF set, as senders do it; UDP is not. */
 struct explain_query {
 	/* Both addresses of one family. Protocol may be another than TCP and UDP; ICMP is a ping. */
 	struct sluice_flow flow;
 	uint8_t tcp_flags; /* enum sluice_tcp_flag; ignored unless TCP */
 	uint32_t bytes;    /* length of the IP packet; 0: the shortest that holds its headers */
+	enum explain_path path;
+	uint32_t kernel_ports; /* XDP: a bit for each of the table's ports that is an interface of the kernel */
 };
 
 /* Each stage's answer. A field of a stage that was not reached is 0, or SLUICE_NONE where it is a number. */

@@ -4,6 +4,7 @@
  * control plane is there and fits is adopted; what forwards is never detached to be replaced.
  */
 #include "log.h"
+#include "sluice/kernel.h"
 #include "steering.skel.h"
 #include "steering_internal.h"
 
@@ -116,21 +117,32 @@ static int shared_take(struct steering *steering, const struct steering_bpf *ske
 int steering_shared_open(struct steering *steering)
 {
 	char path[PATH_BYTES];
-	bool adopted[STEERING_SHARED], replaced[STEERING_SHARED] = {false};
-	struct steering_bpf *skeleton = steering_bpf__open();
-	int error = skeleton ? 0 : -errno;
-
+	bool adopted[STEERING_SHARED] = {false}, replaced[STEERING_SHARED] = {false};
+	uint32_t layout = SLUICE_KERNEL_LAYOUT;
+	int error = steering_layout_read(steering, &layout);
 	if (error)
 		goto log;
+	struct steering_bpf *skeleton = steering_bpf__open();
+	if (!skeleton) {
+		error = -errno;
+		goto log;
+	}
+	if (layout != SLUICE_KERNEL_LAYOUT)
+		log_warning(
+		    "steering: the maps in %s are laid out for another version (layout %u, this one has %u): what "
+		    "no dataplane takes is dropped from the program's replacement to its first table",
+		    steering->directory, layout, SLUICE_KERNEL_LAYOUT);
 	/* These maps alone, by the program's own definition. */
 	bpf_program__set_autoload(skeleton->progs.sluice_steering, false);
 	bpf_map__set_autocreate(skeleton->maps.xsks, false);
 	bpf_map__set_autocreate(skeleton->maps.counters, false);
 	for (uint32_t i = 0; !error && i < STEERING_SHARED; i++) {
 		error = pin_path(steering, NULL, shared_pins[i], path);
-		if (!error)
+		if (!error && layout != SLUICE_KERNEL_LAYOUT)
+			replaced[i] = access(path, F_OK) == 0;
+		else if (!error)
 			error = map_adopt(path, shared_map(skeleton, i), false, &adopted[i], &replaced[i]);
-		if (replaced[i])
+		if (replaced[i] && layout == SLUICE_KERNEL_LAYOUT)
 			log_warning("steering: %s has another layout: replaced, and with it every interface's program",
 				    path);
 	}
@@ -138,6 +150,8 @@ int steering_shared_open(struct steering *steering)
 		error = steering_bpf__load(skeleton);
 	for (uint32_t i = 0; !error && i < STEERING_SHARED; i++)
 		error = shared_take(steering, skeleton, i, adopted[i]);
+	if (!error)
+		error = steering_layout_write(steering);
 	steering->services_replaced = replaced[STEERING_SHARED_SERVICES];
 	steering_bpf__destroy(skeleton);
 log:

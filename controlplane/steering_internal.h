@@ -55,6 +55,13 @@ void steering_interface_detach(const struct steering *steering, const char *name
 /* Open the pinned maps that are shared, or make them. 0 or -errno (logged). */
 int steering_shared_open(struct steering *steering);
 
+/* ---- steering_layout.c: which layout the pinned maps' content has (SLUICE_KERNEL_LAYOUT) ---- */
+
+/* *ret: the number pinned beside them; ours when nothing is pinned, 0 when they came without one. 0 or -errno. */
+int steering_layout_read(const struct steering *steering, uint32_t *ret);
+/* What is pinned is ours from here on. 0 or -errno. */
+int steering_layout_write(const struct steering *steering);
+
 /* ---- steering_nic.c: what XDP asks of an interface ---- */
 
 struct steering_nic {

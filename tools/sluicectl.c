@@ -16,6 +16,7 @@ enum {
 	OPTION_BYTES = 16,
 	OPTION_INTERVAL = 32,
 	OPTION_COUNT = 64,
+	OPTION_PATH = 128,
 };
 
 struct command {
@@ -39,13 +40,14 @@ static const struct command commands[] = {
     {"top", command_top, 0, 0, OPTION_INTERVAL | OPTION_COUNT, "[--interval T] [--count N]", "rates, refreshed",
      "  --interval T  time between two looks (default 1s)\n"
      "  --count N     end after N views (default: never; with --json 1)\n"},
-    {"explain", command_explain, 0, 3, OPTION_FLAGS | OPTION_BATCH | OPTION_BYTES,
-     "PROTO SRC:PORT DST:PORT [--flags S|SA|F|R] [--bytes N] | --batch FILE",
+    {"explain", command_explain, 0, 3, OPTION_FLAGS | OPTION_BATCH | OPTION_BYTES | OPTION_PATH,
+     "PROTO SRC:PORT DST:PORT [--flags S|SA|F|R] [--bytes N] [--path P] | --batch FILE [--path P]",
      "what becomes of a packet, by the code that forwards",
      "  PROTO         tcp, udp or icmp (icmp: addresses without ports)\n"
      "  SRC, DST      192.0.2.1:1234 or [2001:db8::1]:1234\n"
      "  --flags F     TCP flags, letters of FSRPA (default S)\n"
      "  --bytes N     length of the IP packet (default: its headers only)\n"
+     "  --path P      dpdk or xdp (default: the one that forwards now)\n"
      "  --batch FILE  one \"PROTO SRC DST\" a line; - is standard input. With --json an array, one\n"
      "                element a line, in the order of the questions\n"},
     {"check", command_check, 1, 1, 0, "FILE", "check a configuration without a control plane",
@@ -171,6 +173,7 @@ int main(int argc, char **argv)
 	    {"--flags", OPTION_FLAGS, &ctl.flags, NULL},
 	    {"--batch", OPTION_BATCH, &ctl.batch, NULL},
 	    {"--bytes", OPTION_BYTES, &ctl.bytes, NULL},
+	    {"--path", OPTION_PATH, &ctl.path, NULL},
 	    {"--interval", OPTION_INTERVAL, &ctl.interval, NULL},
 	    {"--count", OPTION_COUNT, &ctl.count, NULL},
 	    {NULL, 0, NULL, NULL},

@@ -24,7 +24,7 @@ struct ctl {
 	const char *const *arguments;
 	int argument_count;
 	/* Options of commands. */
-	const char *timeout, *flags, *batch, *bytes, *interval, *count;
+	const char *timeout, *flags, *batch, *bytes, *interval, *count, *path;
 	bool wait;
 };
 

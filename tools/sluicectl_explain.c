@@ -86,6 +86,7 @@ struct batch {
 	unsigned long line_numbers[BATCH_FLOWS];
 	json_t *answers; /* all so far */
 	bool failed;
+	const char *path; /* NULL: as it runs */
 };
 
 /* One "PROTO SRC DST". False at a malformed line, which is named. */
@@ -98,8 +99,9 @@ static bool batch_line(struct batch *batch, char *text)
 		words[count++] = word;
 	if (count == 0 || words[0][0] == '#')
 		return true;
-	json_t *question =
-	    count == 3 ? json_pack("{s:s, s:s, s:s}", "proto", words[0], "src", words[1], "dst", words[2]) : NULL;
+	json_t *question = count == 3 ? json_pack("{s:s, s:s, s:s, s:s*}", "proto", words[0], "src", words[1], "dst",
+						  words[2], "path", batch->path)
+				      : NULL;
 	if (!question) {
 		fprintf(stderr, "sluicectl: %s:%lu: write PROTO SRC:PORT DST:PORT\n", batch->name, batch->line_number);
 		return false;
@@ -170,7 +172,7 @@ static void batch_print(const struct ctl *ctl, const json_t *answers)
 static enum ctl_exit explain_batch(const struct ctl *ctl)
 {
 	bool standard_input = !strcmp(ctl->batch, "-");
-	struct batch batch = {.name = standard_input ? "standard input" : ctl->batch};
+	struct batch batch = {.name = standard_input ? "standard input" : ctl->batch, .path = ctl->path};
 	enum ctl_exit result = CTL_OK;
 	char *text = NULL;
 	size_t room = 0;
@@ -211,8 +213,9 @@ static enum ctl_exit explain_batch(const struct ctl *ctl)
 static enum ctl_exit explain_one(const struct ctl *ctl)
 {
 	json_t *answers = NULL;
-	json_t *question = json_pack("{s:s, s:s, s:s, s:s*}", "proto", ctl->arguments[0], "src", ctl->arguments[1],
-				     "dst", ctl->arguments[2], "flags", ctl->flags);
+	json_t *question =
+	    json_pack("{s:s, s:s, s:s, s:s*, s:s*}", "proto", ctl->arguments[0], "src", ctl->arguments[1], "dst",
+		      ctl->arguments[2], "flags", ctl->flags, "path", ctl->path);
 
 	if (question && ctl->bytes)
 		json_object_set_new(question, "bytes", json_integer(strtol(ctl->bytes, NULL, 10)));

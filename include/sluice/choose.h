@@ -11,9 +11,9 @@
  *                       backend that is new or was away gets no more than that at once.
  *   least connections   of two buckets (power of two choices: Mitzenmacher 1996), the owner with fewer live flows for
  *                       its weight. The flows are counted in memory that all share (live[], by backend number):
- *                       whoever remembers a flow adds one, and about every second the control plane counts the
- *                       exception table anew and adds the difference. So the counts are wrong by at most the flows
- *                       that ended since, and those that came during that count.
+ *                       a worker adds one for each flow it gives away so, and about every second the control plane
+ *                       counts the exception table anew and adds the difference. So the counts are wrong by at most
+ *                       the flows that ended or were met in mid-flow since, and those that came during that count.
  *
  * First packets alone come here.
  */
@@ -78,7 +78,7 @@ SLUICE_INLINE uint32_t sluice_choose_in_turn(const struct sluice_service *servic
 		uint32_t bucket = sluice_turn_bucket(turns->draws++, service->lookup_size);
 		uint32_t backend = sluice_decide(service, lookup, states, bucket);
 		if (backend == SLUICE_NONE)
-			break;
+			continue;
 		uint64_t clock = sluice_turn_clock(turns, backend, backends[backend].weight, *service_clock);
 		if (clock < best_clock) {
 			best = bucket;

@@ -19,8 +19,8 @@
  *     any other                                    -> owner(prev), remembered while open: provisional until a
  *                                                     second packet in a later second
  *
- * An exception that says what its steady bucket says is let go: the answer stays. RST, ICMP errors and later
- * fragments create none and make none firmer. A RST out of sequence goes where a SYN-only one says and leaves it: so
+ * An exception that says what its steady bucket says is let go: the answer stays. RST and ICMP errors
+ * create none and make none firmer. A RST out of sequence goes where a SYN-only one says and leaves it: so
  * a client whose SYN met the remains of an older connection can end those (RFC 9293, 3.5.1).
  * FIN and RST let an exception be evicted after 2 min; a later packet takes that back. Until it is evicted it answers,
  * so a forged RST moves nobody while there is room.
@@ -57,7 +57,7 @@ enum sluice_role {
 	SLUICE_ROLE_OTHER = 1,    /* any other that carries the flow on */
 	SLUICE_ROLE_FIN = 2,      /* as OTHER; ends it */
 	SLUICE_ROLE_RST = 3,      /* ends it; creates no exception */
-	SLUICE_ROLE_FOLLOWER = 4, /* ICMP error or later fragment: goes where the flow goes and leaves no trace */
+	SLUICE_ROLE_FOLLOWER = 4, /* ICMP error: goes where the flow goes and leaves no trace */
 };
 
 /* tcp_flags: enum sluice_tcp_flag. RST counts before SYN: such a packet opens nothing. */
@@ -132,9 +132,21 @@ SLUICE_INLINE bool sluice_exception_is_near(uint64_t value, const struct sluice_
 	return in->is_datagram || in->sequence - sluice_exception_sequence(value) <= SLUICE_SEQUENCE_NEAR;
 }
 
+/* Whether an exception was made for another service, that had the flow's address and port before. Pure. */
+SLUICE_INLINE bool sluice_exception_is_of_another(uint64_t value, const struct sluice_decide_input *in)
+{
+	uint32_t kind = sluice_exception_kind(value), service = sluice_exception_sequence(value);
+	uint32_t says = sluice_is_equal(kind, SLUICE_EXCEPTION_PROVISIONAL) |
+			sluice_is_equal(kind, SLUICE_EXCEPTION_ESTABLISHED) |
+			sluice_is_equal(kind, SLUICE_EXCEPTION_DATAGRAM);
+	return says & (sluice_is_equal(service, 0) ^ 1) & (sluice_is_equal(service, in->service + 1) ^ 1);
+}
+
 /* Whether an exception answers for a packet of its flow, else it is to be forgotten. Pure. */
 SLUICE_INLINE bool sluice_exception_recalls(uint64_t value, const struct sluice_decide_input *in)
 {
+	if (sluice_exception_is_of_another(value, in))
+		return false;
 	return sluice_exception_kind(value) != SLUICE_EXCEPTION_SYN || in->role == SLUICE_ROLE_FIRST ||
 	       in->role == SLUICE_ROLE_FOLLOWER || in->role == SLUICE_ROLE_RST || sluice_exception_is_near(value, in);
 }

@@ -531,14 +531,16 @@ SLUICE_INLINE struct sluice_exception *sluice_exception_room_in(struct sluice_ex
 	for (uint32_t i = 0; i < SLUICE_EXCEPTION_PLACES; i++) {
 		uint64_t value = sluice_shared_load64(&group->place[i].value);
 		uint32_t over = sluice_exception_is_over(times, value, now_s);
-		uint32_t score = sluice_exception_yields(times, value, now_s) << 3 | i;
+		/* Of equals the lowest: the one that a search finds first. */
+		uint32_t score =
+		    sluice_exception_yields(times, value, now_s) << 3 | (i ^ (SLUICE_EXCEPTION_PLACES - 1));
 		best = sluice_pick(sluice_is_below(best, score), score, best);
 		unanswered += sluice_is_equal(sluice_exception_kind(value), SLUICE_EXCEPTION_SYN) & (over ^ 1);
 	}
 	uint32_t has_share =
 	    (kind != SLUICE_EXCEPTION_SYN) | sluice_is_below(unanswered, SLUICE_EXCEPTION_UNANSWERED_MAX);
 	*ret_yields = (best >> 3) * has_share;
-	return &group->place[best & (SLUICE_EXCEPTION_PLACES - 1)];
+	return &group->place[~best & (SLUICE_EXCEPTION_PLACES - 1)];
 }
 
 struct sluice_exception_room {
@@ -615,7 +617,8 @@ SLUICE_INLINE bool sluice_exception_insert(const struct sluice_exceptions_at *at
 		__sync_fetch_and_add(&at->counters->evicted, 1);
 	/*
 	 * Two workers may have inserted the same flow at once. A swap is a full barrier, so the one behind sees the
-	 * one before it, and takes its own back.
+	 * one before it, in a lower place, and takes its own back. (When a still lower place was freed between the
+	 * two, or the one before was overtaken after its claim, both stay, and from then on the lower one answers.)
 	 */
 	uint64_t answer;
 	struct sluice_exception *first = sluice_exception_find(at, key, now_s, &answer);

@@ -8,6 +8,7 @@
  *   RUNTIME_DIR/bpf/states      one value: the array of backend states
  *   RUNTIME_DIR/bpf/exceptions  array of lines of 128 bytes: the host's exception table (exceptions.h)
  *   RUNTIME_DIR/bpf/exceptions_in_use   array of maps, 0 -> the map before
+ *   RUNTIME_DIR/bpf/layout      one value: SLUICE_KERNEL_LAYOUT of who made them
  *
  * SLUICE_KERNEL_TABLE is one generation: its head in line 0, from line 1 on the flat table as it is, but for two
  * things: `lookup` of a service is its table's number in `lookups`, and a port knows its ifindex. It is written whole
@@ -26,12 +27,23 @@
 #include "exceptions.h"
 #include "forwarding.h"
 
+/*
+ * What the maps' shapes do not tell. One more with every change that a program or a control plane of the version before
+ * would misread, in what lies in the maps above or in steering.h's services: they are made anew then. Fields that take
+ * the place of zeros, where zero means what was so before, are none.
+ */
+#define SLUICE_KERNEL_LAYOUT 1u
+
 #define SLUICE_KERNEL_LINE 64u
 #define SLUICE_KERNEL_BUCKETS (SLUICE_KERNEL_LINE / sizeof(sluice_bucket)) /* to a line */
 /* Numbers of lookup tables: those of two generations. */
 #define SLUICE_KERNEL_LOOKUPS (2u * SLUICE_SERVICES_MAX)
 
-enum sluice_kernel_part { SLUICE_KERNEL_TABLE = 0, SLUICE_KERNEL_COUNTERS = 1, SLUICE_KERNEL_PARTS };
+enum sluice_kernel_part {
+	SLUICE_KERNEL_TABLE = 0,
+	SLUICE_KERNEL_COUNTERS = 1, /* and the next one */
+	SLUICE_KERNEL_PARTS = 3
+};
 
 struct sluice_kernel_line {
 	uint64_t words[8];

@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from sluicelab.balancer import endpoint
 from sluicelab.client import Traffic
 from sluicelab.run import wait_for
 from sluicelab.spread import agreement
@@ -65,6 +66,36 @@ def test_alone_upload(alone, forward, vip, backend):
     """Full-size segments towards the server: 300 kB of each of 8 uploads arrive."""
     target = alone.vip(vip, VIP[forward])
     alone.client.http(target, port("tcp", backend), 8, upload=300_000, timeout=10, concurrency=4).all_succeeded(8)
+
+
+@pytest.mark.parametrize("family", (4, 6))
+def test_alone_path_mtu_discovery(alone, measured, family):
+    """Servers that do not tell their clients to send less: full-size segments do not fit the tunnel, the kernel's path
+    says so by ICMP, and the uploads arrive."""
+    for backend in alone.backends:
+        backend.namespace.ip("route replace default via 10.77.1.1\nroute replace default via fd77:1::1")
+    vip = alone.vip(family, VIP["ipip"])
+    told = alone.client.http(vip, port("tcp", family), 4, upload=1_000_000, timeout=10, concurrency=2).all_succeeded(4)
+    words = alone.client.namespace.run(["ip", *(["-6"] if family == 6 else []), "route", "get", vip]).stdout.split()
+    mtu = int(words[words.index("mtu") + 1]) if "mtu" in words else None
+    measured(f"family {family}: {len(told)} uploads of 1 MB, slowest "
+             f"{max(r.end - r.start for r in told.requests):.3f} s, path MTU {mtu}")
+    for backend in alone.backends:
+        backend.namespace.ip("route replace default via 10.77.1.1 advmss 1400\n"
+                             "route replace default via fd77:1::1 advmss 1380")
+    assert mtu == (1480 if family == 4 else 1460)
+
+
+def test_alone_explain(alone):
+    """Who asks without a dataplane is told of the path in the kernel, and of a dataplane's when that is asked for."""
+    for forward, vip, backend in WAYS:
+        flow = ("udp", endpoint("203.0.113.2" if vip == 4 else "2001:db8:c::2", 4000), endpoint(alone.vip(vip, VIP[forward]),
+                                                                          port("udp", backend)))
+        here = alone.balancer.ctl("explain", *flow)
+        there = alone.balancer.ctl("explain", *flow, "--path", "dpdk")
+        assert (here["path"], here["verdict"], here["reason"]) == ("xdp", "forward", there["reason"])
+        assert here["fragments"].startswith("later ones are dropped")
+        assert there["path"] == "dpdk" and there["fragments"].startswith("later ones follow")
 
 
 def test_alone_backend_dies(alone, measured):

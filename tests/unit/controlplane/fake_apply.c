@@ -244,9 +244,9 @@ int apply_kernel_counters(const struct apply *apply)
 
 bool apply_kernel_path(const struct apply *apply, uint64_t *ret_generation)
 {
-	(void)apply;
-	(void)ret_generation;
-	return false;
+	if (apply->has_kernel)
+		*ret_generation = apply->generation;
+	return apply->has_kernel;
 }
 
 void apply_underlay_status(const struct apply *apply, struct underlay_mtu_status *ret)

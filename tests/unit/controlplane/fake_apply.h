@@ -39,7 +39,7 @@ struct apply {
 	uint32_t pending_count;
 
 	struct apply_dataplane_status dataplane;
-	bool has_dataplane;
+	bool has_dataplane, has_kernel;
 };
 
 /* Model and table of this configuration; all backends up and reachable. NULL: the configuration is bad (told on

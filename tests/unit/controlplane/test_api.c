@@ -87,12 +87,14 @@ static void test_views(void **state)
 static void test_batch_explain(void **state)
 {
 	(void)state;
-	struct answer a =
-	    post("/v1/explain", "[{\"proto\":\"tcp\",\"src\":\"203.0.113.1:1\",\"dst\":\"192.0.2.10:80\"},"
-				"{\"proto\":\"tcp\",\"src\":\"nonsense\",\"dst\":\"192.0.2.10:80\"}, 7,"
-				"{\"proto\":\"udp\",\"src\":\"203.0.113.1:1\",\"dst\":\"192.0.2.10:53\"}]");
+	struct answer a = post(
+	    "/v1/explain", "[{\"proto\":\"tcp\",\"src\":\"203.0.113.1:1\",\"dst\":\"192.0.2.10:80\"},"
+			   "{\"proto\":\"tcp\",\"src\":\"nonsense\",\"dst\":\"192.0.2.10:80\"}, 7,"
+			   "{\"proto\":\"udp\",\"src\":\"203.0.113.1:1\",\"dst\":\"192.0.2.10:53\"},"
+			   "{\"proto\":\"udp\",\"src\":\"203.0.113.1:1\",\"dst\":\"192.0.2.10:53\",\"path\":\"xdp\"}]");
 	assert_int_equal(a.status, 200);
-	assert_int_equal(json_array_size(a.json), 4);
+	assert_int_equal(json_array_size(a.json), 5);
+	assert_string_equal(member(json_array_get(a.json, 4), "field"), "path"); /* this host has none in the kernel */
 	assert_string_equal(member(json_array_get(a.json, 0), "service"), "web");
 	assert_string_equal(member(json_array_get(a.json, 1), "field"), "src");
 	assert_string_equal(member(json_array_get(a.json, 2), "field"), "proto");

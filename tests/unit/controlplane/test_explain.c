@@ -36,16 +36,22 @@ static int teardown(void **state)
 	return 0;
 }
 
-static json_t *explain(const char *protocol, const char *source, const char *destination, const char *bytes)
+static json_t *explain_by(const char *path, const char *protocol, const char *source, const char *destination,
+			  const char *bytes)
 {
 	const struct api_flow_text text = {
-	    .protocol = protocol, .source = source, .destination = destination, .bytes = bytes};
+	    .protocol = protocol, .source = source, .destination = destination, .bytes = bytes, .path = path};
 	struct explain_query query;
 	struct api_flow_problem problem = {""};
 
 	if (!api_flow_parse(&text, &query, &problem))
 		fail_msg("%s", problem.text);
 	return api_explain_json(&api, apply_table(apply), &query);
+}
+
+static json_t *explain(const char *protocol, const char *source, const char *destination, const char *bytes)
+{
+	return explain_by(NULL, protocol, source, destination, bytes);
 }
 
 static const char *member(const json_t *json, const char *name)
@@ -371,10 +377,97 @@ static void test_other_verdicts(void **state)
 	}
 }
 
+/* The path in the kernel where it differs. The only port is made one of the kernel's by its name. */
+static void test_kernel_path(void **state)
+{
+	static const struct {
+		const char *path, *protocol, *destination, *bytes, *port, *verdict, *reason;
+	} rows[] = {
+	    {"xdp", "tcp", "192.0.2.10:80", NULL, "lo", "forward", "belongs to"},
+	    {"xdp", "tcp", "192.0.2.10:80", "1480", "lo", "forward", "belongs to"},
+	    {"xdp", "tcp", "192.0.2.10:80", "1481", "lo", "answered_too_big", "without DF the packet is dropped"},
+	    {"xdp", "udp", "192.0.2.10:53", "1490", "lo", "too_big", "makes no fragments"},
+	    {"dpdk", "udp", "192.0.2.10:53", "1490", "lo", "fragmented", "in fragments"},
+	    {"xdp", "tcp", "192.0.2.10:80", NULL, "absent0", "transmit", "by absent0, which is no interface"},
+	    {"dpdk", "tcp", "192.0.2.10:80", NULL, "absent0", "forward", "belongs to"},
+	};
+	struct sluice_table table = *apply_table(apply);
+	struct sluice_service *services = malloc(table.header->services.count * sizeof(*services));
+	struct sluice_port port = table.ports[0];
+	json_t *json;
+
+	(void)state;
+	assert_non_null(services);
+	apply->has_kernel = true;
+	table.ports = &port;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct api_flow_text text = {.protocol = rows[i].protocol,
+					     .source = "203.0.113.1:1",
+					     .destination = rows[i].destination,
+					     .bytes = rows[i].bytes,
+					     .path = rows[i].path};
+		struct explain_query query;
+		struct api_flow_problem problem;
+		snprintf(port.name, sizeof(port.name), "%s", rows[i].port);
+		assert_true(api_flow_parse(&text, &query, &problem));
+		json = api_explain_json(&api, &table, &query);
+		if (strcmp(member(json, "verdict"), rows[i].verdict) || !strstr(member(json, "reason"), rows[i].reason))
+			fail_msg("row %zu: %s: %s", i, member(json, "verdict"), member(json, "reason"));
+		assert_string_equal(member(json, "path"), rows[i].path);
+		if (!strcmp(rows[i].verdict, "forward"))
+			assert_true(!strncmp(member(json, "fragments"), "later ones are dropped", 22) ==
+				    !strcmp(rows[i].path, "xdp"));
+		json_decref(json);
+	}
+
+	/* No turns there. */
+	const uint32_t n = apply_service_number(apply, model_service_find(apply->model, "web"));
+	const struct api_flow_text first = {
+	    .protocol = "tcp", .source = "203.0.113.1:1", .destination = "192.0.2.10:80"};
+	struct explain_query query;
+	struct explain_result r;
+	struct api_flow_problem problem;
+	memcpy(services, table.services, table.header->services.count * sizeof(*services));
+	services[n].algorithm = SLUICE_ALGORITHM_ROUND_ROBIN;
+	table.services = services;
+	assert_true(api_flow_parse(&first, &query, &problem));
+	explain_packet(&table, NULL, 0, &query, &r);
+	assert_int_equal(r.algorithm, SLUICE_ALGORITHM_ROUND_ROBIN);
+	query.path = EXPLAIN_PATH_XDP;
+	explain_packet(&table, NULL, 0, &query, &r);
+	assert_int_equal(r.algorithm, SLUICE_ALGORITHM_TABLE);
+	free(services);
+
+	/* Which one is meant when none is asked for. */
+	static const struct {
+		bool has_kernel, has_dataplane, connected, is_xdp;
+		const char *path;
+	} runs[] = {
+	    {false, false, false, false, "dpdk"}, {true, false, false, false, "xdp"}, {true, true, false, false, "xdp"},
+	    {true, true, true, false, "dpdk"},    {true, true, true, true, "xdp"},    {false, true, true, true, "dpdk"},
+	};
+	const struct apply_dataplane_status was = apply->dataplane;
+	const bool had = apply->has_dataplane;
+	const enum model_path path = apply->model->interfaces[0].path;
+	for (size_t i = 0; i < sizeof(runs) / sizeof(runs[0]); i++) {
+		apply->has_kernel = runs[i].has_kernel;
+		apply->has_dataplane = runs[i].has_dataplane;
+		apply->dataplane.connected = runs[i].connected;
+		apply->model->interfaces[0].path = runs[i].is_xdp ? MODEL_PATH_XDP : MODEL_PATH_DPDK;
+		json = explain("tcp", "203.0.113.1:1", "192.0.2.10:80", NULL);
+		assert_string_equal(member(json, "path"), runs[i].path);
+		json_decref(json);
+	}
+	apply->has_kernel = false;
+	apply->has_dataplane = had;
+	apply->dataplane = was;
+	apply->model->interfaces[0].path = path;
+}
+
 static void test_flow_text(void **state)
 {
 	static const struct {
-		const char *protocol, *source, *destination, *flags, *bytes, *field;
+		const char *protocol, *source, *destination, *flags, *bytes, *field, *path;
 	} bad[] = {
 	    {NULL, "1.2.3.4:1", "1.2.3.4:2", NULL, NULL, "proto"},
 	    {"sctp", "1.2.3.4:1", "1.2.3.4:2", NULL, NULL, "proto"},
@@ -399,6 +492,8 @@ static void test_flow_text(void **state)
 	    {"tcp", "1.2.3.4:1", "1.2.3.4:2", NULL, "65536", "bytes"},
 	    {"tcp", "1.2.3.4:1", "1.2.3.4:2", NULL, "1e3", "bytes"},
 	    {"icmp", "1.2.3.4:1", "1.2.3.4:2", NULL, NULL, "src"},
+	    {"tcp", "1.2.3.4:1", "1.2.3.4:2", NULL, NULL, "path", "auto"},
+	    {"tcp", "1.2.3.4:1", "1.2.3.4:2", NULL, NULL, "path", ""},
 	};
 	struct explain_query query, before;
 	struct api_flow_problem problem;
@@ -407,8 +502,8 @@ static void test_flow_text(void **state)
 	memset(&query, 0x5a, sizeof(query));
 	before = query;
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
-		const struct api_flow_text text = {bad[i].protocol, bad[i].source, bad[i].destination, bad[i].flags,
-						   bad[i].bytes};
+		const struct api_flow_text text = {bad[i].protocol, bad[i].source, bad[i].destination,
+						   bad[i].flags,    bad[i].bytes,  bad[i].path};
 		memset(&problem, 0, sizeof(problem));
 		if (api_flow_parse(&text, &query, &problem))
 			fail_msg("row %zu was taken", i);
@@ -416,12 +511,13 @@ static void test_flow_text(void **state)
 		assert_true(problem.text[0] && problem.remedy[0]);
 		assert_memory_equal(&query, &before, sizeof(query));
 	}
-	const struct api_flow_text good = {"tcp", "1.2.3.4:0", "255.255.255.255:65535", "SFRPA", "65535"};
+	const struct api_flow_text good = {"tcp", "1.2.3.4:0", "255.255.255.255:65535", "SFRPA", "65535", "xdp"};
 	assert_true(api_flow_parse(&good, &query, &problem));
 	assert_int_equal(query.tcp_flags, 0x1f);
 	assert_int_equal(query.flow.destination_port_be16, 0xffff);
 	assert_int_equal(query.flow.source.words[3], SLUICE_BE32(0x01020304));
 	assert_int_equal(query.bytes, 65535);
+	assert_int_equal(query.path, EXPLAIN_PATH_XDP);
 }
 
 int main(void)
@@ -434,6 +530,7 @@ int main(void)
 	    cmocka_unit_test(test_previous_table_and_turns),
 	    cmocka_unit_test(test_dead_backends),
 	    cmocka_unit_test(test_other_verdicts),
+	    cmocka_unit_test(test_kernel_path),
 	    cmocka_unit_test(test_flow_text),
 	};
 	return cmocka_run_group_tests(tests, setup, teardown);

@@ -6,6 +6,7 @@
 #include <setjmp.h>
 #include <cmocka.h>
 
+#include "sluice/kernel.h"
 #include "steering_site.h"
 
 #include <arpa/inet.h>
@@ -185,6 +186,50 @@ static void maps_of_another_layout_are_replaced(void **state)
 	close(fd);
 }
 
+static uint32_t map_id(struct steering_site *f, const char *leaf)
+{
+	struct bpf_map_info info = {0};
+	uint32_t length = sizeof(info);
+	int fd = steering_site_pin(f, leaf);
+	assert_true(fd >= 0);
+	assert_int_equal(bpf_obj_get_info_by_fd(fd, &info, &length), 0);
+	close(fd);
+	return info.id;
+}
+
+/* The maps have the same shapes, and another version's numbers in them; then none that tells. */
+static void content_of_another_layout_is_made_anew(void **state)
+{
+	static const char *const leaves[] = {"services", "parts", "lookups", "states", "exceptions_in_use"};
+	struct steering_site *f = *state;
+	uint32_t zero = 0, layout = SLUICE_KERNEL_LAYOUT + 1, ids[5];
+	char path[128];
+
+	snprintf(path, sizeof(path), "%s/bpf/layout", f->runtime);
+	steering_site_configure(f, "sv0", NULL);
+	assert_int_equal(steering_configure_interfaces(f->steering, &f->model), 0);
+	const uint32_t link = link_id(f), counters = map_id(f, "sv0/counters");
+	for (int round = 0; round < 3; round++) {
+		const uint32_t program = program_on("sv0");
+		int fd = steering_site_pin(f, "layout");
+		assert_true(fd >= 0);
+		if (round == 0)
+			assert_int_equal(bpf_map_update_elem(fd, &zero, &layout, BPF_ANY), 0);
+		else if (round == 1)
+			assert_int_equal(unlink(path), 0);
+		close(fd);
+		for (uint32_t i = 0; i < 5; i++)
+			ids[i] = map_id(f, leaves[i]);
+		steering_site_restart(f);
+		assert_int_equal(steering_configure_interfaces(f->steering, &f->model), 0);
+		assert_int_equal(program_on("sv0") != program, round < 2);
+		for (uint32_t i = 0; i < 5; i++)
+			assert_int_equal(map_id(f, leaves[i]) != ids[i], round < 2);
+	}
+	assert_int_equal(link_id(f), link); /* never detached */
+	assert_int_equal(map_id(f, "sv0/counters"), counters);
+}
+
 /* ---------------------------------------------------------- refuse, try again ---- */
 
 static void another_program_is_named_and_left_alone(void **state)
@@ -335,6 +380,7 @@ int main(void)
 	    STEERING_TEST(outlives_us_and_is_adopted),
 	    STEERING_TEST(another_version_is_replaced_through_the_link),
 	    STEERING_TEST(maps_of_another_layout_are_replaced),
+	    STEERING_TEST(content_of_another_layout_is_made_anew),
 	    STEERING_TEST(another_program_is_named_and_left_alone),
 	    STEERING_TEST(another_link_is_named_and_left_alone),
 	    STEERING_TEST(one_interface_does_not_stop_the_other),

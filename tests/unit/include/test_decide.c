@@ -361,6 +361,23 @@ static void slot_outside_the_service_is_forgotten(void **state)
 	free(w.table);
 }
 
+/* An address and port can change hands; slots of the one service mean nothing to the other. */
+static void what_another_service_remembered_is_forgotten(void **state)
+{
+	struct world w;
+	(void)state;
+	world_make(&w);
+	w.lookup[BUCKET] = sluice_bucket_make(2, 1);
+	struct sluice_decide_input in = packet_of(&w, KEY, DATA, START_S);
+	assert_int_equal(world_decide(&w, &in).backend, FIRST_BACKEND + 1);
+	in.word = w.lookup[BUCKET] = sluice_bucket_make(2, 2);
+	assert_int_equal(world_decide(&w, &in).backend, FIRST_BACKEND + 1);
+	in.service = 7;
+	assert_int_equal(world_decide(&w, &in).backend, FIRST_BACKEND + 2);
+	assert_int_equal(kind_of_entry(&w), SLUICE_EXCEPTION_FREE);
+	free(w.table);
+}
+
 static void repeated_syn_over_a_change_is_counted(void **state)
 {
 	struct world w;
@@ -412,6 +429,7 @@ int main(void)
 	    cmocka_unit_test(each_sentence_of_the_rule),
 	    cmocka_unit_test(first_packet_without_room_goes_to_prev),
 	    cmocka_unit_test(slot_outside_the_service_is_forgotten),
+	    cmocka_unit_test(what_another_service_remembered_is_forgotten),
 	    cmocka_unit_test(repeated_syn_over_a_change_is_counted),
 	    cmocka_unit_test(tcp_flags_have_their_role),
 	    cmocka_unit_test(only_steady_buckets_without_a_bit_are_stateless),
