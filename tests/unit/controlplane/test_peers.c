@@ -53,7 +53,7 @@ static uint16_t free_port(void)
 
 static void follow(struct site *site, const char *spec)
 {
-	static struct sluice_port port = {.mtu = 1500};
+	static struct sluice_port ports[8]; /* one for each interface */
 	struct table_backend backends[16] = {0};
 	struct table_build *build;
 	const char *text = "";
@@ -76,7 +76,7 @@ static void follow(struct site *site, const char *spec)
 	const struct table_build_options options = {.model = site->model,
 						    .generation = site->table ? site->table->generation + 1 : 1,
 						    .backends = backends,
-						    .ports = &port,
+						    .ports = ports,
 						    .base = site->table ? site->table->identity : NULL};
 	assert_int_equal(table_build_create(&options, &build), 0);
 	if (table_build_run(build, &text))
