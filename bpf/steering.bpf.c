@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * The path in the kernel. What is for a service goes to the dataplane's AF_XDP socket on the queue it came in by,
- * and is decided and forwarded here when there is none; everything else goes to the kernel, untouched.
+ * and is decided and forwarded here when there is none or its worker hangs; everything else goes to the kernel,
+ * untouched.
  *
- *   receive -> parse -> service -> socket on this queue ? redirect : hash -> decide -> encapsulate -> transmit
+ *   receive -> parse -> service -> takeover: redirect, or hash -> decide -> encapsulate -> transmit
  *
  * One program for each interface, loaded by controlplane/steering.c, which also
  * pins it: it outlives the control plane and the dataplane. What a packet is and where it goes, the
@@ -18,6 +19,7 @@
 #include "kernel_encapsulate.h"
 #include "kernel_maps.h"
 #include "kernel_service.h"
+#include "kernel_takeover.h"
 #include "sluice/icmp.h"
 #include "sluice/packet.h"
 #include "sluice/steering.h"
@@ -30,14 +32,6 @@ struct {
 	__type(key, struct steering_key);
 	__type(value, struct steering_value);
 } services SEC(".maps");
-
-/* By receive queue; written by the dataplane. The kernel takes a socket out when its process closes it or dies. */
-struct {
-	__uint(type, BPF_MAP_TYPE_XSKMAP);
-	__uint(max_entries, STEERING_XSKS_MIN); /* raised at load to the interface's queues */
-	__type(key, uint32_t);
-	__type(value, uint32_t);
-} xsks SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -349,8 +343,7 @@ int sluice_steering(struct xdp_md *context)
 	enum sluice_verdict verdict = verdict_of(parsed, data, end, &packet, &follows);
 	if (sluice_verdict_is_pass(verdict))
 		return finish_pass(verdict);
-	/* The flags' low bits are what it returns when no socket is there. */
-	if (bpf_redirect_map(&xsks, context->rx_queue_index, XDP_DROP) == XDP_REDIRECT)
+	if (dataplane_takes(context->rx_queue_index))
 		return finish(STEERING_REDIRECTED, XDP_REDIRECT);
 	if (verdict == SLUICE_ANSWERED_ECHO)
 		return echo(context, &packet);

@@ -262,6 +262,35 @@ static void steered(FILE *out, const struct api *api)
 	}
 }
 
+/* Which queues the kernel's path has taken over from the dataplane, and why. */
+static void taken_over(FILE *out, const struct api *api)
+{
+	static const struct {
+		const char *name, *type, *help;
+	} rows[] = {
+	    {"sluice_queue_hung", "gauge", "1 while a receive queue's worker leaves packets unanswered, else 0."},
+	    {"sluice_queue_hangs_total", "counter", "How often a receive queue's worker was found hung."},
+	    {"sluice_queue_takeovers_total", "counter",
+	     "How often a receive queue's packets went on by the kernel's path after the dataplane's."},
+	};
+	struct steering *steering = apply_steering(api->apply);
+	struct steering_status s;
+	struct steering_queue_status q;
+
+	for (size_t r = 0; r < sizeof(rows) / sizeof(rows[0]); r++) {
+		family(out, rows[r].name, rows[r].type, rows[r].help);
+		for (uint32_t i = 0; steering && steering_status(steering, i, &s) == 0; i++)
+			for (uint32_t n = 0; steering_queue_status(steering, i, n, &q) == 0; n++) {
+				fprintf(out, "%s{", rows[r].name);
+				label(out, "interface", s.interface);
+				fprintf(out, ",queue=\"%" PRIu32 "\"} %" PRIu32 "\n", n,
+					r == 0   ? (uint32_t)q.hung
+					: r == 1 ? q.hangs
+						 : q.takeovers);
+			}
+	}
+}
+
 /* The kernel's path by the list of verdicts that all paths have. */
 static void decided_in_kernel(FILE *out, const struct api *api)
 {
@@ -346,6 +375,7 @@ static int head_write(const struct api *api, struct metrics *metrics)
 	paths(out, api);
 	steered(out, api);
 	decided_in_kernel(out, api);
+	taken_over(out, api);
 	api_windows_metrics(out, api);
 	api_underlay_metrics(out, api);
 	api_peers_metrics(out, api);

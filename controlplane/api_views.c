@@ -96,6 +96,18 @@ static json_t *dataplanes_json(const struct api *api)
 	return list;
 }
 
+static json_t *queues_json(const struct steering *steering, uint32_t interface)
+{
+	struct steering_queue_status q;
+	json_t *list = json_array();
+
+	for (uint32_t i = 0; steering_queue_status(steering, interface, i, &q) == 0; i++)
+		json_array_append_new(list, json_pack("{s:I, s:s, s:b, s:I, s:I}", "queue", (json_int_t)i, "path",
+						      q.path, "hung", q.hung, "hangs", (json_int_t)q.hangs, "takeovers",
+						      (json_int_t)q.takeovers));
+	return list;
+}
+
 static json_t *interfaces_json(const struct api *api)
 {
 	struct steering *steering = apply_steering(api->apply);
@@ -103,13 +115,13 @@ static json_t *interfaces_json(const struct api *api)
 	json_t *list = json_array();
 
 	for (uint32_t i = 0; steering && steering_status(steering, i, &status) == 0; i++)
-		json_array_append_new(list,
-				      json_pack("{s:s, s:b, s:s, s:s, s:I, s:I, s:I, s:I, s:I}", "interface",
-						status.interface, "attached", status.attached, "mode", status.mode,
-						"reason", status.reason, "redirected", (json_int_t)status.redirected,
-						"forwarded", (json_int_t)status.forwarded, "passed",
-						(json_int_t)status.passed, "dropped", (json_int_t)status.dropped,
-						"dropped_no_socket", (json_int_t)status.dropped_no_socket));
+		json_array_append_new(
+		    list,
+		    json_pack("{s:s, s:b, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:o}", "interface", status.interface,
+			      "attached", status.attached, "mode", status.mode, "reason", status.reason, "redirected",
+			      (json_int_t)status.redirected, "forwarded", (json_int_t)status.forwarded, "passed",
+			      (json_int_t)status.passed, "dropped", (json_int_t)status.dropped, "dropped_no_socket",
+			      (json_int_t)status.dropped_no_socket, "queues", queues_json(steering, i)));
 	return list;
 }
 

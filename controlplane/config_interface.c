@@ -2,6 +2,8 @@
 /* Sections `interfaces` and `vips`. */
 #include "config_reader.h"
 
+#include "sluice/steering.h"
+
 #include <ctype.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -110,6 +112,18 @@ static void read_tap(struct config_reader *reader, const config_setting_t *setti
 		config_interface_name(reader, setting, &interface->tap);
 }
 
+static void read_hang_after(struct config_reader *reader, const config_setting_t *setting, void *object)
+{
+	struct model_interface *interface = object;
+
+	if (interface->kind != MODEL_INTERFACE_NAME)
+		config_setting_error(reader, setting,
+				     "is for interfaces of the kernel: nothing takes over from a pci or vdev port");
+	else
+		config_duration(reader, setting, UINT64_C(1000) * STEERING_HANG_AFTER_LEAST_US,
+				UINT64_C(1000) * STEERING_HANG_AFTER_MOST_US, &interface->hang_after_ns);
+}
+
 static const struct config_key interface_keys[] = {
     {"name", read_name},
     {"pci", read_pci},
@@ -118,7 +132,7 @@ static const struct config_key interface_keys[] = {
     {"queues", read_queues},
     {"tap", read_tap},
     {"mtu", NULL, .refusal = "cannot be set: it is taken from the interface"},
-    {"hang_after", NULL, .refusal = "is not supported by this version"},
+    {"hang_after", read_hang_after},
     {"dpdk_above", NULL, .refusal = "is not supported by this version"},
     {"xdp_below", NULL, .refusal = "is not supported by this version"},
     {NULL},
@@ -154,9 +168,10 @@ void config_read_interfaces(struct config_reader *reader, const config_setting_t
 			config_setting_error(reader, element, "needs exactly one of name, pci and vdev, has %s",
 					     devices ? "more" : "none");
 		if (interface->path == MODEL_PATH_XDP && interface->kind != MODEL_INTERFACE_NAME)
-			config_setting_error(reader, element,
-					     "path \"xdp\" is for interfaces of the kernel only: give its name, or leave "
-					     "path away");
+			config_setting_error(
+			    reader, element,
+			    "path \"xdp\" is for interfaces of the kernel only: give its name, or leave "
+			    "path away");
 		/* The kernel's traffic of a PCI device has no other way: the dataplane makes this TAP unasked. */
 		if (interface->kind == MODEL_INTERFACE_PCI && !interface->tap &&
 		    asprintf(&interface->tap, "sluice%" PRIu32, i) < 0) {

@@ -21,10 +21,11 @@ enum model_path { MODEL_PATH_DPDK, MODEL_PATH_XDP, MODEL_PATH_AUTO };
 
 struct model_interface {
 	enum { MODEL_INTERFACE_NAME, MODEL_INTERFACE_PCI, MODEL_INTERFACE_VDEV } kind;
-	char *name;           /* kernel name, PCI address or vdev string: as written */
-	enum model_path path; /* of a kernel interface */
-	uint32_t queues;      /* receive queues; 0: all of a kernel interface, one for each worker elsewhere */
-	char *tap;            /* name of the TAP beside a PCI or vdev port; NULL: none */
+	char *name;             /* kernel name, PCI address or vdev string: as written */
+	enum model_path path;   /* of a kernel interface */
+	uint32_t queues;        /* receive queues; 0: all of a kernel interface, one for each worker elsewhere */
+	char *tap;              /* name of the TAP beside a PCI or vdev port; NULL: none */
+	uint64_t hang_after_ns; /* how long a worker may leave packets unanswered; 0: the default */
 	int line;
 };
 

@@ -128,10 +128,11 @@ static int interfaces_of_model(const struct model *model, struct steering_interf
 		struct steering_interface *known = interface_find(old, old_count, model->interfaces[i].name);
 		if (known) {
 			*new = *known;
-			known->link_fd = known->counters_fd = -1;
-			continue;
+			known->link_fd = known->counters_fd = known->progress_fd = known->queues_fd = -1;
+		} else {
+			new->link_fd = new->counters_fd = new->progress_fd = new->queues_fd = -1;
 		}
-		new->link_fd = new->counters_fd = -1;
+		new->hang_after_us = (uint32_t)(model->interfaces[i].hang_after_ns / 1000);
 		snprintf(new->name, sizeof(new->name), "%s", model->interfaces[i].name);
 	}
 	*ret = interfaces;
@@ -164,8 +165,9 @@ int steering_configure_interfaces(struct steering *steering, const struct model 
 	detach_others(steering);
 	for (uint32_t i = 0; i < count; i++) {
 		if (steering_interface_is_current(&interfaces[i]))
-			continue;
-		error = steering_interface_attach(steering, &interfaces[i]);
+			error = steering_interface_set_hang_after(&interfaces[i]);
+		else
+			error = steering_interface_attach(steering, &interfaces[i]);
 		if (error && !first_error)
 			first_error = error;
 	}
@@ -242,5 +244,27 @@ int steering_status(const struct steering *steering, uint32_t i, struct steering
 			ret->forwarded += ret->verdicts[v];
 	}
 	free(values);
+	return 0;
+}
+
+int steering_queue_status(const struct steering *steering, uint32_t i, uint32_t queue,
+			  struct steering_queue_status *ret)
+{
+	struct steering_queue q;
+
+	if (i >= steering->interface_count || steering->interfaces[i].queues_fd < 0 ||
+	    queue >= steering->interfaces[i].queue_count)
+		return -ENOENT;
+	int error = bpf_map_lookup_elem(steering->interfaces[i].queues_fd, &queue, &q);
+	if (error)
+		return error;
+	*ret = (struct steering_queue_status){
+	    .path = q.path == STEERING_PATH_KERNEL      ? "xdp"
+		    : q.path == STEERING_PATH_DATAPLANE ? "dpdk"
+							: "none",
+	    .hung = q.hung != 0,
+	    .hangs = q.marks,
+	    .takeovers = q.takeovers,
+	};
 	return 0;
 }

@@ -8,7 +8,8 @@
  * Pins, the contract with the dataplane:
  *   RUNTIME_DIR/bpf/IFACE/xsks    BPF_MAP_TYPE_XSKMAP, key: queue number
  *   RUNTIME_DIR/bpf/IFACE/link    the attachment
- *   RUNTIME_DIR/bpf/IFACE/program, IFACE/counters
+ *   RUNTIME_DIR/bpf/IFACE/progress  where the dataplane tells that its workers turn
+ *   RUNTIME_DIR/bpf/IFACE/program, IFACE/counters, IFACE/queues
  *   RUNTIME_DIR/bpf/services      struct steering_key -> struct steering_value, shared by all interfaces
  *   RUNTIME_DIR/bpf/parts, lookups, states, exceptions_in_use   the forwarding table, likewise
  * The layouts are in sluice/steering.h and sluice/kernel.h.
@@ -62,5 +63,16 @@ struct steering_kernel_maps steering_kernel_maps(const struct steering *steering
 
 /* Status of the i-th configured interface; -ENOENT beyond the last. */
 int steering_status(const struct steering *steering, uint32_t i, struct steering_status *ret);
+
+struct steering_queue_status {
+	const char *path;   /* of its last packet for a service: "none", "dpdk" or "xdp" */
+	bool hung;          /* its worker leaves packets unanswered: the kernel's path has them */
+	uint32_t hangs;     /* how often that was so, and */
+	uint32_t takeovers; /* how often the kernel's path followed on the dataplane's, modulo 2^32 */
+};
+
+/* Status of receive queue `queue` of the i-th configured interface; -ENOENT beyond the last, or not attached. */
+int steering_queue_status(const struct steering *steering, uint32_t i, uint32_t queue,
+			  struct steering_queue_status *ret);
 
 #endif

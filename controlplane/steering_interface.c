@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -95,6 +96,36 @@ static struct bpf_map *shared_map(const struct steering_bpf *skeleton, enum stee
 	}
 }
 
+/* Maps of one interface alone, pinned in its directory. */
+enum steering_own {
+	STEERING_OWN_COUNTERS,
+	STEERING_OWN_XSKS,
+	STEERING_OWN_PROGRESS,
+	STEERING_OWN_QUEUES,
+	STEERING_OWN
+};
+
+static const struct {
+	const char *pin;
+	bool by_queue;
+	const char *when_replaced; /* what people should know */
+} own_maps[STEERING_OWN] = {
+    [STEERING_OWN_COUNTERS] = {"counters", false, "its counts start at 0"},
+    [STEERING_OWN_XSKS] = {"xsks", true, "the dataplane must open its sockets again (restart it)"},
+    [STEERING_OWN_PROGRESS] = {"progress", true, "a dataplane that hangs is seen once it has been restarted"},
+    [STEERING_OWN_QUEUES] = {"queues", true, "its counts start at 0"},
+};
+
+static struct bpf_map *own_map(const struct steering_bpf *skeleton, enum steering_own which)
+{
+	switch (which) {
+	case STEERING_OWN_COUNTERS: return skeleton->maps.counters;
+	case STEERING_OWN_XSKS: return skeleton->maps.xsks;
+	case STEERING_OWN_PROGRESS: return skeleton->maps.progress;
+	default: return skeleton->maps.queues;
+	}
+}
+
 /* The skeleton is loaded: pin what was made, keep what is there. */
 static int shared_take(struct steering *steering, const struct steering_bpf *skeleton, enum steering_shared which,
 		       bool adopted)
@@ -134,8 +165,8 @@ int steering_shared_open(struct steering *steering)
 		    steering->directory, layout, SLUICE_KERNEL_LAYOUT);
 	/* These maps alone, by the program's own definition. */
 	bpf_program__set_autoload(skeleton->progs.sluice_steering, false);
-	bpf_map__set_autocreate(skeleton->maps.xsks, false);
-	bpf_map__set_autocreate(skeleton->maps.counters, false);
+	for (uint32_t i = 0; i < STEERING_OWN; i++)
+		bpf_map__set_autocreate(own_map(skeleton, i), false);
 	for (uint32_t i = 0; !error && i < STEERING_SHARED; i++) {
 		error = pin_path(steering, NULL, shared_pins[i], path);
 		if (!error && layout != SLUICE_KERNEL_LAYOUT)
@@ -162,61 +193,49 @@ log:
 
 /* ------------------------------------------------------------------ program ---- */
 
-/* A loaded program with its maps, not yet attached. */
-struct loaded {
-	struct steering_bpf *skeleton;
-	bool xsks_adopted, counters_adopted;
-};
-
+/* The program with its maps, not yet attached: what is pinned and fits is adopted, what is new is pinned. */
 static int load(const struct steering *steering, const struct steering_interface *interface, uint32_t queues,
-		struct loaded *ret)
+		struct steering_bpf **ret)
 {
-	char xsks_path[PATH_BYTES], counters_path[PATH_BYTES];
-	bool xsks_replaced, counters_replaced;
+	char paths[STEERING_OWN][PATH_BYTES];
+	bool adopted[STEERING_OWN], replaced[STEERING_OWN];
+	int error = 0;
 
-	int error = pin_path(steering, interface->name, "xsks", xsks_path);
-	if (!error)
-		error = pin_path(steering, interface->name, "counters", counters_path);
+	for (uint32_t i = 0; !error && i < STEERING_OWN; i++)
+		error = pin_path(steering, interface->name, own_maps[i].pin, paths[i]);
 	if (error)
 		return error;
 	struct steering_bpf *skeleton = steering_bpf__open();
 	if (!skeleton)
 		return -errno;
-	if (queues > STEERING_XSKS_MIN)
-		error = bpf_map__set_max_entries(skeleton->maps.xsks, queues);
 	for (uint32_t i = 0; !error && i < STEERING_SHARED; i++)
 		error = bpf_map__reuse_fd(shared_map(skeleton, i), steering->shared_fds[i]);
-	if (!error)
-		error = map_adopt(xsks_path, skeleton->maps.xsks, true, &ret->xsks_adopted, &xsks_replaced);
-	if (!error)
-		error = map_adopt(counters_path, skeleton->maps.counters, false, &ret->counters_adopted,
-				  &counters_replaced);
+	for (uint32_t i = 0; !error && i < STEERING_OWN; i++) {
+		struct bpf_map *map = own_map(skeleton, i);
+		if (own_maps[i].by_queue && queues > STEERING_XSKS_MIN)
+			error = bpf_map__set_max_entries(map, queues);
+		if (!error)
+			error = map_adopt(paths[i], map, own_maps[i].by_queue, &adopted[i], &replaced[i]);
+	}
 	if (!error)
 		error = steering_bpf__load(skeleton);
-	if (error)
-		goto destroy;
-	if (xsks_replaced)
-		log_warning("steering: %s: %s is too small or of another layout: replaced; the dataplane must open its "
-			    "sockets again (restart it)",
-			    interface->name, xsks_path);
-	if (counters_replaced)
-		log_warning("steering: %s: %s has another layout: replaced, its counts start at 0", interface->name,
-			    counters_path);
-	if (!ret->xsks_adopted)
-		error = pin_replace(xsks_path, bpf_map__fd(skeleton->maps.xsks));
-	if (!error && !ret->counters_adopted)
-		error = pin_replace(counters_path, bpf_map__fd(skeleton->maps.counters));
-	if (error)
-		goto destroy;
-	ret->skeleton = skeleton;
+	for (uint32_t i = 0; !error && i < STEERING_OWN; i++) {
+		if (replaced[i])
+			log_warning("steering: %s: %s is too small or of another layout: replaced; %s", interface->name,
+				    paths[i], own_maps[i].when_replaced);
+		if (!adopted[i])
+			error = pin_replace(paths[i], bpf_map__fd(own_map(skeleton, i)));
+	}
+	if (error) {
+		steering_bpf__destroy(skeleton);
+		return error;
+	}
+	*ret = skeleton;
 	return 0;
-destroy:
-	steering_bpf__destroy(skeleton);
-	return error;
 }
 
 #define TAG_BYTES BPF_TAG_SIZE
-#define PROGRAM_MAPS 8
+#define PROGRAM_MAPS 16
 
 struct identity {
 	uint8_t tag[TAG_BYTES];
@@ -369,9 +388,18 @@ static int check(const struct steering_interface *interface, struct steering_nic
 	return steering_nic_query(interface->name, ret_nic, reason);
 }
 
+/* Descriptors of its maps that are read and written later. */
+static int keep_maps(struct steering_interface *interface, const struct steering_bpf *skeleton)
+{
+	interface->counters_fd = dup(bpf_map__fd(skeleton->maps.counters));
+	interface->progress_fd = dup(bpf_map__fd(skeleton->maps.progress));
+	interface->queues_fd = dup(bpf_map__fd(skeleton->maps.queues));
+	return interface->counters_fd < 0 || interface->progress_fd < 0 || interface->queues_fd < 0 ? -errno : 0;
+}
+
 static int attach(const struct steering *steering, struct steering_interface *interface, char *reason)
 {
-	struct loaded loaded = {0};
+	struct steering_bpf *skeleton;
 	struct steering_nic nic;
 	char directory[PATH_BYTES];
 
@@ -383,24 +411,40 @@ static int attach(const struct steering *steering, struct steering_interface *in
 		return error;
 	if (mkdir(directory, 0700) < 0 && errno != EEXIST)
 		return -errno;
-	error = load(steering, interface, nic.receive_queues, &loaded);
+	error = load(steering, interface, nic.receive_queues, &skeleton);
 	if (error)
 		return error;
-	int counters = dup(bpf_map__fd(loaded.skeleton->maps.counters));
-	if (counters < 0) {
-		error = -errno;
-		goto destroy;
-	}
-	error =
-	    link_establish(steering, interface, &nic, bpf_program__fd(loaded.skeleton->progs.sluice_steering), reason);
-	if (error) {
-		close(counters);
-		goto destroy;
-	}
-	interface->counters_fd = counters;
-destroy:
-	steering_bpf__destroy(loaded.skeleton);
+	error = keep_maps(interface, skeleton);
+	if (!error)
+		error = steering_interface_set_hang_after(interface);
+	if (!error)
+		error =
+		    link_establish(steering, interface, &nic, bpf_program__fd(skeleton->progs.sluice_steering), reason);
+	interface->queue_count = nic.receive_queues;
+	if (error)
+		steering_interface_release(interface);
+	steering_bpf__destroy(skeleton);
 	return error;
+}
+
+int steering_interface_set_hang_after(const struct steering_interface *interface)
+{
+	struct bpf_map_info info = {0};
+	uint32_t length = sizeof(info);
+
+	int error = bpf_obj_get_info_by_fd(interface->progress_fd, &info, &length);
+	if (error)
+		return error;
+	size_t bytes = (size_t)info.max_entries * sizeof(struct steering_progress);
+	struct steering_progress *progress =
+	    mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, interface->progress_fd, 0);
+	if (progress == MAP_FAILED)
+		return -errno;
+	for (uint32_t i = 0; i < info.max_entries; i++)
+		if (progress[i].hang_after_us != interface->hang_after_us)
+			progress[i].hang_after_us = interface->hang_after_us;
+	munmap(progress, bytes);
+	return 0;
 }
 
 int steering_interface_attach(const struct steering *steering, struct steering_interface *interface)
@@ -442,14 +486,17 @@ void steering_interface_release(struct steering_interface *interface)
 		close(interface->link_fd);
 	if (interface->counters_fd >= 0)
 		close(interface->counters_fd);
-	interface->link_fd = -1;
-	interface->counters_fd = -1;
+	if (interface->progress_fd >= 0)
+		close(interface->progress_fd);
+	if (interface->queues_fd >= 0)
+		close(interface->queues_fd);
+	interface->link_fd = interface->counters_fd = interface->progress_fd = interface->queues_fd = -1;
 	interface->ifindex = 0;
 }
 
 void steering_interface_detach(const struct steering *steering, const char *name)
 {
-	static const char *const leaves[] = {"link", "program", "xsks", "counters"};
+	static const char *const leaves[] = {"link", "program", "xsks", "counters", "progress", "queues"};
 	char path[PATH_BYTES];
 	int link = pin_path(steering, name, "link", path) == 0 ? bpf_obj_get(path) : -1;
 

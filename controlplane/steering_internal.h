@@ -13,7 +13,10 @@ struct steering_interface {
 	char name[64];    /* longer than any interface's: too long a name is no interface, not another */
 	uint32_t ifindex; /* 0: not attached */
 	int link_fd;      /* -1 when not attached */
-	int counters_fd;  /* -1 when not attached */
+	/* -1 when not attached: */
+	int counters_fd, progress_fd, queues_fd;
+	uint32_t queue_count;   /* its receive queues */
+	uint32_t hang_after_us; /* 0: the program's own default */
 	enum xdp_mode mode;
 	char reason[XDP_REASON_BYTES]; /* why it is not attached; logged when it changes */
 	uint32_t failures;             /* loads in a row that failed */
@@ -47,6 +50,8 @@ struct steering {
 int steering_interface_attach(const struct steering *steering, struct steering_interface *interface);
 /* Whether it is attached to the interface that now bears its name. */
 bool steering_interface_is_current(const struct steering_interface *interface);
+/* Tell its program how long a worker may leave packets unanswered. It is attached. 0 or -errno. */
+int steering_interface_set_hang_after(const struct steering_interface *interface);
 /* Close what it holds; the program stays attached. */
 void steering_interface_release(struct steering_interface *interface);
 /* Remove the pins of interface `name`, and with the link's pin the attachment. */

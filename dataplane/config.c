@@ -156,7 +156,7 @@ static void read_device(struct reading *r, const config_setting_t *group, struct
 
 static void read_port(struct reading *r, const config_setting_t *group, struct config_port *port)
 {
-	static const char *const known[] = {"name", "pci", "vdev", "path", "queues", "tap", NULL};
+	static const char *const known[] = {"name", "pci", "vdev", "path", "queues", "tap", "hang_after", NULL};
 
 	*port = (struct config_port){.ours = true, .line = (int)config_setting_source_line(group)};
 	if (!config_setting_is_group(group)) {
@@ -185,6 +185,8 @@ static void read_port(struct reading *r, const config_setting_t *group, struct c
 		else
 			port->queues = (uint32_t)value;
 	}
+
+	read_string(r, group, "hang_after"); /* the control plane's, which judges it */
 
 	const char *tap = read_string(r, group, "tap");
 	if (tap && !is_interface_name(tap))

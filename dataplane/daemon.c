@@ -12,8 +12,10 @@
 
 enum {
 	VISIT_MS = 100,
-	/* From the last packet that the kernel may have given us to the last one that has left. */
+	/* A packet that was redirected has reached its ring by then. */
 	DRAIN_MS = 20,
+	/* So many times we look whether the rings are empty: 1 s, for workers that others' load holds up. */
+	DRAIN_LOOKS = 50,
 };
 
 int daemon_block_signals(void)
@@ -73,7 +75,12 @@ static void retire(const struct daemon *d)
 	const struct timespec drain = {.tv_nsec = DRAIN_MS * 1000000};
 	sd_notify(0, "STOPPING=1\nSTATUS=stopping");
 	ports_retire(d->ports);
-	nanosleep(&drain, NULL);
+	for (uint32_t i = 0; i < DRAIN_LOOKS; i++) {
+		nanosleep(&drain, NULL);
+		if (ports_are_drained(d->ports))
+			break;
+	}
+	loops_wait(d->loops); /* of what was taken, nothing is in a worker's hands */
 	loops_stop(d->loops);
 }
 
@@ -86,7 +93,7 @@ int daemon_run(const struct daemon *d)
 	for (;;) {
 		int64_t now = now_ms();
 		if (now >= next_visit) {
-			ports_visit(d->ports);
+			ports_visit(d->ports, table_store_current(d->store) != NULL);
 			if (d->exceptions)
 				exceptions_map_visit(d->exceptions);
 			control_visit(d->control);

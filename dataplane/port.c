@@ -57,11 +57,11 @@ void ports_close(struct ports *ports)
 	}
 }
 
-void ports_visit(struct ports *ports)
+void ports_visit(struct ports *ports, bool serves)
 {
 	for (uint32_t i = 0; i < ports->count; i++)
 		if (ports->port[i] && ports->port[i]->ops->visit)
-			ports->port[i]->ops->visit(ports->port[i]);
+			ports->port[i]->ops->visit(ports->port[i], serves);
 }
 
 void ports_retire(struct ports *ports)
@@ -69,4 +69,13 @@ void ports_retire(struct ports *ports)
 	for (uint32_t i = 0; i < ports->count; i++)
 		if (ports->port[i] && ports->port[i]->ops->retire)
 			ports->port[i]->ops->retire(ports->port[i]);
+}
+
+bool ports_are_drained(struct ports *ports)
+{
+	for (uint32_t i = 0; i < ports->count; i++)
+		if (ports->port[i] && ports->port[i]->ops->is_drained &&
+		    !ports->port[i]->ops->is_drained(ports->port[i]))
+			return false;
+	return true;
 }

@@ -47,11 +47,17 @@ struct port_ops {
 	int (*wait_begin)(struct port *port, uint32_t queue);
 	/* It woke up. Only after a wait_begin() that gave a descriptor. NULL: nothing to do. */
 	void (*wait_end)(struct port *port, uint32_t queue);
-	/* The control thread's regular visit, each 100 ms: links, pins, devices that went or came back. NULL: none. */
-	void (*visit)(struct port *port);
+	/*
+	 * The control thread's regular visit, each 100 ms: links, pins, devices that went or came back. serves: there
+	 * is a table, and workers run: only then may anything be asked to come this way. NULL: none.
+	 */
+	void (*visit)(struct port *port, bool serves);
 	/* This program is about to stop: see to it that nothing new comes in. Control thread, workers still run. NULL:
 	 * none. */
 	void (*retire)(struct port *port);
+	/* Whether all that had come in before retire() has been taken and has left. Control thread, workers still run.
+	 * NULL: it cannot be told. */
+	bool (*is_drained)(struct port *port);
 	void (*status)(struct port *port, struct port_status *ret);
 	/* No worker runs any more. Frees the port. */
 	void (*close)(struct port *port);
@@ -87,9 +93,10 @@ struct ports {
  * closed. */
 int ports_open(const struct config *config, const struct port_context *context, struct ports *ret);
 void ports_close(struct ports *ports);
-/* Visit all, retire all. Control thread. */
-void ports_visit(struct ports *ports);
+/* Visit all, retire all, and whether all are drained. Control thread. */
+void ports_visit(struct ports *ports, bool serves);
 void ports_retire(struct ports *ports);
+bool ports_are_drained(struct ports *ports);
 
 /* The openers of the two kinds; for ports_open(). `port`: filled in but for ops, queues and what the kind adds. */
 int port_ethdev_open(const struct config_port *config, const struct port_context *context, struct port **ret);

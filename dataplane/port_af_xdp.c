@@ -9,6 +9,7 @@
 #include "log.h"
 #include "netdev.h"
 #include "port.h"
+#include "progress_pin.h"
 #include "xsk_pin.h"
 #include "xsk_queue.h"
 
@@ -22,7 +23,9 @@
 enum { BUSY_TRIES = 100, BUSY_PAUSE_MS = 50 };
 
 struct af_xdp_queue {
-	_Atomic(struct xsk_queue *) socket; /* control: writes, worker: reads; NULL: the interface is away */
+	/* control: writes, worker: reads */
+	_Atomic(struct xsk_queue *) socket;           /* NULL: the interface is away */
+	_Atomic(struct steering_progress *) progress; /* where the worker writes; never NULL */
 	uint16_t holder;
 } __rte_cache_aligned;
 
@@ -30,8 +33,10 @@ struct af_xdp_port {
 	struct port port;
 	const struct port_context *context;
 	struct xsk_pin pin;
-	uint32_t interface_index; /* of the device that the sockets are on; 0: none */
-	int error_logged;         /* of opening again, so that each is said once */
+	struct progress_pin progress_pin;
+	struct steering_progress unread; /* progress of queues that nobody asks for */
+	uint32_t interface_index;        /* of the device that the sockets are on; 0: none */
+	int error_logged;                /* of opening again, so that each is said once */
 	bool mtu_logged;
 	struct af_xdp_queue queues[CONFIG_QUEUES_MAX];
 };
@@ -46,7 +51,23 @@ static struct xsk_queue *socket_of(struct port *port, uint32_t queue)
 	return atomic_load_explicit(&af_xdp_of(port)->queues[queue].socket, memory_order_acquire);
 }
 
+static struct steering_progress *progress_of(struct port *port, uint32_t queue)
+{
+	return atomic_load_explicit(&af_xdp_of(port)->queues[queue].progress, memory_order_acquire);
+}
+
 /* ------------------------------------------------------------------------------ workers ---- */
+
+/* The XDP program's timer reads it: a queue whose worker does not turn gets nothing any more. */
+static void count_turn(struct steering_progress *progress)
+{
+	__atomic_store_n(&progress->turns, progress->turns + 1, __ATOMIC_RELAXED);
+}
+
+static void tell_asleep(struct steering_progress *progress, bool asleep)
+{
+	__atomic_store_n(&progress->asleep, asleep ? progress->turns : 0, __ATOMIC_RELAXED);
+}
 
 static uint16_t af_xdp_receive(struct port *port, uint32_t queue, struct rte_mbuf **packets, uint16_t count)
 {
@@ -62,7 +83,9 @@ static uint16_t af_xdp_receive(struct port *port, uint32_t queue, struct rte_mbu
 			rte_spinlock_unlock(&port->locks[queue]);
 		}
 	}
-	return xsk_queue_receive(socket, packets, count);
+	uint16_t got = xsk_queue_receive(socket, packets, count);
+	count_turn(progress_of(port, queue));
+	return got;
 }
 
 static uint16_t af_xdp_transmit(struct port *port, uint32_t queue, struct rte_mbuf **packets, uint16_t count)
@@ -83,14 +106,26 @@ static bool af_xdp_push(struct port *port, uint32_t queue)
 static int af_xdp_wait_begin(struct port *port, uint32_t queue)
 {
 	struct xsk_queue *socket = socket_of(port, queue);
+	struct steering_progress *progress = progress_of(port, queue);
 	if (!socket)
 		return -ENODEV;
+	/* First said, then looked: what is redirected later than the look wakes us, and is known to have to. */
+	tell_asleep(progress, true);
+	atomic_thread_fence(memory_order_seq_cst);
+	int outcome = socket->fd;
 	if (xsk_queue_has_received(socket))
-		return -EAGAIN;
+		outcome = -EAGAIN;
 	/* Frames that the kernel would not take yet are offered again at the next turn, which must come by itself. */
-	if (socket->fill_missing || xsk_queue_unsent(socket))
-		return -ENOTSUP;
-	return socket->fd;
+	else if (socket->fill_missing || xsk_queue_unsent(socket))
+		outcome = -ENOTSUP;
+	if (outcome < 0)
+		tell_asleep(progress, false);
+	return outcome;
+}
+
+static void af_xdp_wait_end(struct port *port, uint32_t queue)
+{
+	tell_asleep(progress_of(port, queue), false);
 }
 
 /* ---------------------------------------------------------------------- control thread ---- */
@@ -165,7 +200,18 @@ static void check_mtu(struct af_xdp_port *p, const struct netdev *device)
 	p->mtu_logged = device->mtu > room;
 }
 
-static void af_xdp_visit(struct port *port)
+static void publish_progress(struct af_xdp_port *p)
+{
+	for (uint32_t i = 0; i < p->port.rx_queues; i++) {
+		struct steering_progress *progress =
+		    i < p->progress_pin.count ? &p->progress_pin.queues[i] : &p->unread;
+		progress->asleep = 0; /* a predecessor may have died asleep */
+		atomic_store_explicit(&p->queues[i].progress, progress, memory_order_release);
+	}
+	p->context->wait_for_workers(p->context->wait_argument);
+}
+
+static void af_xdp_visit(struct port *port, bool serves)
 {
 	struct af_xdp_port *p = af_xdp_of(port);
 	struct netdev device = {0};
@@ -181,6 +227,13 @@ static void af_xdp_visit(struct port *port)
 	if (!p->interface_index && open_sockets(p, &device, 1))
 		return;
 	check_mtu(p, &device);
+	if (!serves)
+		return;
+	struct progress_pin old;
+	if (progress_pin_follow(&p->progress_pin, &old)) {
+		publish_progress(p);
+		progress_pin_unmap(&old);
+	}
 	int fds[CONFIG_QUEUES_MAX];
 	for (uint32_t i = 0; i < port->rx_queues; i++)
 		fds[i] = socket_of(port, i)->fd;
@@ -190,6 +243,25 @@ static void af_xdp_visit(struct port *port)
 static void af_xdp_retire(struct port *port)
 {
 	xsk_pin_remove(&af_xdp_of(port)->pin, port->rx_queues);
+}
+
+/* Read beside its worker, which moves what is behind the pointers. */
+static bool queue_is_drained(const struct xsk_queue *socket)
+{
+	return __atomic_load_n(socket->receive.producer, __ATOMIC_ACQUIRE) ==
+		   __atomic_load_n(socket->receive.consumer, __ATOMIC_ACQUIRE) &&
+	       __atomic_load_n(socket->transmit.producer, __ATOMIC_ACQUIRE) ==
+		   __atomic_load_n(socket->transmit.consumer, __ATOMIC_ACQUIRE);
+}
+
+static bool af_xdp_is_drained(struct port *port)
+{
+	for (uint32_t i = 0; i < port->rx_queues; i++) {
+		struct xsk_queue *socket = socket_of(port, i);
+		if (socket && !queue_is_drained(socket))
+			return false;
+	}
+	return true;
 }
 
 static void af_xdp_status(struct port *port, struct port_status *ret)
@@ -206,6 +278,7 @@ static void af_xdp_close(struct port *port)
 	af_xdp_retire(port);
 	for (uint32_t i = 0; i < port->rx_queues; i++)
 		xsk_queue_close(atomic_exchange(&p->queues[i].socket, NULL));
+	progress_pin_unmap(&p->progress_pin);
 	free(p);
 }
 
@@ -215,8 +288,10 @@ static const struct port_ops af_xdp_ops = {
     .transmit = af_xdp_transmit,
     .push = af_xdp_push,
     .wait_begin = af_xdp_wait_begin,
+    .wait_end = af_xdp_wait_end,
     .visit = af_xdp_visit,
     .retire = af_xdp_retire,
+    .is_drained = af_xdp_is_drained,
     .status = af_xdp_status,
     .close = af_xdp_close,
 };
@@ -275,13 +350,17 @@ int port_af_xdp_open(const struct config_port *config, const struct port_context
 	    .context = context,
 	};
 	error = xsk_pin_init(&p->pin, context->runtime_dir, config->name);
+	if (!error)
+		error = progress_pin_init(&p->progress_pin, context->runtime_dir, config->name);
 	if (error) {
 		log_error("interface \"%s\": --runtime-dir %s is too long", config->name, context->runtime_dir);
 		free(p);
 		return error;
 	}
-	for (uint32_t i = 0; i < queues; i++)
+	for (uint32_t i = 0; i < queues; i++) {
 		p->queues[i].holder = context->frames->holder_count++;
+		atomic_init(&p->queues[i].progress, &p->unread);
+	}
 	setrlimit(RLIMIT_MEMLOCK, &unlimited); /* may fail: then the kernel says so when memory is registered */
 	error = open_sockets(p, &device, BUSY_TRIES);
 	if (error) {

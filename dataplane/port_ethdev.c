@@ -76,8 +76,9 @@ static bool link_is_up(const struct ethdev_port *p)
 	return !rte_eth_link_get_nowait(p->id, &link) && link.link_status == RTE_ETH_LINK_UP;
 }
 
-static void ethdev_visit(struct port *port)
+static void ethdev_visit(struct port *port, bool serves)
 {
+	(void)serves; /* what its driver receives is ours with or without a table */
 	if (!port->tap)
 		return;
 	tap_set_carrier(port->tap, link_is_up(ethdev_of(port)));
@@ -241,7 +242,7 @@ int port_ethdev_open(const struct config_port *config, const struct port_context
 	log_info("interface \"%s\": DPDK port %u (%s), %u receive and %u transmit queues, MTU %u%s%s", config->name, id,
 		 info.driver_name, p->port.rx_queues, p->port.tx_queues, p->mtu,
 		 config->tap[0] ? ", the kernel's side is " : "", config->tap);
-	ethdev_visit(&p->port);
+	ethdev_visit(&p->port, false);
 	*ret = &p->port;
 	return 0;
 

@@ -81,6 +81,28 @@ static void interfaces_print(const json_t *interfaces)
 	table_print(&table, 0);
 }
 
+static void queues_print(const json_t *interfaces)
+{
+	struct table table;
+	size_t i, n;
+	json_t *x, *q;
+
+	if (json_array_size(interfaces) == 0)
+		return;
+	putchar('\n');
+	table_init(&table, "INTERFACE|>QUEUE|PATH|WORKER|>HANGS|>TAKEOVERS");
+	json_array_foreach(interfaces, i, x) json_array_foreach(json_object_get(x, "queues"), n, q)
+	{
+		table_cell(&table, "%s", text_of(x, "interface"));
+		table_cell(&table, "%lld", number_of(q, "queue"));
+		table_cell(&table, "%s", text_of(q, "path"));
+		table_cell(&table, "%s", json_is_true(json_object_get(q, "hung")) ? "hung" : "-");
+		table_cell(&table, "%lld", number_of(q, "hangs"));
+		table_cell(&table, "%lld", number_of(q, "takeovers"));
+	}
+	table_print(&table, 0);
+}
+
 /* "3 d 4 h", "5 min 7 s". ret: at least 32 bytes. */
 static const char *uptime_text(double seconds, char *ret)
 {
@@ -189,6 +211,7 @@ enum ctl_exit command_paths(const struct ctl *ctl)
 	printf("generation %lld\n\n", number_of(paths, "generation"));
 	dataplanes_print(json_object_get(paths, "dataplanes"));
 	interfaces_print(json_object_get(paths, "interfaces"));
+	queues_print(json_object_get(paths, "interfaces"));
 	json_decref(paths);
 	return CTL_OK;
 }

@@ -8,6 +8,8 @@
  *   RUNTIME_DIR/bpf/IFACE/link      its attachment
  *   RUNTIME_DIR/bpf/IFACE/xsks      XSKMAP: receive queue -> AF_XDP socket, filled by the dataplane
  *   RUNTIME_DIR/bpf/IFACE/counters  per-CPU array: packets (u64) by enum steering_outcome, then by verdict
+ *   RUNTIME_DIR/bpf/IFACE/progress  array of struct steering_progress by receive queue, for mmap()
+ *   RUNTIME_DIR/bpf/IFACE/queues    array of struct steering_queue by receive queue: the program's own
  *
  * The forwarding table's maps are kernel.h's.
  */
@@ -17,6 +19,8 @@
 #include "counters.h"
 #include "forwarding.h"
 #include "types.h"
+
+#include <linux/bpf.h> /* struct bpf_timer */
 
 /* Room for twice the most entries (a service and its VIP each), so that additions can come before removals. */
 #define STEERING_SERVICES_ENTRIES (4u * SLUICE_SERVICES_MAX)
@@ -42,6 +46,53 @@ struct steering_value {
 	} ranges[SLUICE_WILDCARD_RANGES];
 };
 _Static_assert(sizeof(struct steering_value) == 64, "one cache line");
+
+/*
+ * What a receive queue's worker tells of itself. It is hung when it neither takes a turn nor sleeps with all answered
+ * while packets are redirected to it, for hang_after_us.
+ */
+struct steering_progress {
+	/* The worker: one more at each turn in which it has looked into the queue's rings. 0: nobody tells. */
+	uint64_t turns;
+	uint8_t line0[56];
+	/* The worker: its turns when it went to sleep with the rings empty; 0: awake. Apart, the program reads it. */
+	uint64_t asleep;
+	uint32_t hang_after_us; /* the control plane; 0: STEERING_HANG_AFTER_US */
+	uint8_t line1[52];
+};
+_Static_assert(sizeof(struct steering_progress) == 128,
+	       "two cache lines, the worker's alone and what is seldom written");
+
+#define STEERING_HANG_AFTER_US 10000u
+#define STEERING_HANG_AFTER_LEAST_US 1000u
+#define STEERING_HANG_AFTER_MOST_US 1000000u
+/* A queue's timer looks this often within hang_after, but at the latest each STEERING_TICK_NS. */
+#define STEERING_TICKS_LEAST 4u
+#define STEERING_TICK_NS 2500000u
+/* While it is marked: how soon its return is seen. */
+#define STEERING_RETURN_NS 5000000u
+
+enum steering_path {
+	STEERING_PATH_NONE, /* no packet of a service yet */
+	STEERING_PATH_DATAPLANE,
+	STEERING_PATH_KERNEL
+};
+
+/* A receive queue as the XDP program sees it. Its packets are one CPU's at a time; the timer may run on another. */
+struct steering_queue {
+	uint64_t seen_turns; /* timer: the worker's at the last tick */
+	uint64_t poked;      /* program: the worker's `asleep` when the last packet was redirected */
+	uint32_t redirected; /* program: packets, modulo 2^32 */
+	uint32_t seen_redirected;
+	uint32_t ticks;     /* timer: in a row without progress */
+	uint32_t armed;     /* the timer runs */
+	uint32_t hung;      /* the mark: no packet is redirected */
+	uint32_t marks;     /* how often it was marked */
+	uint32_t path;      /* enum steering_path: of the last packet */
+	uint32_t takeovers; /* how often the kernel's path followed on the dataplane's */
+	struct bpf_timer timer;
+};
+_Static_assert(sizeof(struct steering_queue) == 64, "one cache line");
 
 /*      name               metric label          help */
 #define STEERING_OUTCOME_LIST(X)                                                                                       \

@@ -162,6 +162,23 @@ def show(lab, hugepages):
     sluicectl(lab, "status")
 
 
+    step("The dataplane is killed (kill -9) while requests go on: the kernel forwards by the same table")
+    traffic = lab.client.http_start(lab.vip4(1), rate=200, concurrency=64)
+    time.sleep(1)
+    lab.balancer.dataplane.kill()
+    time.sleep(2)
+    sluicectl(lab, "paths")
+    requests(lab, "without a dataplane")
+    lab.balancer.start_dataplane()
+    lab.balancer.wait_published()
+    time.sleep(1)
+    answers = traffic.finish()
+    say(f"   {len(answers)} requests went on meanwhile, {len(answers.failed)} failed; it has started again and takes over:")
+    if answers.failed:
+        raise LabError(f"requests failed when the dataplane was killed: {answers.errors()}")
+    sluicectl(lab, "paths")
+
+
 def left_behind(run_id):
     """What of a run can still be found on this machine, as sentences."""
     found = [f"namespace {p.name}" for p in run.NETNS.glob(f"sl-{run_id}-*")]

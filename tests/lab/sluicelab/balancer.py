@@ -44,7 +44,7 @@ class Balancer:
         return {
             "node": {"name": self.name},
             "hash_key_file": str(self.directory / "hash.key"),
-            "interfaces": [{"name": "eth0"}],
+            "interfaces": [{"name": "eth0", "hang_after": "50ms"}],  # more workers than cores
             "dataplane": {"cores": [(self.number - 1) % (os.cpu_count() or 1)], "idle": idle, "hugepages": hugepages},
         }
 
@@ -79,10 +79,12 @@ class Balancer:
         self.controlplane.check_alive()
         return self.ctl_raw("status").returncode == 0
 
-    def start_dataplane(self, *eal):
+    def start_dataplane(self, *eal, binary=None):
+        """binary: another than that of the build directory."""
         self.dataplane = self.run.start(
             f"{self.name}-dataplane",
-            [program("dataplane/sluice-dataplane"), "--config", self.config, "--runtime-dir", self.runtime,
+            ["env", "-C", self.directory,  # where a core goes
+             binary or program("dataplane/sluice-dataplane"), "--config", self.config, "--runtime-dir", self.runtime,
              *(["--", *eal] if eal else [])],
             namespace=self.namespace, environment={"RUNTIME_DIRECTORY": str(self.runtime)})  # for DPDK's own files
 

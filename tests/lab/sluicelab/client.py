@@ -35,6 +35,14 @@ class Answers:
         """Requests that took so long: above 1 s a SYN was sent again, so a packet was lost."""
         return [r for r in self.requests if not r.error and r.end - r.start > seconds]
 
+    def moved(self):
+        """Connections that more than one server has answered: {source: [servers]}."""
+        servers = {}
+        for request in self.requests:
+            if not request.error:
+                servers.setdefault(request.source, set()).add(request.backend)
+        return {name: sorted(found) for name, found in servers.items() if len(found) > 1}
+
     def errors(self):
         return dict(collections.Counter(r.error for r in self.failed))
 
@@ -105,6 +113,18 @@ class Client:
                "sources": sources or self.sources(target), "bytes": size}
         traffic = Traffic(self.run, self.namespace, self._name("udp"), "udp_client.py", job)
         return traffic.wait(30 + count * timeout / concurrency)
+
+    def hold_start(self, target, connections, port=80):
+        """Hold connections that ask every 100 to 300 ms until finish(). See programs/hold_client.py."""
+        return Traffic(self.run, self.namespace, self._name("hold"), "hold_client.py", {
+            "target": target, "port": port, "connections": connections, "timeout": 5, "sources": self.sources(target),
+            "pause": [0.1, 0.3], "life": [None]})
+
+    def pulse_start(self, target, rate, port=5300, flows=16):
+        """Send datagrams at a steady rate until finish(). See programs/pulse_client.py."""
+        return Traffic(self.run, self.namespace, self._name("pulse"), "pulse_client.py", {
+            "target": target, "port": port, "rate": rate, "flows": flows, "timeout": 1,
+            "sources": self.sources(target)})
 
     def frames(self):
         """A raw socket on eth0: send() takes whole Ethernet frames."""

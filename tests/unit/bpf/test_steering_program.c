@@ -15,7 +15,9 @@
 #include <bpf/bpf.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 static struct steering_bpf *skeleton;
@@ -261,6 +263,91 @@ static void rows_cut_at_every_length(void **state)
 	}
 }
 
+/* ------------------------------------------------------------ hung workers ---- */
+
+static struct steering_progress *worker_map(void)
+{
+	struct steering_progress *worker =
+	    mmap(NULL, sizeof(*worker), PROT_READ | PROT_WRITE, MAP_SHARED, bpf_map__fd(skeleton->maps.progress), 0);
+	assert_ptr_not_equal(worker, MAP_FAILED);
+	return worker;
+}
+
+static struct steering_queue queue_read(void)
+{
+	struct steering_queue queue;
+	uint32_t key = 0;
+	assert_int_equal(bpf_map_lookup_elem(bpf_map__fd(skeleton->maps.queues), &key, &queue), 0);
+	return queue;
+}
+
+/* Until the timer has set the queue's mark to `hung` and itself to `armed`: as long as it takes. */
+static void wait_for_queue(uint32_t hung, uint32_t armed)
+{
+	const struct timespec pause = {.tv_nsec = 1000000};
+	for (uint32_t tries = 0; tries < 10000; tries++) {
+		struct steering_queue queue = queue_read();
+		if (queue.hung == hung && queue.armed == armed)
+			return;
+		nanosleep(&pause, NULL);
+	}
+	fail_msg("the queue is not %s, its timer %s", hung ? "hung" : "well", armed ? "running" : "at rest");
+}
+
+static void a_worker_that_hangs(void **state)
+{
+	int fd = socket(AF_XDP, SOCK_RAW, 0), xsks = bpf_map__fd(skeleton->maps.xsks);
+	struct steering_progress *worker = worker_map();
+	struct steering_queue before = queue_read();
+	struct frame in;
+	uint32_t queue = 0;
+
+	(void)state;
+	assert_true(fd >= 0);
+	assert_int_equal(bpf_map_update_elem(xsks, &queue, &fd, BPF_ANY), 0);
+	frame_parse(rows[0].frame, &in);
+
+	/* Nobody tells that it turns: nobody is watched. */
+	check(&in, true, true, "of a dataplane that tells nothing");
+	assert_int_equal(queue_read().armed, 0);
+
+	/* Awake and standing: marked, and not redirected to. */
+	worker->hang_after_us = STEERING_HANG_AFTER_LEAST_US;
+	worker->turns = 7;
+	check(&in, true, true, "to a worker that stands");
+	wait_for_queue(1, 1);
+	check(&in, true, false, "to a hung worker");
+	assert_int_equal(queue_read().path, STEERING_PATH_KERNEL);
+
+	/* It turns again: unmarked, with no packet. */
+	worker->turns = 8;
+	wait_for_queue(0, 0);
+	assert_int_equal(queue_read().marks, before.marks + 1);
+	assert_int_equal(queue_read().takeovers, before.takeovers + 1);
+	check(&in, true, true, "to a worker that turns again");
+	assert_int_equal(queue_read().path, STEERING_PATH_DATAPLANE);
+
+	/* What came before it fell asleep was answered. */
+	worker->asleep = worker->turns = 9;
+	wait_for_queue(0, 0);
+	assert_int_equal(queue_read().marks, before.marks + 1);
+
+	/* What came since has to wake it. */
+	check(&in, true, true, "to a worker that sleeps on");
+	wait_for_queue(1, 1);
+	assert_int_equal(queue_read().marks, before.marks + 2);
+	worker->asleep = 0;
+	worker->turns = 10;
+	wait_for_queue(0, 0);
+
+	/* A process that ends is not a worker that hangs. */
+	close(fd);
+	check(&in, true, false, "to a socket that is gone");
+	assert_int_equal(queue_read().armed, 0);
+	worker->turns = 0;
+	munmap(worker, sizeof(*worker));
+}
+
 static uint32_t next_random(uint64_t *random)
 {
 	*random ^= *random << 13;
@@ -331,9 +418,8 @@ static int unload(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(rows_without_a_socket),
-	    cmocka_unit_test(rows_with_a_socket),
-	    cmocka_unit_test(rows_cut_at_every_length),
+	    cmocka_unit_test(rows_without_a_socket),       cmocka_unit_test(rows_with_a_socket),
+	    cmocka_unit_test(a_worker_that_hangs),         cmocka_unit_test(rows_cut_at_every_length),
 	    cmocka_unit_test(mutated_rows_as_on_the_host),
 	};
 

@@ -280,6 +280,17 @@ int steering_publish_services(struct steering *steering, const struct model *mod
 	return 0;
 }
 
+int steering_queue_status(const struct steering *steering, uint32_t i, uint32_t queue,
+			  struct steering_queue_status *ret)
+{
+	(void)steering;
+	if (i || queue > 1)
+		return -ENOENT;
+	*ret = (struct steering_queue_status){
+	    .path = queue ? "xdp" : "dpdk", .hung = queue, .hangs = 3 * queue, .takeovers = 4 * queue};
+	return 0;
+}
+
 int steering_status(const struct steering *steering, uint32_t i, struct steering_status *ret)
 {
 	(void)steering;

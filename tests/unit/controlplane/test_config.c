@@ -350,6 +350,15 @@ static void test_sections(void **state)
 	     "of 1 "
 	     "to 63 characters first)\n",
 	     NULL},
+	    {"how long a worker may hang",
+	     INTERFACES("{ name = \"a\"; hang_after = \"500us\"; }, { name = \"b\"; hang_after = \"2s\"; }, "
+			"{ name = \"c\"; hang_after = \"50ms\"; }, { vdev = \"net_null0\"; hang_after = \"50ms\"; }"),
+	     "t:2: interface \"a\", hang_after: must be 1ms to 1s, not \"500us\"\n"
+	     "t:2: interface \"b\", hang_after: must be 1ms to 1s, not \"2s\"\n"
+	     "t:2: interface \"net_null0\", hang_after: is for interfaces of the kernel: nothing takes over from a pci "
+	     "or vdev "
+	     "port\n",
+	     NULL},
 	    {"queues are 1 to 64",
 	     INTERFACES(
 		 "{ name = \"a\"; queues = 0; }, { name = \"b\"; queues = 65; }, { name = \"c\"; queues = -1; }, { "

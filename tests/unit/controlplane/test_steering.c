@@ -44,7 +44,8 @@ static int foreign_program(void)
 static void attaches_natively_and_pins(void **state)
 {
 	struct steering_site *f = *state;
-	static const char *const pins[] = {"sv0/xsks", "sv0/link", "sv0/program", "sv0/counters", "services"};
+	static const char *const pins[] = {"sv0/xsks",     "sv0/link",   "sv0/program", "sv0/counters",
+					   "sv0/progress", "sv0/queues", "services"};
 	struct bpf_map_info info = {0};
 	uint32_t length = sizeof(info);
 
@@ -67,6 +68,37 @@ static void attaches_natively_and_pins(void **state)
 	close(xsks);
 	steering_site_run("ethtool -k sv0 | grep -q '^rx-vlan-offload: off'");
 	steering_site_run("ethtool -k sv0 | grep -q '^rx-vlan-stag-hw-parse: off'");
+}
+
+static uint32_t hang_after_us(struct steering_site *f)
+{
+	int fd = steering_site_pin(f, "sv0/progress");
+	struct steering_progress last;
+	uint32_t key = STEERING_XSKS_MIN - 1;
+	assert_int_equal(bpf_map_lookup_elem(fd, &key, &last), 0);
+	close(fd);
+	return last.hang_after_us;
+}
+
+static void tells_how_long_a_worker_may_hang(void **state)
+{
+	struct steering_site *f = *state;
+	struct steering_queue_status q;
+
+	steering_site_configure(f, "sv0", NULL);
+	f->model.interfaces[1].hang_after_ns = 30000000;
+	assert_int_equal(steering_configure_interfaces(f->steering, &f->model), 0);
+	assert_int_equal(hang_after_us(f), 30000);
+	uint32_t program = program_on("sv0");
+	f->model.interfaces[1].hang_after_ns = 20000000;
+	assert_int_equal(steering_configure_interfaces(f->steering, &f->model), 0);
+	assert_int_equal(hang_after_us(f), 20000);
+	assert_int_equal(program_on("sv0"), program);
+	assert_int_equal(steering_queue_status(f->steering, 0, 0, &q), 0);
+	assert_string_equal(q.path, "none");
+	assert_false(q.hung);
+	assert_int_equal(steering_queue_status(f->steering, 0, 1, &q), -ENOENT);
+	assert_int_equal(steering_queue_status(f->steering, 1, 0, &q), -ENOENT);
 }
 
 static void falls_back_to_generic(void **state)
@@ -375,6 +407,7 @@ int main(void)
 #define STEERING_TEST(name) cmocka_unit_test_setup_teardown(name, steering_site_setup, steering_site_teardown)
 	const struct CMUnitTest tests[] = {
 	    STEERING_TEST(attaches_natively_and_pins),
+	    STEERING_TEST(tells_how_long_a_worker_may_hang),
 	    STEERING_TEST(falls_back_to_generic),
 	    STEERING_TEST(has_a_socket_slot_for_each_queue),
 	    STEERING_TEST(outlives_us_and_is_adopted),

@@ -82,7 +82,7 @@ static void test_vdev(void **state)
 	port->ops->status(port, &status);
 	assert_int_equal(status.mtu, 1500);
 	assert_int_equal(status.queues, 3);
-	ports_visit(&ports);
+	ports_visit(&ports, true);
 	ports_retire(&ports);
 	ports_close(&ports);
 	assert_int_equal(rte_eth_dev_count_avail(), 0);
