@@ -67,9 +67,33 @@ static __always_inline const struct steering_value *entry_find(const union sluic
 	return bpf_map_lookup_elem(&services, &key);
 }
 
-/* The rule of sluice_service_find(): an exact port goes before a range. */
-static __always_inline bool is_for_service(const struct sluice_flow *flow)
+static __always_inline bool is_vip(const union sluice_address *address)
 {
+	const struct steering_value *e = entry_find(address, 0, 0);
+	return e && e->kind == SLUICE_INDEX_VIP;
+}
+
+/* A service in the generation in force, when there is one and it has it; else number is SLUICE_NONE. */
+struct found {
+	struct table table;
+	bool has_table;
+	uint32_t number;
+};
+
+/*
+ * The rule of sluice_service_find(): an exact port goes before a range. Most packets of services are found in the table
+ * at once; of those that are not, most are for no VIP: each takes one search in either.
+ */
+static __always_inline bool is_for_service(const struct sluice_flow *flow, struct found *ret)
+{
+	ret->number = SLUICE_NONE;
+	ret->has_table = table_get(&ret->table);
+	if (ret->has_table)
+		ret->number = service_find(&ret->table, flow);
+	if (ret->number != SLUICE_NONE)
+		return true;
+	if (!is_vip(&flow->destination))
+		return false;
 	const struct steering_value *e = entry_find(&flow->destination, flow->destination_port_be16, flow->protocol);
 	/* Port 0 on the wire must not meet the entries that use it as a mark. */
 	if (e)
@@ -87,12 +111,6 @@ static __always_inline bool is_for_service(const struct sluice_flow *flow)
 	return false;
 }
 
-static __always_inline bool is_vip(const union sluice_address *address)
-{
-	const struct steering_value *e = entry_find(address, 0, 0);
-	return e && e->kind == SLUICE_INDEX_VIP;
-}
-
 static __always_inline bool is_vip_that_echoes(const union sluice_address *address)
 {
 	const struct steering_value *e = entry_find(address, 0, 0);
@@ -103,26 +121,28 @@ static __always_inline bool is_vip_that_echoes(const union sluice_address *addre
  * What becomes of a packet as far as its headers and the services say: a PASS verdict, a drop reason when it is
  * for a VIP and no good, or FORWARD when it is for a service. A frame that ends inside its headers is the
  * kernel's to drop: it may be the host's own, of offloads that only the kernel understands.
- * *ret_follows: an ICMP error about a service's flow, which goes where that goes; packet->flow is that flow then.
- * ANSWERED_ECHO: a ping of a VIP that answers them.
+ * *ret_found is set with FORWARD. *ret_follows: an ICMP error about a service's flow, which goes where that goes;
+ * packet->flow is that flow then. ANSWERED_ECHO: a ping of a VIP that answers them.
  */
 static __always_inline enum sluice_verdict verdict_of(enum sluice_verdict parsed, const uint8_t *data,
 						      const uint8_t *end, struct sluice_packet *packet,
-						      bool *ret_follows)
+						      bool *ret_follows, struct found *ret_found)
 {
 	*ret_follows = false;
 	if (parsed == SLUICE_PASS_PROTOCOL) {
-		struct sluice_flow flow;
 		if (sluice_icmp_is_echo(data, end, packet))
 			return is_vip_that_echoes(&packet->flow.destination) ? SLUICE_ANSWERED_ECHO : parsed;
-		if (!sluice_icmp_error_flow(data, end, packet, &flow) || !is_for_service(&flow))
+		struct sluice_flow flow;
+		if (!sluice_icmp_error_flow(data, end, packet, &flow))
 			return parsed;
 		packet->flow = flow;
 		*ret_follows = true;
-		return SLUICE_FORWARD;
 	}
-	if (parsed == SLUICE_FORWARD)
-		return is_for_service(&packet->flow) ? SLUICE_FORWARD : SLUICE_PASS_NO_SERVICE;
+	if (parsed == SLUICE_FORWARD || *ret_follows) {
+		if (is_for_service(&packet->flow, ret_found))
+			return SLUICE_FORWARD;
+		return *ret_follows ? parsed : SLUICE_PASS_NO_SERVICE;
+	}
 	if (sluice_verdict_is_pass(parsed))
 		return parsed;
 	return sluice_verdict_needs_vip(parsed) && is_vip(&packet->flow.destination) ? parsed : SLUICE_PASS_NO_SERVICE;
@@ -257,16 +277,15 @@ static __always_inline int too_big(struct xdp_md *context, const struct sluice_k
 }
 
 /* A packet of a service that no dataplane takes. */
-static __always_inline int forward(struct xdp_md *context, const struct sluice_packet *packet, bool follows)
+static __always_inline int forward(struct xdp_md *context, const struct sluice_packet *packet,
+				   const struct found *found, bool follows)
 {
-	struct table table;
-	if (!table_get(&table))
+	if (!found->has_table || found->number == SLUICE_NONE)
 		return finish(STEERING_DROPPED_NO_SOCKET, XDP_DROP);
+	const struct table table = found->table;
 	const struct sluice_kernel_head *head = table.head;
-	uint32_t number = service_find(&table, &packet->flow);
-	const struct sluice_service *service = NULL;
-	if (number != SLUICE_NONE)
-		service = line_at(table.lines, head->services_line + number);
+	uint32_t number = found->number;
+	const struct sluice_service *service = line_at(table.lines, head->services_line + number);
 	/* Steered, and not in the table: it has just come or gone. The kernel must not see it, it would answer with
 	 * RST. */
 	if (!service)
@@ -291,7 +310,10 @@ static __always_inline int forward(struct xdp_md *context, const struct sluice_p
 	if (SLUICE_UNLIKELY(packet->l3_bytes + sluice_encap_overhead(backend->encap) > backend->mtu))
 		return too_big(context, head, number, packet, follows, backend);
 	const struct sluice_port *port = line_at(table.lines, head->ports_line + 2 * backend->port + 1);
-	const uint8_t *second = line_at(table.lines, head->backends_line + 2 * chosen + 1);
+	/* Few templates are longer than what the first line holds of them. */
+	const uint8_t *second = (const uint8_t *)backend;
+	if (backend->outer_bytes > SLUICE_OUTER_TAIL)
+		second = line_at(table.lines, head->backends_line + 2 * chosen + 1);
 	struct inner inner = {.l3_offset = packet->l3_offset,
 			      .l3_bytes = packet->l3_bytes,
 			      .entropy = sluice_hash_entropy(hash),
@@ -337,10 +359,11 @@ int sluice_steering(struct xdp_md *context)
 	const uint8_t *data = (const uint8_t *)(long)context->data;
 	const uint8_t *end = (const uint8_t *)(long)context->data_end;
 	struct sluice_packet packet;
+	struct found found = {.number = SLUICE_NONE}; /* the verifier does not see that it is set with FORWARD */
 	bool follows;
 
 	enum sluice_verdict parsed = sluice_packet_parse(data, end, &packet);
-	enum sluice_verdict verdict = verdict_of(parsed, data, end, &packet, &follows);
+	enum sluice_verdict verdict = verdict_of(parsed, data, end, &packet, &follows, &found);
 	if (sluice_verdict_is_pass(verdict))
 		return finish_pass(verdict);
 	if (dataplane_takes(context->rx_queue_index))
@@ -349,7 +372,7 @@ int sluice_steering(struct xdp_md *context)
 		return echo(context, &packet);
 	if (verdict != SLUICE_FORWARD)
 		return finish_drop(verdict);
-	return forward(context, &packet, follows);
+	return forward(context, &packet, &found, follows);
 }
 
 char steering_license[] SEC("license") = "GPL";

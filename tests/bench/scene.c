@@ -26,13 +26,17 @@ static uint32_t random_below(uint64_t *state, uint32_t bound)
 	return sluice_hash_bucket(next_random(state), bound);
 }
 
-/* 198.18.0.0/16: one address a service, port 443. */
-static union sluice_address vip_of(uint32_t service)
+/* One address a service, of 198.18.0.0/16 or of 2001:db8::/32. */
+union sluice_address scene_vip(const struct scene_shape *shape, uint32_t service)
 {
-	return sluice_address_v4(SLUICE_BE32(0xc6120000u + 1 + service));
+	union sluice_address v6 = {.words = {SLUICE_BE32(0x20010db8), 0, 0, SLUICE_BE32(1 + service)}};
+	return shape->is_v6 ? v6 : sluice_address_v4(SLUICE_BE32(0xc6120000u + 1 + service));
 }
 
-#define SCENE_PORT_BE16 SLUICE_BE16(443)
+static uint8_t protocol_of(const struct scene_shape *shape)
+{
+	return shape->is_udp ? SLUICE_IP_UDP : SLUICE_IP_TCP;
+}
 
 /* By the control plane's own builder: how well the services lie in it decides branches. */
 static int index_build(const struct scene_shape *shape, struct sluice_index_entry **ret_index, uint32_t *ret_bits,
@@ -42,25 +46,26 @@ static int index_build(const struct scene_shape *shape, struct sluice_index_entr
 	if (!entries)
 		return -ENOMEM;
 	for (uint32_t s = 0; s < shape->services; s++) {
-		entries[s] =
-		    (struct sluice_index_entry){.address = vip_of(s),
-						.port_protocol = sluice_port_protocol(SCENE_PORT_BE16, SLUICE_IP_TCP),
-						.value = s,
-						.kind = SLUICE_INDEX_SERVICE};
+		entries[s] = (struct sluice_index_entry){.address = scene_vip(shape, s),
+							 .port_protocol =
+							     sluice_port_protocol(SCENE_PORT_BE16, protocol_of(shape)),
+							 .value = s,
+							 .kind = SLUICE_INDEX_SERVICE};
 		entries[shape->services + s] =
-		    (struct sluice_index_entry){.address = vip_of(s), .kind = SLUICE_INDEX_VIP};
+		    (struct sluice_index_entry){.address = scene_vip(shape, s), .kind = SLUICE_INDEX_VIP};
 	}
 	int error = table_index_build(entries, 2 * shape->services, ret_index, ret_bits, ret_seed);
 	free(entries);
 	return error;
 }
 
-static int backend_build(struct sluice_backend *b, uint32_t service, uint32_t slot, enum sluice_encap encap)
+static int backend_build(struct sluice_backend *b, const struct scene_shape *shape, uint32_t service, uint32_t slot,
+			 enum sluice_encap encap)
 {
 	uint32_t host = 0x0a010000u + service * 256 + slot;
 	struct sluice_encap_spec spec = {
 	    .encap = encap,
-	    .inner_is_v4 = true,
+	    .inner_is_v4 = !shape->is_v6,
 	    .destination_mac = {2, 0, 1, (uint8_t)(service >> 8), (uint8_t)service, (uint8_t)slot},
 	    .source_mac = {2, 0, 0, 0, 0, 1},
 	};
@@ -130,14 +135,14 @@ static int table_build(struct scene *scene, const struct scene_shape *shape, enu
 						      .slots = shape->backends,
 						      .tracking = shape->tracking,
 						      .used = 1,
-						      .protocol = SLUICE_IP_TCP,
+						      .protocol = protocol_of(shape),
 						      .port_first = 443,
 						      .port_last = 443,
-						      .address = vip_of(s)};
+						      .address = scene_vip(shape, s)};
 		lookups[s] =
 		    (struct sluice_lookup_ref){.id = s, .size = SCENE_LOOKUP_SIZE, .slots_bound = shape->backends};
 		for (uint32_t slot = 0; slot < shape->backends; slot++)
-			if (backend_build(&backends[s * shape->backends + slot], s, slot, encap))
+			if (backend_build(&backends[s * shape->backends + slot], shape, s, slot, encap))
 				return -EINVAL;
 	}
 	memcpy(((struct sluice_port *)(bytes + h.ports.offset))->name, "null0", 6);
@@ -209,7 +214,7 @@ static struct sluice_flow flow_of(const struct scene *scene, uint32_t number)
 	uint32_t source = 0x0b000000u + (number * 0x9e3779b1u & 0x3ffffff);
 	return (struct sluice_flow){
 	    .source = sluice_address_v4(SLUICE_BE32(source)),
-	    .destination = vip_of(sluice_hash_bucket(mixed << 32, scene->shape->services)),
+	    .destination = scene_vip(scene->shape, sluice_hash_bucket(mixed << 32, scene->shape->services)),
 	    .source_port_be16 = SLUICE_BE16(1024 + sluice_hash_bucket(mixed, 60000)),
 	    .destination_port_be16 = SCENE_PORT_BE16,
 	    .protocol = SLUICE_IP_TCP,
@@ -243,9 +248,10 @@ static int exceptions_map(struct scene *scene, uint32_t size_log2, bool is_array
 static void exception_add(struct scene *scene, uint64_t key, uint32_t slot)
 {
 	struct sluice_exceptions_at at = sluice_exceptions_at(scene->exceptions, key);
-	uint64_t value = sluice_exception_value(slot, SLUICE_EXCEPTION_ESTABLISHED, SCENE_NOW_S, 0), answer;
+	uint32_t seen_s = scene->shape->seen_s ? scene->shape->seen_s : SCENE_NOW_S;
+	uint64_t value = sluice_exception_value(slot, SLUICE_EXCEPTION_ESTABLISHED, seen_s, 0), answer;
 	/* When both of a flow's groups are full it stays unknown; measure() looks how many. */
-	sluice_exception_insert(&at, key, value, SCENE_NOW_S, &answer);
+	sluice_exception_insert(&at, key, value, seen_s, &answer);
 }
 
 static int exceptions_build(struct scene *scene, const struct scene_shape *shape, uint32_t workers, bool is_array,

@@ -15,6 +15,7 @@
 
 #define SCENE_LOOKUP_SIZE 65537u
 #define SCENE_FRAME_BYTES 64u
+#define SCENE_PORT_BE16 SLUICE_BE16(443)
 #define SCENE_NOW_S 5000u /* what the time is when the exceptions are made */
 
 struct scene_shape {
@@ -28,6 +29,8 @@ struct scene_shape {
 	uint32_t open_percent;    /* of the buckets */
 	uint32_t others;          /* flows that are remembered besides, and never seen */
 	uint32_t exceptions_log2; /* room of the exceptions' table for one worker; more have as much each */
+	uint32_t seen_s;          /* when the flows that are remembered were seen; 0: SCENE_NOW_S */
+	bool is_v6, is_udp;       /* the services; flows and frames are made for IPv4 and TCP alone */
 };
 
 struct scene {
@@ -53,6 +56,9 @@ struct scene_frames {
 	uint32_t first_flow;    /* the worker's flows are shape->flows from here on */
 	uint32_t next_flow;     /* of those, the one that the first frame gets next */
 };
+
+/* The address of a service; its port is SCENE_PORT_BE16. */
+union sluice_address scene_vip(const struct scene_shape *shape, uint32_t service);
 
 /*
  * Build the shape (borrowed) with all backends up and reached by `encap`, and counters for `workers` workers. With

@@ -182,6 +182,21 @@ int kernel_run_packet(struct kernel_run *run, const uint8_t *bytes, uint32_t len
 	return 0;
 }
 
+int kernel_run_program_fd(const struct kernel_run *run)
+{
+	return bpf_program__fd(run->skeleton->progs.sluice_steering);
+}
+
+int kernel_run_verdict(const struct kernel_run *run, enum sluice_verdict verdict, uint64_t *ret)
+{
+	uint64_t now[STEERING_COUNTERS];
+	int error = counters_read(run, now);
+
+	if (!error)
+		*ret = now[STEERING_VERDICT + verdict];
+	return error;
+}
+
 static const uint8_t *block_at(const struct sluice_counters_header *h, uint32_t worker)
 {
 	return (const uint8_t *)h + h->worker_offset + worker * h->worker_bytes;

@@ -34,6 +34,12 @@ struct kernel_result {
 /* length: at least 14. 0 or -errno. */
 int kernel_run_packet(struct kernel_run *run, const uint8_t *bytes, uint32_t length, struct kernel_result *ret);
 
+/* The program, for those who run it otherwise; borrowed. */
+int kernel_run_program_fd(const struct kernel_run *run);
+
+/* How many packets it has given this verdict. 0 or -errno. */
+int kernel_run_verdict(const struct kernel_run *run, enum sluice_verdict verdict, uint64_t *ret);
+
 /* Packets and bytes that the program has counted for a backend. */
 struct sluice_backend_counters kernel_run_backend(const struct kernel_run *run, uint32_t number);
 struct sluice_service_counters kernel_run_service(const struct kernel_run *run, uint32_t number);
