@@ -62,7 +62,7 @@ uint64_t headers_fragment_find(const struct sluice_fragment_group *group, uint64
 uint32_t headers_fragment_backend(const struct sluice_service *service, const uint8_t *states, uint64_t value,
 				  const struct sluice_packet *packet)
 {
-	return sluice_fragment_backend(service, states, value, &packet->flow.destination);
+	return sluice_fragment_backend(service, states, value, &packet->flow.destination, packet->flow.protocol);
 }
 
 bool headers_quic(const uint8_t *payload, const uint8_t *end)

@@ -30,6 +30,8 @@ enum {
 	SLEEP_HOLDING_MS = 1,
 	/* A worker looks at the clock this often, by its TSC. */
 	CLOCK_HZ = 10,
+	/* And in turns with packets at all the fragments that it holds: others may have recorded their first ones. */
+	RELEASE_HZ = 1000,
 	/* Queues that only polling can tell of: the pause between polls doubles up to this. */
 	PAUSE_FIRST_NS = 10000,
 	PAUSE_LAST_NS = 500000,
@@ -53,6 +55,7 @@ struct loop {
 	uint64_t unpushed; /* bits of ports: sent on a queue that others push too, not all is out */
 	uint32_t empty_turns;
 	uint32_t pause_ns;
+	uint64_t next_release_tsc;
 	int wake; /* eventfd */
 	atomic_bool stop;
 	atomic_bool asleep; /* between looking for what to wait for and having woken up */
@@ -144,15 +147,23 @@ static uint64_t now_ms(void)
 	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
-/* The clock is read in turns that hold something only. */
-static __rte_noinline void release_held(struct loop *l, const struct sluice_table *table)
+static __rte_noinline void release_due(struct loop *l, const struct sluice_table *table)
 {
+	worker_release_due(l->worker, table);
+	send_frames(l);
+}
+
+/* The clock is read in turns that hold something only. */
+static __rte_noinline void release_held(struct loop *l, const struct sluice_table *table, uint64_t now_tsc)
+{
+	l->next_release_tsc = now_tsc + rte_get_tsc_hz() / RELEASE_HZ;
 	l->worker->now_ms = (uint32_t)now_ms();
 	worker_release(l->worker, table);
 	send_frames(l);
 }
 
-static uint32_t take_turn(struct loop *l, const struct sluice_table *table)
+/* now_tsc: of the turn's begin. */
+static uint32_t take_turn(struct loop *l, const struct sluice_table *table, uint64_t now_tsc)
 {
 	struct rte_mbuf *packets[WORKER_BURST];
 	uint32_t total = 0;
@@ -164,15 +175,16 @@ static uint32_t take_turn(struct loop *l, const struct sluice_table *table)
 			continue;
 		worker_burst(l->worker, table, packets, count, port->index);
 		send_all(l, port->index);
-		if (unlikely(l->worker->held_count))
-			release_held(l, table);
+		if (unlikely(l->worker->held_due))
+			release_due(l, table);
 		l->worker->counters->bursts++;
 		total += count;
 	}
+	/* Whatever comes from the TAPs, which may never be idle. */
+	if (unlikely(l->worker->held_count) && (!total || now_tsc >= l->next_release_tsc))
+		release_held(l, table, now_tsc);
 	for (uint32_t i = 0; i < l->tap_count; i++)
 		total += carry_from_tap(l, l->taps[i]);
-	if (unlikely(!total && l->worker->held_count))
-		release_held(l, table);
 	if (unlikely(l->unpushed))
 		push_shared(l);
 	return total;
@@ -262,7 +274,7 @@ static int run(void *argument)
 	while (!atomic_load_explicit(&l->stop, memory_order_relaxed)) {
 		const struct sluice_table *table = table_store_current(l->loops->context.store);
 		l->worker->exceptions = exceptions_map_current(l->loops->context.exceptions);
-		uint32_t got = take_turn(l, table);
+		uint32_t got = take_turn(l, table, then);
 		counters->generation = table ? table->header->generation : 0;
 		counters->heartbeat++;
 		rte_rcu_qsbr_quiescent(rcu, l->index);

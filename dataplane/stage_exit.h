@@ -30,8 +30,7 @@ static __rte_noinline void exit_drop_for_service(struct worker *w, struct rte_mb
 	exit_drop(w, m, verdict);
 }
 
-/* Frame `m` leaves by `port`, and with it the packet whose verdict this is; SLUICE_VERDICTS: that has more frames to
- * come. */
+/* Frame `m` leaves by `port`, and with it the packet whose verdict this is; WORKER_GOES_ON: it has more to come. */
 static __rte_noinline void exit_transmit_as(struct worker *w, uint32_t port, struct rte_mbuf *m, uint32_t verdict)
 {
 	struct worker_transmit_queue *q = &w->transmit[port];

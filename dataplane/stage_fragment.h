@@ -36,9 +36,12 @@ static __rte_always_inline bool fragment_hold(struct worker *w, const struct slu
 {
 	if (!w->fragments || w->held_count == RTE_DIM(w->held))
 		return false;
+	w->held_due++;
 	w->held[w->held_count++] = (struct worker_held){
 	    .packet = m,
+	    .is_due = true,
 	    .key = sluice_fragment_key(&table->header->hash_key, p),
+	    .protocol = p->flow.protocol,
 	    .facts = {{
 		.l3_bytes = (uint16_t)p->l3_bytes,
 		.l3_offset = p->l3_offset,
@@ -46,6 +49,17 @@ static __rte_always_inline bool fragment_hold(struct worker *w, const struct slu
 	    }},
 	};
 	return true;
+}
+
+/* What waits for a first fragment that has just been recorded is asked after this burst. */
+static __rte_always_inline void fragments_await_no_more(struct worker *w, uint64_t key)
+{
+	for (uint32_t i = 0; i < w->held_count; i++) {
+		struct worker_held *held = &w->held[i];
+		bool becomes_due = held->key == key && !held->is_due;
+		held->is_due |= becomes_due;
+		w->held_due += becomes_due;
+	}
 }
 
 /* The burst's first fragments have a backend now, those that are left. A dead one's place takes who serves for it. */
@@ -66,8 +80,10 @@ static __rte_noinline void fragments_record(struct worker *w, const struct sluic
 		for (int tries = 0; tries < FRAGMENT_RECORD_TRIES; tries++)
 			if (sluice_fragment_record(sluice_fragment_group(w->fragments, key), key,
 						   (uint32_t)(service - table->services),
-						   number - service->first_backend, w->now_s))
+						   number - service->first_backend, w->now_s)) {
+				fragments_await_no_more(w, key);
 				break;
+			}
 	}
 	w->first_count = 0;
 }
@@ -91,7 +107,7 @@ static __rte_always_inline bool fragment_send(struct worker *w, const struct slu
 	const struct sluice_service *service = &table->services[number];
 	union sluice_address destination = fragment_destination(held);
 	if (number < table->header->services.count)
-		backend = sluice_fragment_backend(service, table->states, value, &destination);
+		backend = sluice_fragment_backend(service, table->states, value, &destination, held->protocol);
 	if (backend == SLUICE_NONE) {
 		exit_drop(w, held->packet, SLUICE_DROP_FRAGMENT);
 		return false;
@@ -109,7 +125,7 @@ static __rte_always_inline bool fragment_send(struct worker *w, const struct slu
 	return true;
 }
 
-/* Whether a held fragment has been waiting for too long. Its time begins when it is first asked. */
+/* Whether a held fragment has been waiting for too long. Its time begins when that is first asked. */
 static __rte_always_inline bool fragment_is_late(const struct worker *w, struct worker_held *held)
 {
 	if (!held->has_since) {
@@ -119,23 +135,32 @@ static __rte_always_inline bool fragment_is_late(const struct worker *w, struct 
 	return w->now_ms - held->since_ms >= WORKER_HELD_MS;
 }
 
-/* Go through the held fragments. Returns how many are lanes now, decided; those that stay move up. */
-static __rte_noinline uint32_t fragments_release(struct worker *w, const struct sluice_table *table)
+/*
+ * Go through the held fragments: those that are due, or all, and then how long they have been waiting. Returns how many
+ * are lanes now, decided; those that stay move up. What found no free lane has not been asked: it stays, and is due.
+ */
+static __rte_noinline uint32_t fragments_release(struct worker *w, const struct sluice_table *table, bool all)
 {
-	uint32_t count = 0, kept = 0;
+	uint32_t count = 0, kept = 0, due = 0;
 	for (uint32_t i = 0; i < w->held_count; i++) {
 		struct worker_held *held = &w->held[i];
+		bool is_due = all || held->is_due, is_asked = is_due && count < WORKER_BURST;
 		uint64_t value = 0;
-		if (count < WORKER_BURST)
+		if (is_asked)
 			value =
 			    sluice_fragment_find(sluice_fragment_group(w->fragments, held->key), held->key, w->now_s);
-		if (value)
+		if (value) {
 			count += fragment_send(w, table, held, value, count);
-		else if (fragment_is_late(w, held))
+		} else if (is_asked && all && fragment_is_late(w, held)) {
 			exit_drop(w, held->packet, SLUICE_DROP_FRAGMENT);
-		else
+		} else {
+			held->is_due = is_due && !is_asked;
+			due += held->is_due;
 			w->held[kept++] = *held;
+		}
 	}
+	w->held_due = due;
+	/* With lanes left nothing is due any more; without, no more than WORKER_HELD_MAX stay. */
 	uint32_t surplus = kept > WORKER_HELD_MAX ? kept - WORKER_HELD_MAX : 0;
 	for (uint32_t i = 0; i < surplus; i++)
 		exit_drop(w, w->held[i].packet, SLUICE_DROP_FRAGMENT);

@@ -42,7 +42,10 @@ static void split_write(uint8_t *ip, const uint8_t *packet, uint32_t header_byte
 	memcpy(ip + header_bytes, packet + header_bytes + offset, bytes);
 	if (offset)
 		split_options(ip, header_bytes);
-	/* What is a fragment already keeps its place, and the last piece its "more fragments". */
+	/*
+	 * What is a fragment already keeps its place, and the last piece its "more fragments". Places do not grow into
+	 * the flags: the parser has refused what ends beyond a datagram.
+	 */
 	fragment = ((fragment & 0x1fff) + offset / 8) | (fragment & 0xe000) | (is_last ? 0 : 0x2000);
 	sluice_store16(ip + 2, SLUICE_BE16(total_bytes));
 	sluice_store16(ip + 6, SLUICE_BE16(fragment));
@@ -88,7 +91,7 @@ static __rte_noinline enum sluice_verdict split(struct worker *w, const struct s
 		f->data_off = (uint16_t)(f->data_off - backend->outer_bytes);
 		f->data_len = (uint16_t)(backend->outer_bytes + inner_bytes);
 		f->pkt_len = f->data_len;
-		exit_transmit_as(w, backend->port, f, i == count - 1 ? SLUICE_FRAGMENTED : SLUICE_VERDICTS);
+		exit_transmit_as(w, backend->port, f, i == count - 1 ? SLUICE_FRAGMENTED : WORKER_GOES_ON);
 	}
 	w->backends[number].packets++;
 	w->backends[number].bytes += facts->l3_bytes;

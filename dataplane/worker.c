@@ -123,7 +123,7 @@ static __rte_noinline void count_mixed(struct worker *w, struct worker_transmit_
 {
 	uint64_t *verdicts = w->counters->verdicts;
 	for (uint32_t i = 0; i < queue->count; i++)
-		if (queue->verdicts[i] != SLUICE_VERDICTS)
+		if (queue->verdicts[i] != WORKER_GOES_ON)
 			verdicts[i < sent ? queue->verdicts[i] : SLUICE_DROP_TRANSMIT]++;
 	memset(queue->verdicts, SLUICE_FORWARD, queue->count);
 	queue->is_mixed = 0;
@@ -132,14 +132,20 @@ static __rte_noinline void count_mixed(struct worker *w, struct worker_transmit_
 void worker_release(struct worker *w, const struct sluice_table *table)
 {
 	w->in_port = SLUICE_NONE; /* of one or another burst: nobody to be answered */
-	stage_encapsulate(w, table, fragments_release(w, table));
+	stage_encapsulate(w, table, fragments_release(w, table, true));
+}
+
+void worker_release_due(struct worker *w, const struct sluice_table *table)
+{
+	w->in_port = SLUICE_NONE;
+	stage_encapsulate(w, table, fragments_release(w, table, false));
 }
 
 void worker_drop_held(struct worker *w)
 {
 	for (uint32_t i = 0; i < w->held_count; i++)
 		exit_drop(w, w->held[i].packet, SLUICE_DROP_FRAGMENT);
-	w->held_count = 0;
+	w->held_count = w->held_due = 0;
 }
 
 void worker_transmitted(struct worker *w, uint32_t port, uint32_t sent)

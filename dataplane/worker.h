@@ -14,7 +14,10 @@
  *           worker_transmitted(w, port, sent);
  *   if (w->pass.count)
  *           worker_passed(w, sent to the kernel's side of in_port, 0 when there is none);
- *   while fragments are held (w->held_count != 0), after each burst and at each turn without one:
+ *   if (w->held_due)
+ *           worker_release_due(w, table);
+ *           transmit queues as above
+ *   while fragments are held (w->held_count != 0), at each turn without a burst, and now and then in others:
  *           worker_release(w, table);
  *           transmit queues as above
  *
@@ -56,14 +59,17 @@
 /* Any one IP packet with its link header fits: 65535 + 14 + 2 tags. */
 #define WORKER_LINEAR_BYTES (64u * 1024 + 64)
 
+/* In the place of a verdict: the packet does not end with this frame. */
+#define WORKER_GOES_ON ((uint32_t)SLUICE_VERDICTS)
+_Static_assert(WORKER_GOES_ON <= UINT8_MAX, "beside the verdicts in a queue");
+
 /* Frames rewritten for an egress port, in order of arrival. worker_burst: appends; caller: reads, empties. */
 struct worker_transmit_queue {
 	uint32_t count;
 	uint32_t is_mixed; /* not 0: verdicts[] must be looked at */
 	uint64_t bytes;    /* sum of the frames' lengths */
 	struct rte_mbuf *packets[WORKER_FRAMES];
-	/* Of the packet that ends with the frame; SLUICE_FORWARD, 0, is never written. SLUICE_VERDICTS: it does not end
-	 * here. */
+	/* Of the packet that ends with the frame, or WORKER_GOES_ON; SLUICE_FORWARD, 0, is never written. */
 	uint8_t verdicts[WORKER_FRAMES];
 } __rte_cache_aligned;
 
@@ -149,7 +155,9 @@ struct worker_held {
 	uint64_t key;
 	union worker_facts facts;
 	uint32_t since_ms;
-	bool has_since; /* the clock is read only when something is held: not before the first worker_release() */
+	uint8_t protocol; /* as its header says */
+	bool has_since;   /* the clock is read only when something is held: not before the first worker_release() */
+	bool is_due;      /* it is new, or its first one has just been recorded: for worker_release_due() */
 };
 
 struct worker;
@@ -172,6 +180,7 @@ struct worker {
 
 	/* The worker: writes, the caller: reads. */
 	uint32_t held_count; /* later fragments in held[]; on entry of worker_burst() at most WORKER_HELD_MAX */
+	uint32_t held_due;   /* of which so many are for worker_release_due() */
 
 	/* The worker's; whoever changes the rate does so before it runs. By its TSC. */
 	struct sluice_icmp_limit too_big_limit, echo_limit;
@@ -181,14 +190,16 @@ struct worker {
 	struct worker_pass_queue pass;
 	struct worker_transmit_queue transmit[SLUICE_PORTS_MAX];
 
-	/* The worker's alone; of no meaning between two bursts but for the first, a hint for prefetching. */
-	uint32_t modes;       /* of the last burst, 1 << enum sluice_encap each; the next one's will be alike */
-	uint32_t first_count; /* of first[] */
+	/* The worker's alone, kept between two bursts. */
+	uint32_t modes; /* of the last burst, 1 << enum sluice_encap each, to prefetch by: the next will be alike */
+	uint32_t first_count;                                    /* of first[]; 0 between bursts */
+	struct worker_held held[WORKER_HELD_MAX + WORKER_BURST]; /* in order of arrival */
+	struct sluice_turns turns;                               /* of services with round robin */
+
+	/* The worker's alone, of no meaning between two bursts. */
 	struct worker_lanes lanes;
 	struct worker_first_fragment first[WORKER_BURST];
-	struct worker_held held[WORKER_HELD_MAX + WORKER_BURST]; /* in order of arrival; kept between bursts */
-	uint8_t linear[WORKER_LINEAR_BYTES];                     /* a frame of several buffers, as one piece */
-	struct sluice_turns turns;                               /* of services with round robin; kept between bursts */
+	uint8_t linear[WORKER_LINEAR_BYTES]; /* a frame of several buffers, as one piece */
 } __rte_cache_aligned;
 
 /* The instruction sets that worker_burst() is compiled for. */
@@ -240,6 +251,13 @@ static inline void worker_burst(struct worker *w, const struct sluice_table *tab
  * thread.
  */
 void worker_release(struct worker *w, const struct sluice_table *table);
+
+/*
+ * The same after a burst, w->held_due being not 0, for those alone that may have a record since: the burst's own, and
+ * those whose first one it recorded. No clock: nothing is dropped for the time that it has been held. So lone fragments
+ * of whomever do not cost anything in the bursts to come.
+ */
+void worker_release_due(struct worker *w, const struct sluice_table *table);
 
 /* Drop and count all held fragments: the worker ends. Its thread. */
 void worker_drop_held(struct worker *w);

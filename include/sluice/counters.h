@@ -22,7 +22,7 @@
 	X(PASS_PROTOCOL, "protocol", "passed: neither TCP nor UDP (ICMP, ND, OSPF, ...)")                              \
 	X(PASS_NO_SERVICE, "no_service", "passed: no service at this address, protocol and port")                      \
 	X(DROP_TRUNCATED, "truncated", "dropped: the frame ends inside its headers")                                   \
-	X(DROP_IP_MALFORMED, "ip_malformed", "dropped: IP version, header length or total length is impossible")       \
+	X(DROP_IP_MALFORMED, "ip_malformed", "dropped: IP version, a length or a fragment's place is impossible")      \
 	X(DROP_EXTENSIONS, "extensions", "dropped: more than 8 IPv6 extension headers")                                \
 	X(DROP_TCP_MALFORMED, "tcp_malformed", "dropped: TCP data offset is impossible")                               \
 	X(DROP_UDP_MALFORMED, "udp_malformed", "dropped: UDP length is impossible")                                    \

@@ -209,14 +209,17 @@ SLUICE_INLINE bool sluice_fragment_record(struct sluice_fragment_group *group, u
  * Number of the backend that a record names, or SLUICE_NONE: the service's number or the slot means something
  * else by now, or that backend does not live. No other one is asked then: the rest of the datagram is lost, and a part
  * of it would only lie in another's memory. service: the one of the record, in the table in use; destination: the
- * fragment's.
+ * fragment's; protocol: what it says is in it. In IPv6 that may be an extension header, which tells of no service.
  */
 SLUICE_INLINE uint32_t sluice_fragment_backend(const struct sluice_service *service, const uint8_t *states,
-					       uint64_t value, const union sluice_address *destination)
+					       uint64_t value, const union sluice_address *destination,
+					       uint32_t protocol)
 {
 	uint32_t slot = sluice_fragment_slot(value);
 	if (!service->used || service->lookup == SLUICE_NONE || slot >= service->slots ||
 	    !sluice_address_equal(&service->address, destination))
+		return SLUICE_NONE;
+	if ((protocol == SLUICE_IP_TCP || protocol == SLUICE_IP_UDP) && protocol != service->protocol)
 		return SLUICE_NONE;
 	uint32_t number = service->first_backend + slot;
 	return sluice_state_lives(states[number]) ? number : SLUICE_NONE;

@@ -177,8 +177,11 @@ SLUICE_INLINE enum sluice_verdict sluice_packet_parse_ipv4(const uint8_t *data, 
 	ret->l4_offset = (uint16_t)(l3 - data + header_bytes);
 	if (l3[9] != SLUICE_IP_TCP && l3[9] != SLUICE_IP_UDP)
 		return SLUICE_PASS_PROTOCOL;
-	if (fragment & 0x1fff)
-		return SLUICE_DROP_FRAGMENT;
+	if (fragment & 0x1fff) {
+		/* Of no datagram: it would end beyond the 65535 bytes of one. Who divides it again relies on that. */
+		bool is_beyond = (uint32_t)(fragment & 0x1fff) * 8 + total_bytes > 65535;
+		return is_beyond ? SLUICE_DROP_IP_MALFORMED : SLUICE_DROP_FRAGMENT;
+	}
 	/* Padding beyond the IP packet is not part of it. */
 	return sluice_packet_parse_l4(l3 + header_bytes, end, total_bytes - header_bytes, ret);
 }

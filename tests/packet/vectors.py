@@ -449,6 +449,8 @@ def too_big():
         is_later=True)
     row("the last fragment in fragments: the last piece ends the datagram",
         v4("198.51.100.28", id=85, frag=186, proto=17) / text(1399), "fragmented", 27, (1, 53), is_later=True)
+    row("a later fragment whose pieces would lie beyond the longest datagram",
+        v4("198.51.100.28", id=85, frag=0x1FFF, proto=17) / text(1400), "ip_malformed")
     row("a later fragment that is too big and not to be fragmented is not answered",
         v4("198.51.100.28", id=85, flags="DF", frag=186, proto=17) / text(1399), "too_big")
     split("fragments of a packet with options: the first has all, the others those to be copied",
@@ -648,6 +650,10 @@ def vectors():
     row("IPv4 with a total length beyond the frame", raw(whole, at={16: 5, 17: 0}), "truncated")
     row("IPv4 with options beyond the total length", raw(v4("198.51.100.1", len=20) / syn, at={14: 0x4F}),
         "ip_malformed")
+    row("a fragment that ends with the longest datagram", v4("198.51.100.3", frag=8181, id=41, proto=17) / Raw(
+        b"x" * 67), "fragment")
+    row("a fragment that ends one byte beyond it", v4("198.51.100.3", frag=8181, id=41, proto=17) / Raw(
+        b"x" * 68), "ip_malformed")
     row("IPv6 with version 4", raw(v6("2001:db8:5::1") / syn, at={14: 0x40}), "ip_malformed")
     row("IPv6 with a payload beyond the frame", raw(v6("2001:db8:5::1") / syn, at={18: 9}), "truncated")
     row("TCP to a VIP with a header of 16 bytes", raw(whole, at={46: 0x40}), "tcp_malformed")

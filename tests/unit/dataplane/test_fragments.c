@@ -320,15 +320,61 @@ static void a_burst_is_released_at_a_time(void **state)
 	send_burst(s.f, pieces, WORKER_BURST);
 	send_burst(s.f, pieces, WORKER_BURST);
 	assert_int_equal(s.f->worker->held_count, 2 * WORKER_BURST);
-	/* The first one comes by the other worker. */
+	/* The first one comes by the other worker, so late that who had not been asked would be lost. */
 	struct sent sent = send_one(s.other, first);
 	assert_int_equal(sent.count, 1);
+	s.f->worker->now_ms += WORKER_HELD_MS;
 	for (int turn = 0; turn < 2; turn++) {
 		struct sent released = release(s.f);
 		assert_int_equal(released.count, WORKER_BURST);
 		assert_int_equal(released.slots, sent.slots);
 	}
 	assert_int_equal(s.f->worker->held_count, 0);
+	scene_close(&s);
+}
+
+/* Once asked in vain, a held fragment costs later bursts nothing, but for that in which its first one is. */
+static void only_those_are_asked_whose_first_one_may_have_come(void **state)
+{
+	struct scene s = scene_open(SLUICE_ENCAP_IPIP4, true);
+	struct worker *w = s.f->worker;
+	struct piece waiting = {.service = FIXTURE_DNS, .flow = 1, .id = 1, .offset = 4}, other = {.id = 2}, first;
+	struct rte_mbuf *m = piece_mbuf(s.f, &waiting);
+	(void)state;
+	worker_burst(w, &s.f->table, &m, 1, 0);
+	assert_int_equal(w->held_due, 1);
+	worker_release_due(w, &s.f->table);
+	assert_int_equal(w->held_due, 0);
+	assert_int_equal(w->held_count, 1);
+	/* Neither a packet of another datagram nor the clock makes it due, nor what another worker records. */
+	first = waiting;
+	first.offset = 0;
+	send_one(s.other, first);
+	struct sent sent = {0};
+	m = piece_mbuf(s.f, &other);
+	worker_burst(w, &s.f->table, &m, 1, 0);
+	flush(s.f, &sent);
+	assert_int_equal(sent.count, 1);
+	assert_int_equal(w->held_due, 0);
+	w->now_ms += 2 * WORKER_HELD_MS;
+	worker_release_due(w, &s.f->table);
+	flush(s.f, &sent);
+	assert_int_equal(sent.count, 1);
+	assert_int_equal(w->held_count, 1);
+	/* Asking all does; and its own worker's record. */
+	assert_int_equal(release(s.f).count, 1);
+	waiting.id = first.id = 3;
+	m = piece_mbuf(s.f, &waiting);
+	worker_burst(w, &s.f->table, &m, 1, 0);
+	worker_release_due(w, &s.f->table);
+	m = piece_mbuf(s.f, &first);
+	worker_burst(w, &s.f->table, &m, 1, 0);
+	flush(s.f, &sent);
+	assert_int_equal(w->held_due, 1);
+	worker_release_due(w, &s.f->table);
+	flush(s.f, &sent);
+	assert_int_equal(sent.count, 3);
+	assert_int_equal(w->held_count, 0);
 	scene_close(&s);
 }
 
@@ -370,12 +416,15 @@ static void a_record_outlives_its_table_and_is_checked_against_the_next(void **s
 	s.f->services[FIXTURE_DNS].address.bytes[15]++;
 	assert_int_equal(send_one(s.f, later).count, 0);
 	s.f->services[FIXTURE_DNS].address.bytes[15]--;
+	s.f->services[FIXTURE_DNS].protocol = SLUICE_IP_TCP;
+	assert_int_equal(send_one(s.f, later).count, 0);
+	s.f->services[FIXTURE_DNS].protocol = SLUICE_IP_UDP;
 	s.f->header.services.count = FIXTURE_DNS;
 	assert_int_equal(send_one(s.f, later).count, 0);
 	s.f->header.services.count = FIXTURE_SERVICES;
 	s.f->services[FIXTURE_DNS].lookup = SLUICE_NONE;
 	assert_int_equal(send_one(s.f, later).count, 0);
-	assert_int_equal(fixture_verdict(s.f, SLUICE_DROP_FRAGMENT), 3);
+	assert_int_equal(fixture_verdict(s.f, SLUICE_DROP_FRAGMENT), 4);
 	scene_close(&s);
 }
 
@@ -478,6 +527,7 @@ int main(void)
 	    cmocka_unit_test(a_record_is_over_in_time),
 	    cmocka_unit_test(only_so_many_wait_and_the_oldest_gives_way),
 	    cmocka_unit_test(a_burst_is_released_at_a_time),
+	    cmocka_unit_test(only_those_are_asked_whose_first_one_may_have_come),
 	    cmocka_unit_test(a_backend_that_dies_takes_its_datagrams_along),
 	    cmocka_unit_test(a_record_outlives_its_table_and_is_checked_against_the_next),
 	    cmocka_unit_test(what_has_no_memory_or_no_first_one_is_dropped),

@@ -40,14 +40,37 @@ struct wire_port {
 	atomic_uint transmitters;
 	atomic_bool inside; /* somebody transmits */
 	atomic_bool collided;
+	bool floods; /* a frame for nobody comes at each turn */
+	bool takes_nothing;
 	uint32_t reluctance; /* pushes that it takes to get a frame out; under the lock */
 	atomic_uint stuck;   /* of which so many are left */
 };
+
+static struct rte_mbuf *frame_for_nobody(void)
+{
+	struct rte_mbuf *m = rte_pktmbuf_alloc(pool);
+	assert_non_null(m);
+	memset(rte_pktmbuf_append(m, 60), 0, 60);
+	return m;
+}
+
+/* In the place of the TAP's own: ports of these tests have none, but for one that has always a frame. */
+uint32_t __wrap_tap_read(struct tap *tap, struct rte_mempool *from, struct rte_mbuf **packets, uint32_t count);
+uint32_t __wrap_tap_read(struct tap *tap, struct rte_mempool *from, struct rte_mbuf **packets, uint32_t count)
+{
+	assert_true(tap && from == pool && count);
+	packets[0] = frame_for_nobody();
+	return 1;
+}
 
 static uint16_t wire_receive(struct port *port, uint32_t queue, struct rte_mbuf **packets, uint16_t count)
 {
 	struct wire_port *w = (struct wire_port *)port;
 	atomic_fetch_or(&w->receivers[queue], 1u << rte_lcore_id());
+	if (w->floods && queue == 0 && rte_ring_empty(w->in[queue])) {
+		packets[0] = frame_for_nobody();
+		return 1;
+	}
 	return (uint16_t)rte_ring_dequeue_burst(w->in[queue], (void **)packets, count, NULL);
 }
 
@@ -59,7 +82,7 @@ static uint16_t wire_transmit(struct port *port, uint32_t queue, struct rte_mbuf
 		atomic_store(&w->collided, true);
 	atomic_fetch_or(&w->transmitters, 1u << rte_lcore_id());
 	atomic_store(&w->stuck, w->reluctance);
-	uint16_t sent = (uint16_t)rte_ring_enqueue_burst(w->out, (void **)packets, count, NULL);
+	uint16_t sent = w->takes_nothing ? 0 : (uint16_t)rte_ring_enqueue_burst(w->out, (void **)packets, count, NULL);
 	atomic_store(&w->inside, false);
 	return sent;
 }
@@ -383,6 +406,35 @@ static void test_fragments(void **state)
 	close(fd);
 }
 
+/* A held fragment's time is over in time, though the worker's port or its TAP is never idle. */
+static void held_by_a_busy_worker(bool tap)
+{
+	struct scene *s = scene_create(false, -1, QUEUES);
+	publish(s, 1);
+	if (tap)
+		s->wires[0].port.tap = (struct tap *)s; /* nobody looks into it */
+	s->wires[0].floods = !tap;
+	s->wires[0].takes_nothing = true; /* of what the TAP has */
+	put_fragment(s, 0, 0, 0, 7, 3);
+	assert_int_equal(loops_start(s->loops, &s->ports), 0);
+	for (int i = 0; i < 10000 && !verdicts(s, SLUICE_DROP_FRAGMENT); i++)
+		nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+	assert_int_equal(verdicts(s, SLUICE_DROP_FRAGMENT), 1);
+	scene_destroy(s);
+}
+
+static void test_fragment_and_a_busy_tap(void **state)
+{
+	(void)state;
+	held_by_a_busy_worker(true);
+}
+
+static void test_fragment_and_a_busy_port(void **state)
+{
+	(void)state;
+	held_by_a_busy_worker(false);
+}
+
 /*
  * What a shared transmit queue would not let out at once: the worker that sent it goes on pushing, whoever receives on
  * that port. (Nothing else pushes here: without it all frames would be stuck for ever.)
@@ -459,6 +511,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_spin),
 	    cmocka_unit_test(test_fragments),
+	    cmocka_unit_test(test_fragment_and_a_busy_tap),
+	    cmocka_unit_test(test_fragment_and_a_busy_port),
 	    cmocka_unit_test(test_sleep_in_steps),
 	    cmocka_unit_test(test_shared_transmit),
 	    cmocka_unit_test(test_no_way_to_the_kernel),

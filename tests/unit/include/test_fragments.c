@@ -231,26 +231,35 @@ static void names_are_of_datagrams(void **state)
 static void a_backend_is_named_only_while_it_is_the_same_and_lives(void **state)
 {
 	union sluice_address vip = sluice_address_v4(SLUICE_BE32(0xc0000201)), other = sluice_address_v4(1);
-	struct sluice_service service = {.lookup = 0, .first_backend = 10, .slots = 3, .used = 1, .address = vip}, s;
+	struct sluice_service service = {.lookup = 0,
+					 .first_backend = 10,
+					 .slots = 3,
+					 .used = 1,
+					 .protocol = 17,
+					 .address = vip},
+			      s;
 	uint8_t states[16] = {[12] = SLUICE_BACKEND_UP};
 	uint64_t value = sluice_fragment_value(7, 2, 1);
 	(void)state;
-	assert_int_equal(sluice_fragment_backend(&service, states, value, &vip), 12);
+	assert_int_equal(sluice_fragment_backend(&service, states, value, &vip, 17), 12);
 	states[12] = SLUICE_BACKEND_DRAINING;
-	assert_int_equal(sluice_fragment_backend(&service, states, value, &vip), 12);
+	assert_int_equal(sluice_fragment_backend(&service, states, value, &vip, 17), 12);
 	states[12] = SLUICE_BACKEND_DOWN;
-	assert_int_equal(sluice_fragment_backend(&service, states, value, &vip), SLUICE_NONE);
+	assert_int_equal(sluice_fragment_backend(&service, states, value, &vip, 17), SLUICE_NONE);
 	states[12] = SLUICE_BACKEND_UP;
-	assert_int_equal(sluice_fragment_backend(&service, states, value, &other), SLUICE_NONE);
+	assert_int_equal(sluice_fragment_backend(&service, states, value, &other, 17), SLUICE_NONE);
+	/* The number is a service of the other protocol by now; an extension header tells of neither. */
+	assert_int_equal(sluice_fragment_backend(&service, states, value, &vip, 6), SLUICE_NONE);
+	assert_int_equal(sluice_fragment_backend(&service, states, value, &vip, 60), 12);
 	s = service;
 	s.slots = 2;
-	assert_int_equal(sluice_fragment_backend(&s, states, value, &vip), SLUICE_NONE);
+	assert_int_equal(sluice_fragment_backend(&s, states, value, &vip, 17), SLUICE_NONE);
 	s = service;
 	s.used = 0;
-	assert_int_equal(sluice_fragment_backend(&s, states, value, &vip), SLUICE_NONE);
+	assert_int_equal(sluice_fragment_backend(&s, states, value, &vip, 17), SLUICE_NONE);
 	s = service;
 	s.lookup = SLUICE_NONE;
-	assert_int_equal(sluice_fragment_backend(&s, states, value, &vip), SLUICE_NONE);
+	assert_int_equal(sluice_fragment_backend(&s, states, value, &vip, 17), SLUICE_NONE);
 }
 
 int main(void)
