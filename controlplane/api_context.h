@@ -114,6 +114,10 @@ void api_windows_metrics(FILE *out, const struct api *api);
 json_t *api_underlay_json(const struct api *api);
 void api_underlay_metrics(FILE *out, const struct api *api);
 
+/* The other nodes of the group (api_peers.c). */
+json_t *api_peers_json(const struct api *api);
+void api_peers_metrics(FILE *out, const struct api *api);
+
 /* How many backends are in which state. */
 struct api_backend_states {
 	uint32_t total, up, draining, down, disabled;

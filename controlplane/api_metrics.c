@@ -378,6 +378,7 @@ static int head_write(const struct api *api, struct metrics *metrics)
 	taken_over(out, api);
 	api_windows_metrics(out, api);
 	api_underlay_metrics(out, api);
+	api_peers_metrics(out, api);
 	configuration(out, api);
 	bool failed = ferror(out);
 	return fclose(out) || failed ? -ENOMEM : 0;

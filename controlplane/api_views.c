@@ -187,7 +187,7 @@ void api_get_status(struct api_exchange *exchange)
 	    exchange, 200,
 	    json_pack("{s:s, s:I, s:f, s:s?, s:s?, s:s?, s:s?, s:s?, s:I, s:i, s:i, s:{s:I, s:I, s:I, s:I, s:I}, s:o, "
 		      "s:o, s:o, "
-		      "s:o, s:o, s:o, s:o, s:o, s:s}",
+		      "s:o, s:o, s:o, s:o, s:o, s:o, s:s}",
 		      "version", SLUICE_VERSION, "pid", (json_int_t)getpid(), "uptime_seconds", (double)uptime_ns / 1e9,
 		      "node", model ? model->node_name : NULL, "zone", model ? model->node_zone : NULL, "region",
 		      model ? model->node_region : NULL, "config_file", model ? model->file : NULL,
@@ -198,6 +198,6 @@ void api_get_status(struct api_exchange *exchange)
 		      "disabled", (json_int_t)states.disabled, "dataplanes", dataplanes_json(api), "kernel",
 		      kernel_json(api), "interfaces", interfaces_json(api), "transactions", transactions_json(api),
 		      "last_config", last_json, "windows", api_windows_json(api), "exceptions",
-		      api_exceptions_json(api), "underlay", api_underlay_json(api), "counters_problem",
-		      api->counters_problem));
+		      api_exceptions_json(api), "underlay", api_underlay_json(api), "peers", api_peers_json(api),
+		      "counters_problem", api->counters_problem));
 }

@@ -168,6 +168,8 @@ static int modules_create(struct apply *apply, const struct apply_options *optio
 	if (!error)
 		error = underlay_mtu_create(apply->loop, apply->adjacency, apply_on_adjacency, apply, &apply->underlay);
 	if (!error)
+		error = peers_create(apply->loop, &apply->peers);
+	if (!error)
 		error = health_create(apply->loop, apply_on_health, apply, &apply->health);
 	if (error)
 		return error;
@@ -204,6 +206,8 @@ static void modules_destroy(struct apply *apply)
 	kernel_counters_destroy(apply->kernel_counters);
 	apply->kernel_counters = NULL;
 	steering_destroy(apply->steering);
+	peers_destroy(apply->peers);
+	apply->peers = NULL;
 	exceptions_memory_destroy(apply->exceptions);
 	apply->exceptions = NULL;
 }

@@ -106,6 +106,7 @@ int apply_commit_model(struct apply *apply, struct model *model, bool start)
 	}
 	if (apply->steering)
 		error = steering_publish_services(apply->steering, apply->model);
+	peers_configure(apply->peers, apply->model, apply->exceptions);
 	vips_configure(apply->vips, apply->model); /* it logs what it cannot do, and tries again */
 	if (apply->running)
 		apply->running(apply->user, apply->model);

@@ -13,6 +13,7 @@
 #include "exceptions_memory.h"
 #include "kernel_counters.h"
 #include "kernel_path.h"
+#include "peers.h"
 #include "publish.h"
 #include "retire.h"
 #include "states.h"
@@ -138,6 +139,7 @@ struct apply {
 
 	/* Time in a change. */
 	struct exceptions_memory *exceptions; /* NULL: this host has none */
+	struct peers *peers;
 	bool windows_due;
 	uint64_t close_every_ms;
 	uint64_t windows_stepped_ms; /* uv_now() */

@@ -25,6 +25,11 @@ void apply_underlay_status(const struct apply *apply, struct underlay_mtu_status
 	underlay_mtu_status(apply->underlay, ret);
 }
 
+void apply_peers_status(const struct apply *apply, struct peers_status *ret)
+{
+	peers_status(apply->peers, ret);
+}
+
 const struct sluice_table *apply_table(const struct apply *apply)
 {
 	return apply->table ? &apply->table->view : NULL;

@@ -369,6 +369,7 @@ void transaction_commit(struct transaction *t)
 		apply->windows_extended += t->table->extended;
 		if (apply->exceptions)
 			exceptions_memory_count(apply->exceptions, &t->table->view);
+		peers_follow(apply->peers, apply->table);
 	}
 	apply_exceptions_follow(apply, t->model, NULL);
 	if (t->kind == TRANSACTION_REFRESH && t->model != apply->model)

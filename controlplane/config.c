@@ -194,6 +194,7 @@ static const struct config_key root_keys[] = {
     {"encap_source6", read_encap_source6},
     {"services", config_read_services},
     {"vips", config_read_vips},
+    {"peers", config_read_peers}, /* after vips: none of them is a node's own address */
     {"api", read_api},
     {"cluster", NULL, .refusal = "is not supported by this version: a node runs from its file"},
     {NULL}};

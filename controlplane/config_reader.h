@@ -125,6 +125,9 @@ bool config_port_range(struct config_reader *reader, const config_setting_t *set
 /* "ADDRESS:PORT" on loopback, copied. */
 bool config_listen(struct config_reader *reader, const config_setting_t *setting, char **ret);
 
+/* "ADDRESS:PORT" or "[ADDRESS]:PORT" of a host that others can reach. */
+bool config_endpoint(struct config_reader *reader, const config_setting_t *setting, struct model_endpoint *ret);
+
 bool config_mac(struct config_reader *reader, const config_setting_t *setting, uint8_t ret[6]);
 
 /* A name that the kernel takes for an interface, copied. */
@@ -139,6 +142,7 @@ void config_read_interfaces(struct config_reader *reader, const config_setting_t
 void config_read_services(struct config_reader *reader, const config_setting_t *setting, void *model);
 void config_health_defaults(struct config_reader *reader, struct model_health *health);
 void config_read_health(struct config_reader *reader, const config_setting_t *setting, void *service);
+void config_read_peers(struct config_reader *reader, const config_setting_t *setting, void *model);
 void config_read_vips(struct config_reader *reader, const config_setting_t *setting, void *model);
 
 /* The index of an interface by its name, PCI address, vdev string or vdev name; -1 when there is none. */

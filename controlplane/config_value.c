@@ -140,36 +140,67 @@ bool config_source_prefix(struct config_reader *reader, const config_setting_t *
 	return true;
 }
 
-bool config_listen(struct config_reader *reader, const config_setting_t *setting, char **ret)
+/* "ADDRESS:PORT", "[ADDRESS]:PORT". */
+static bool endpoint_from_text(const char *text, struct model_endpoint *ret)
 {
-	char quoted[CONFIG_QUOTED_BYTES], host[INET6_ADDRSTRLEN + 3] = "";
-	union sluice_address address;
-	const char *text, *wrong = NULL;
-
-	if (!config_string(reader, setting, &text))
-		return false;
-	config_quoted(text, quoted);
+	char host[INET6_ADDRSTRLEN + 3] = "";
 	const char *colon = strrchr(text, ':');
 	int port = colon ? small_number(colon + 1, strlen(colon + 1)) : -1;
 	size_t length = colon ? (size_t)(colon - text) : 0;
 	bool bracketed = length > 2 && text[0] == '[' && text[length - 1] == ']';
+
 	if (bracketed) {
 		text++;
 		length -= 2;
 	}
 	if (length && length < sizeof(host))
 		memcpy(host, text, length);
-	if (port < 1 || port > 65535 || address_from_text(host, &address) ||
-	    sluice_address_is_v4(&address) == bracketed)
+	if (port < 1 || port > 65535 || address_from_text(host, &ret->address) ||
+	    sluice_address_is_v4(&ret->address) == bracketed)
+		return false;
+	ret->port = (uint16_t)port;
+	return true;
+}
+
+bool config_listen(struct config_reader *reader, const config_setting_t *setting, char **ret)
+{
+	char quoted[CONFIG_QUOTED_BYTES];
+	struct model_endpoint endpoint;
+	const char *text, *wrong = NULL;
+
+	if (!config_string(reader, setting, &text))
+		return false;
+	if (!endpoint_from_text(text, &endpoint))
 		wrong = "is not ADDRESS:PORT, like \"127.0.0.1:9440\" or \"[::1]:9440\"";
-	else if (bracketed ? memcmp(address.bytes, &in6addr_loopback, 16) != 0 : address.bytes[12] != IN_LOOPBACKNET)
+	else if (sluice_address_is_v4(&endpoint.address) ? endpoint.address.bytes[12] != IN_LOOPBACKNET
+							 : memcmp(endpoint.address.bytes, &in6addr_loopback, 16) != 0)
 		wrong = "is not on loopback (127.0.0.1 or [::1]): other addresses need tls, which this version does "
 			"not have";
 	if (wrong) {
-		config_setting_error(reader, setting, "%s %s", quoted, wrong);
+		config_setting_error(reader, setting, "%s %s", config_quoted(text, quoted), wrong);
 		return false;
 	}
 	return config_string_copy(reader, setting, ret);
+}
+
+bool config_endpoint(struct config_reader *reader, const config_setting_t *setting, struct model_endpoint *ret)
+{
+	char quoted[CONFIG_QUOTED_BYTES];
+	struct model_endpoint endpoint;
+	const char *text, *wrong = NULL;
+
+	if (!config_string(reader, setting, &text))
+		return false;
+	if (!endpoint_from_text(text, &endpoint))
+		wrong = "is not ADDRESS:PORT, like \"10.77.0.11:9441\" or \"[fd77::11]:9441\"";
+	else
+		wrong = address_wrong(&endpoint.address);
+	if (wrong) {
+		config_setting_error(reader, setting, "%s %s", config_quoted(text, quoted), wrong);
+		return false;
+	}
+	*ret = endpoint;
+	return true;
 }
 
 /* ------------------------------------------------------------------- ports ---- */

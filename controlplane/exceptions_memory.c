@@ -24,6 +24,8 @@
 enum {
 	SWEEP_EVERY_MS = 3000,
 	COUNT_EVERY_MS = 1000,      /* while flows are counted for somebody */
+	TELL_EVERY_MS = 250,        /* while other nodes are told */
+	TELL_NEWS = 8192,           /* at a time: 256 datagrams to each of them */
 	SWEEP_SLICE_GROUPS = 32768, /* 4 MiB: some milliseconds of one thread of the pool */
 };
 
@@ -36,6 +38,14 @@ struct exceptions_memory {
 	uv_work_t work;
 	bool sweeping, begins, more, closing, timer_closed;
 	bool was_empty; /* nothing was left after the last sweep */
+	bool looking;   /* the job is no sweep, but looks for news */
+	uint32_t next_group;
+	uint64_t sweep_every_ms, swept_ms; /* uv_now() */
+	exceptions_news_fn news;           /* NULL: nobody is told */
+	void *news_user;
+	bool tells, tells_anew; /* tells: the job under way */
+	struct sluice_exceptions_teller teller;
+	uint64_t heard; /* inserted since the last sweep */
 	struct sluice_exceptions_sweep sweep;
 	struct sluice_exceptions_tally tally; /* of the last whole sweep */
 	struct flow_count *count,
@@ -46,6 +56,13 @@ struct exceptions_memory {
 };
 
 static void on_timer(uv_timer_t *timer);
+
+static void timer_follow(struct exceptions_memory *memory)
+{
+	const uint64_t every_ms = memory->news ? TELL_EVERY_MS : memory->sweep_every_ms;
+	if (uv_timer_get_repeat(&memory->timer) != every_ms)
+		uv_timer_start(&memory->timer, on_timer, every_ms, every_ms);
+}
 
 /* Whose flows are counted, and how far that is. */
 struct flow_count {
@@ -323,9 +340,8 @@ void exceptions_memory_count(struct exceptions_memory *memory, const struct slui
 	flow_count_free(memory->count_next);
 	memory->count_next = count;
 	memory->has_next = true;
-	const uint64_t every_ms = count ? COUNT_EVERY_MS : SWEEP_EVERY_MS;
-	if (uv_timer_get_repeat(&memory->timer) != every_ms)
-		uv_timer_start(&memory->timer, on_timer, every_ms, every_ms);
+	memory->sweep_every_ms = count ? COUNT_EVERY_MS : SWEEP_EVERY_MS;
+	timer_follow(memory);
 }
 
 /* No sweep runs. */
@@ -368,6 +384,8 @@ static void memory_free(struct exceptions_memory *memory)
 		return;
 	flow_count_free(memory->count);
 	flow_count_free(memory->count_next);
+	free(memory->teller.told);
+	free(memory->teller.news);
 	munmap(memory->header, memory->bytes);
 	close(memory->fd);
 	free(memory);
@@ -376,8 +394,14 @@ static void memory_free(struct exceptions_memory *memory)
 static void job_slice(uv_work_t *work)
 {
 	struct exceptions_memory *memory = work->data;
+	if (memory->looking) {
+		memory->more = sluice_exceptions_tell_step(&memory->teller, memory->header, &memory->next_group,
+							   SWEEP_SLICE_GROUPS, windows_now_s());
+		return;
+	}
 	if (memory->begins) {
 		sluice_exceptions_sweep_begin(memory->header, &memory->sweep);
+		memory->sweep.teller = memory->tells ? &memory->teller : NULL;
 		if (memory->count) {
 			memory->sweep.blocks = memory->count->blocks;
 			memory->sweep.flow_services = memory->count->services;
@@ -395,6 +419,16 @@ static void slice_queue(struct exceptions_memory *memory)
 	memory->sweeping = !uv_queue_work(memory->loop, &memory->work, job_slice, after_slice);
 }
 
+static void sweep_ended(struct exceptions_memory *memory)
+{
+	sluice_exceptions_sweep_end(&memory->sweep);
+	count_end(memory);
+	memory->tally = memory->sweep.tally;
+	memory->heard = 0;
+	memory->expired += memory->tally.expired;
+	memory->was_empty = memory->tally.kinds[SLUICE_EXCEPTION_FREE] == 1ull << memory->header->size_log2;
+}
+
 static void after_slice(uv_work_t *work, int status)
 {
 	struct exceptions_memory *memory = work->data;
@@ -410,11 +444,10 @@ static void after_slice(uv_work_t *work, int status)
 		slice_queue(memory);
 		return;
 	}
-	sluice_exceptions_sweep_end(&memory->sweep);
-	count_end(memory);
-	memory->tally = memory->sweep.tally;
-	memory->expired += memory->tally.expired;
-	memory->was_empty = memory->tally.kinds[SLUICE_EXCEPTION_FREE] == 1ull << memory->header->size_log2;
+	if (!memory->looking)
+		sweep_ended(memory);
+	if (memory->tells && memory->news && memory->teller.count)
+		memory->news(memory->news_user, memory->teller.news, memory->teller.count, memory->teller.waiting);
 }
 
 static void on_timer(uv_timer_t *timer)
@@ -424,8 +457,19 @@ static void on_timer(uv_timer_t *timer)
 	/* Nothing anywhere, and no bit that would say otherwise: no work. */
 	if (memory->sweeping || (memory->was_empty && !sluice_exceptions_any(memory->header)))
 		return;
-	memory->begins = true;
-	count_begin(memory);
+	memory->tells = memory->news != NULL;
+	memory->looking = memory->tells && uv_now(memory->loop) - memory->swept_ms < memory->sweep_every_ms;
+	memory->next_group = 0;
+	memory->teller.count = 0;
+	memory->teller.waiting = 0;
+	if (memory->tells_anew)
+		memset(memory->teller.told, 0, sluice_exceptions_places(memory->header) * sizeof(*memory->teller.told));
+	memory->tells_anew = false;
+	if (!memory->looking) {
+		memory->swept_ms = uv_now(memory->loop);
+		memory->begins = true;
+		count_begin(memory);
+	}
 	slice_queue(memory);
 }
 
@@ -434,6 +478,50 @@ static void on_timer_closed(uv_handle_t *handle)
 	struct exceptions_memory *memory = handle->data;
 	memory->timer_closed = true;
 	memory_free(memory);
+}
+
+/* ------------------------------------------------------------ other nodes ---- */
+
+int exceptions_memory_tell(struct exceptions_memory *memory, exceptions_news_fn news, void *user)
+{
+	struct sluice_exceptions_teller *teller = &memory->teller;
+
+	if (news && !teller->told) {
+		uint32_t *told = calloc(sluice_exceptions_places(memory->header), sizeof(*told));
+		struct sluice_exceptions_news *room = calloc(TELL_NEWS, sizeof(*room));
+		if (!told || !room) {
+			free(told);
+			free(room);
+			return -ENOMEM;
+		}
+		*teller = (struct sluice_exceptions_teller){.told = told, .news = room, .room = TELL_NEWS};
+	}
+	memory->news = news;
+	memory->news_user = user;
+	timer_follow(memory);
+	return 0;
+}
+
+void exceptions_memory_tell_anew(struct exceptions_memory *memory)
+{
+	memory->tells_anew = memory->teller.told != NULL;
+}
+
+enum sluice_heard exceptions_memory_hear(struct exceptions_memory *memory, uint64_t key, uint64_t value)
+{
+	const uint64_t places = sluice_exceptions_places(memory->header);
+	const struct sluice_exceptions_at at = sluice_exceptions_at(memory->header, key);
+	const uint32_t now_s = windows_now_s();
+	uint64_t here;
+
+	if (!memory->teller.told || sluice_exception_is_over(&memory->header->times, value, now_s))
+		return SLUICE_HEARD_KNOWN;
+	if (sluice_exceptions_held(&memory->tally) + memory->heard >= places / 4 * 3 &&
+	    !sluice_exception_find(&at, key, now_s, &here))
+		return SLUICE_HEARD_NO_ROOM;
+	const enum sluice_heard heard = sluice_exceptions_hear(memory->header, memory->teller.told, key, value, now_s);
+	memory->heard += heard == SLUICE_HEARD_INSERTED;
+	return heard;
 }
 
 /* ------------------------------------------------------------------- life ---- */
@@ -463,7 +551,8 @@ int exceptions_memory_create(uv_loop_t *loop, const char *runtime_dir, uint32_t 
 	memory->work.data = memory;
 	uv_timer_init(loop, &memory->timer);
 	memory->timer.data = memory;
-	uv_timer_start(&memory->timer, on_timer, SWEEP_EVERY_MS, SWEEP_EVERY_MS);
+	memory->sweep_every_ms = SWEEP_EVERY_MS;
+	timer_follow(memory);
 	uv_unref((uv_handle_t *)&memory->timer);
 	*ret = memory;
 	return 0;

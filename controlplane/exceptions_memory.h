@@ -11,6 +11,7 @@
 #define CONTROLPLANE_EXCEPTIONS_MEMORY_H
 
 #include "sluice/exceptions.h"
+#include "sluice/exceptions_tell.h"
 #include "sluice/forwarding.h"
 
 #include <uv.h>
@@ -37,6 +38,22 @@ void exceptions_memory_windows(struct exceptions_memory *memory, uint32_t tcp_op
  * that choose.h reads. The table is read before this returns.
  */
 void exceptions_memory_count(struct exceptions_memory *memory, const struct sluice_table *table);
+
+/*
+ * From now on what other nodes should know (exceptions_tell.h) is collected about every 250 ms, and handed over from
+ * the loop when there is any: valid during the call; `waiting` more did not fit and follow with the next. It costs 4
+ * bytes for each entry of the table. NULL: no more of it. 0 or -ENOMEM.
+ */
+typedef void (*exceptions_news_fn)(void *user, const struct sluice_exceptions_news *news, uint32_t count,
+				   uint64_t waiting);
+int exceptions_memory_tell(struct exceptions_memory *memory, exceptions_news_fn news, void *user);
+/* Somebody knows nothing yet: all is told anew. */
+void exceptions_memory_tell_anew(struct exceptions_memory *memory);
+/*
+ * What another node says of a flow, as sluice_exceptions_hear(). While exceptions are collected. A table that is three
+ * quarters full keeps the rest for this node's own flows.
+ */
+enum sluice_heard exceptions_memory_hear(struct exceptions_memory *memory, uint64_t key, uint64_t value);
 
 /* For how long an entry may live on after its last packet, seconds. */
 uint32_t exceptions_memory_idle_s(const struct exceptions_memory *memory);

@@ -129,6 +129,7 @@ void model_put(struct model *model)
 	free(model->services_by_name);
 	free(model->vips);
 	free(model->dataplane.cores);
+	free(model->peers.nodes);
 	free(model->api.listen);
 	free(model->api.group);
 	free(model->file);

@@ -96,6 +96,13 @@ struct model_vip {
 	int line;        /* mode is "static" so far */
 };
 
+struct model_endpoint {
+	union sluice_address address;
+	uint16_t port; /* 0: none */
+};
+
+enum { MODEL_PEERS_MAX = 64 };
+
 struct model {
 	char *file;                                /* path it was read from */
 	char *node_name, *node_zone, *node_region; /* zone and region may be NULL */
@@ -123,6 +130,12 @@ struct model {
 		char *listen; /* "ADDRESS:PORT" for read-only HTTP on loopback, or NULL */
 		char *group;  /* of the API socket, or NULL: root only */
 	} api;
+	/* The other nodes of an ECMP group, which are told of exceptions (peers.h). */
+	struct {
+		struct model_endpoint listen; /* where this one hears and speaks from; no port: off */
+		struct model_endpoint *nodes; /* the others */
+		uint32_t node_count;
+	} peers;
 	/*
 	 * With backends that are in no file any more: the model as read, to which all else here belongs but
 	 * services, their backends, and the names of the retired. NULL: this is a model as read.

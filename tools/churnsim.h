@@ -63,7 +63,11 @@ enum churn_change {
 
 enum churn_ecmp { CHURN_ECMP_MODULO, CHURN_ECMP_RESILIENT };
 
-enum { CHURN_BALANCERS_MAX = 64, CHURN_SLOTS = 8192 };
+enum {
+	CHURN_BALANCERS_MAX = 64,
+	CHURN_SLOTS = 8192,
+	CHURN_LOOK_MS = 250, /* how often balancers look for what to tell the others, as the control plane does */
+};
 
 struct churn_scenario {
 	uint64_t seed;
@@ -80,7 +84,8 @@ struct churn_scenario {
 	double reshuffle_after_s; /* instead: so long after each change of the backends; 0: not so */
 	enum churn_ecmp ecmp;     /* how routers spread flows when a balancer goes or comes */
 	bool balancers_forget;    /* one that comes back has lost its exceptions and windows */
-	bool exceptions_shared;   /* as if all balancers had one exception table: what passing them on would give */
+	bool exceptions_shared;   /* as if all balancers had one exception table */
+	double told_within_s;     /* instead: each tells the others, a look and the way there later; 0: not so */
 	uint32_t exceptions_log2; /* entries of a balancer's exception table */
 	uint32_t lru_entries;     /* of a balancer's LRU connection table */
 	uint32_t lru_entry_bytes; /* one of its entries */
@@ -154,6 +159,7 @@ struct churn_packet {
 /* What happened inside, for the report. */
 struct churn_sluice_counts {
 	uint64_t inserted, evicted, failed, spilled, tables, extended;
+	uint64_t told;     /* exceptions, to all others at once */
 	uint64_t open_now; /* buckets that are open or closing, mean over the balancers */
 };
 
@@ -166,6 +172,8 @@ void churn_sluice_flip(struct churn_sluice *sluice);
 void churn_sluice_publish(struct churn_sluice *sluice, uint32_t now_ms);
 /* Every second: failures watched, windows that end, sweeps. */
 void churn_sluice_second(struct churn_sluice *sluice, uint32_t now_ms);
+/* Every CHURN_LOOK_MS: what balancers tell each other. */
+void churn_sluice_look(struct churn_sluice *sluice, uint32_t now_ms);
 /* A balancer starts with nothing but the table in force. */
 void churn_sluice_forget(struct churn_sluice *sluice, uint32_t balancer, uint32_t now_ms);
 uint32_t churn_sluice_packet(struct churn_sluice *sluice, const struct churn_packet *packet); /* slot */

@@ -40,7 +40,9 @@ static const char usage[] =
     "  --ecmp KIND              modulo: nearly all flows move; resilient: those of the one that goes or comes "
     "(modulo)\n"
     "  --balancers-forget       one that comes back has lost its memory\n"
-    "  --exceptions-shared      as if the balancers had one exception table; Sluice has no such thing\n"
+    "  --exceptions-shared      as if the balancers had one exception table\n"
+    "  --exceptions-told-within T  instead: each tells the others of its own, within T, as with peers in\n"
+    "                           sluice.conf(5) (0: not so)\n"
     "  --lru-entries N          of a balancer's LRU table (1000000)   --lru-entry-bytes N  (56, as Katran's)\n"
     "  --help, --version\n";
 
@@ -104,6 +106,7 @@ static const struct number_option {
     {"--balancers", U32, FIELD(balancers), 1, CHURN_BALANCERS_MAX},
     {"--reshuffle-every", REAL, FIELD(reshuffle_every_s), 0, 1e6},
     {"--reshuffle-after", REAL, FIELD(reshuffle_after_s), 0, 1e6},
+    {"--exceptions-told-within", REAL, FIELD(told_within_s), 0, 3600},
     {"--lru-entries", U32, FIELD(lru_entries), 1, 1e8},
     {"--lru-entry-bytes", U32, FIELD(lru_entry_bytes), 1, 4096},
 #undef FIELD
@@ -276,6 +279,11 @@ static int options_check(const struct churn_options *options)
 	if ((double)s->flows / s->arrivals_per_s > 2e6) {
 		fprintf(stderr, "churnsim: --flows %lu at --arrivals %g take over 2,000,000 s: take more arrivals\n",
 			(unsigned long)s->flows, s->arrivals_per_s);
+		return 2;
+	}
+	if (s->exceptions_shared && s->told_within_s > 0) {
+		fprintf(stderr,
+			"churnsim: --exceptions-told-within is another way to know: leave out --exceptions-shared\n");
 		return 2;
 	}
 	if (options->assumptions && options->plot) {

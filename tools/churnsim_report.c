@@ -41,6 +41,9 @@ void churn_report_table(const struct churn_scenario *s, const struct churn_resul
 	fprintf(out, "exceptions: %lu inserted, %lu evicted, %lu refused; %lu windows extended; %lu tables\n\n",
 		(unsigned long)r->sluice.inserted, (unsigned long)r->sluice.evicted, (unsigned long)r->sluice.failed,
 		(unsigned long)r->sluice.extended, (unsigned long)r->sluice.tables);
+	if (s->told_within_s > 0)
+		fprintf(out, "told to the other balancers: %lu, %.1f a second\n\n", (unsigned long)r->sluice.told,
+			(double)r->sluice.told / r->simulated_s);
 	fprintf(out, "%-12s %12s %12s %12s %12s %12s %10s %10s\n", "", "broken", "of drained", "unavoidable",
 		"state, mean", "peak", "imbalance", "peak");
 	for (uint32_t model = 0; model < CHURN_MODELS; model++) {
@@ -69,16 +72,16 @@ static json_t *scenario_json(const struct churn_scenario *s)
 		json_object_set_new(mix, churn_change_names[kind], json_integer(s->mix[kind]));
 	churn_distribution_text(&s->length, length, sizeof(length));
 	churn_distribution_text(&s->gap, gap, sizeof(gap));
-	return json_pack("{sI sI sf ss ss si si si ss si sf so si si si si sf sf ss sb sb si si}", "seed",
-			 (json_int_t)s->seed, "flows", (json_int_t)s->flows, "arrivals_per_s", s->arrivals_per_s,
-			 "length", length, "gap", gap, "window_s", (int)s->window_s, "backends", (int)s->backends,
-			 "table_size", (int)s->table_size, "tracking", trackings[s->tracking], "exceptions",
-			 1 << s->exceptions_log2, "change_every_s", s->change_every_s, "mix", mix, "drain_s",
-			 (int)s->drain_s, "restart_s", (int)s->restart_s, "fail_s", (int)s->fail_s, "balancers",
-			 (int)s->balancers, "reshuffle_every_s", s->reshuffle_every_s, "reshuffle_after_s",
-			 s->reshuffle_after_s, "ecmp", s->ecmp == CHURN_ECMP_MODULO ? "modulo" : "resilient",
-			 "balancers_forget", s->balancers_forget, "exceptions_shared", s->exceptions_shared,
-			 "lru_entries", (int)s->lru_entries, "lru_entry_bytes", (int)s->lru_entry_bytes);
+	return json_pack(
+	    "{sI sI sf ss ss si si si ss si sf so si si si si sf sf ss sb sb sf si si}", "seed", (json_int_t)s->seed,
+	    "flows", (json_int_t)s->flows, "arrivals_per_s", s->arrivals_per_s, "length", length, "gap", gap,
+	    "window_s", (int)s->window_s, "backends", (int)s->backends, "table_size", (int)s->table_size, "tracking",
+	    trackings[s->tracking], "exceptions", 1 << s->exceptions_log2, "change_every_s", s->change_every_s, "mix",
+	    mix, "drain_s", (int)s->drain_s, "restart_s", (int)s->restart_s, "fail_s", (int)s->fail_s, "balancers",
+	    (int)s->balancers, "reshuffle_every_s", s->reshuffle_every_s, "reshuffle_after_s", s->reshuffle_after_s,
+	    "ecmp", s->ecmp == CHURN_ECMP_MODULO ? "modulo" : "resilient", "balancers_forget", s->balancers_forget,
+	    "exceptions_shared", s->exceptions_shared, "exceptions_told_within_s", s->told_within_s, "lru_entries",
+	    (int)s->lru_entries, "lru_entry_bytes", (int)s->lru_entry_bytes);
 }
 
 json_t *churn_report_make(const struct churn_scenario *s, const struct churn_result *r)
@@ -95,7 +98,7 @@ json_t *churn_report_make(const struct churn_scenario *s, const struct churn_res
 			      "state_bytes_mean", r->state_mean[model], "state_bytes_peak",
 			      (json_int_t)r->state_peak[model], "entry_bytes", (int)churn_entry_bytes(s, model),
 			      "imbalance_mean", r->imbalance_mean[model], "imbalance_peak", r->imbalance_peak[model]));
-	return json_pack("{so sI sI sf sf sI so sI sf sf sI s{sI sI sI sI sI sI} so}", "scenario", scenario_json(s),
+	return json_pack("{so sI sI sf sf sI so sI sf sf sI s{sI sI sI sI sI sI sI} so}", "scenario", scenario_json(s),
 			 "flows", (json_int_t)r->flows, "packets", (json_int_t)r->packets, "simulated_s",
 			 r->simulated_s, "live_mean", r->live_mean, "live_peak", (json_int_t)r->live_peak, "changes",
 			 changes, "reshuffles", (json_int_t)r->reshuffles, "transition_share_mean", r->open_mean,
@@ -103,7 +106,7 @@ json_t *churn_report_make(const struct churn_scenario *s, const struct churn_res
 			 (json_int_t)r->broken_in_transition, "exceptions", "inserted", (json_int_t)r->sluice.inserted,
 			 "evicted", (json_int_t)r->sluice.evicted, "refused", (json_int_t)r->sluice.failed, "spilled",
 			 (json_int_t)r->sluice.spilled, "windows_extended", (json_int_t)r->sluice.extended, "tables",
-			 (json_int_t)r->sluice.tables, "models", models);
+			 (json_int_t)r->sluice.tables, "told", (json_int_t)r->sluice.told, "models", models);
 }
 
 int churn_report_write(json_t *document, FILE *out)

@@ -331,6 +331,8 @@ static void changes_happen(struct run *run)
 		churn_sluice_publish(run->sluice, run->now_ms);
 		run->publish_due_ms = NEVER_MS;
 	}
+	if (run->now_ms % CHURN_LOOK_MS == 0)
+		churn_sluice_look(run->sluice, run->now_ms);
 	if (run->now_ms % 1000 == 0) {
 		churn_sluice_second(run->sluice, run->now_ms);
 		if (run->now_ms / 1000 % SAMPLE_EVERY_S == 0)

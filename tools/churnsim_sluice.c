@@ -19,12 +19,21 @@ enum {
 	CLOSE_EVERY_S = 3,     /* as in the control plane: ends of windows make one table in this time at most */
 	FAILING_S = 10,        /* and after an insertion that failed, windows are extended for so long */
 	SWEEP_EVERY_S = 9,     /* a third of its sweeps: what is over answers to nobody in between either */
+	NEWS_MAX = 8192,       /* of a sweep, as in the control plane */
 	CLOCK_STARTS_S = 9000, /* CLOCK_MONOTONIC at the beginning: what is seen in seconds wraps on the way */
+};
+
+/* What a sweep has met, on its way to the other balancers. */
+struct telling {
+	struct telling *next;
+	uint32_t from, due_ms, count;
+	struct sluice_exceptions_news news[];
 };
 
 struct balancer {
 	struct sluice_exceptions_header *exceptions;
-	struct lookup *lookup; /* in force */
+	struct sluice_exceptions_teller teller; /* nothing but zeros when nobody is told */
+	struct lookup *lookup;                  /* in force */
 	uint64_t failed_before;
 	uint32_t failed_s, stepped_s;
 	uint64_t held; /* entries, by the last sweep */
@@ -40,6 +49,8 @@ struct churn_sluice {
 	uint32_t member_count;
 	struct lookup_scratch scratch;
 	struct sluice_exceptions_counters counted; /* of exception tables that are no more */
+	struct telling *tellings, **tellings_end;
+	uint64_t told;
 };
 
 static uint32_t clock_s(uint32_t now_ms)
@@ -82,6 +93,72 @@ static void balancer_sweep(struct balancer *b, uint32_t now_s)
 		;
 	sluice_exceptions_sweep_end(&sweep);
 	b->held = sluice_exceptions_held(&sweep.tally);
+}
+
+/* --------------------------------------------------------------- telling ---- */
+
+static void teller_create(struct balancer *b)
+{
+	b->teller = (struct sluice_exceptions_teller){
+	    .told = churn_allocate(sluice_exceptions_places(b->exceptions), sizeof(*b->teller.told)),
+	    .news = churn_allocate(NEWS_MAX, sizeof(*b->teller.news)),
+	    .room = NEWS_MAX};
+}
+
+/* The other one has nothing any more: all is told anew, as when a control plane meets a new start of a peer's. */
+static void teller_forget(struct balancer *b)
+{
+	memset(b->teller.told, 0, sluice_exceptions_places(b->exceptions) * sizeof(*b->teller.told));
+}
+
+static void balancer_tell(struct churn_sluice *sluice, uint32_t from, uint32_t now_ms)
+{
+	struct balancer *b = &sluice->balancers[from];
+	struct sluice_exceptions_teller *teller = &b->teller;
+	const double way_ms = sluice->churn->scenario->told_within_s * 1000 - CHURN_LOOK_MS;
+	struct telling *telling;
+	uint32_t group = 0;
+
+	teller->count = 0;
+	if (sluice_exceptions_any(b->exceptions))
+		sluice_exceptions_tell_step(teller, b->exceptions, &group, UINT32_MAX, clock_s(now_ms));
+	if (teller->count == 0)
+		return;
+	telling = churn_allocate(1, sizeof(*telling) + teller->count * sizeof(*telling->news));
+	*telling = (struct telling){
+	    .from = from, .due_ms = now_ms + (way_ms > 0 ? (uint32_t)way_ms : 0), .count = teller->count};
+	memcpy(telling->news, teller->news, teller->count * sizeof(*telling->news));
+	*sluice->tellings_end = telling;
+	sluice->tellings_end = &telling->next;
+	sluice->told += teller->count;
+}
+
+/* Times are those of the one who tells: it gives ages, and all clocks are one here. */
+static void tellings_arrive(struct churn_sluice *sluice, uint32_t now_ms)
+{
+	while (sluice->tellings && sluice->tellings->due_ms <= now_ms) {
+		struct telling *telling = sluice->tellings;
+		for (uint32_t i = 0; i < sluice->churn->scenario->balancers; i++) {
+			struct balancer *b = &sluice->balancers[i];
+			for (uint32_t k = 0; i != telling->from && k < telling->count; k++)
+				if (sluice_state_lives(sluice->states[sluice_exception_slot(telling->news[k].value)]))
+					sluice_exceptions_hear(b->exceptions, b->teller.told, telling->news[k].key,
+							       telling->news[k].value, clock_s(now_ms));
+		}
+		sluice->tellings = telling->next;
+		if (!sluice->tellings)
+			sluice->tellings_end = &sluice->tellings;
+		free(telling);
+	}
+}
+
+void churn_sluice_look(struct churn_sluice *sluice, uint32_t now_ms)
+{
+	if (sluice->churn->scenario->told_within_s <= 0)
+		return;
+	for (uint32_t i = 0; i < sluice->churn->scenario->balancers; i++)
+		balancer_tell(sluice, i, now_ms);
+	tellings_arrive(sluice, now_ms);
 }
 
 /* --------------------------------------------------------------- tables ---- */
@@ -162,6 +239,8 @@ void churn_sluice_forget(struct churn_sluice *sluice, uint32_t balancer, uint32_
 	free(b->exceptions);
 	b->exceptions = exceptions_create(sluice->churn->scenario);
 	b->failed_before = b->held = 0;
+	for (uint32_t i = 0; b->teller.told && i < sluice->churn->scenario->balancers; i++)
+		teller_forget(&sluice->balancers[i]);
 }
 
 void churn_sluice_second(struct churn_sluice *sluice, uint32_t now_ms)
@@ -195,12 +274,15 @@ struct churn_sluice *churn_sluice_create(const struct churn *churn)
 	uint8_t lives[CHURN_SLOTS];
 
 	sluice->churn = churn;
+	sluice->tellings_end = &sluice->tellings;
 	sluice->service = (struct sluice_service){.lookup_size = churn->scenario->table_size, .slots = CHURN_SLOTS};
 	members_follow(sluice, lives);
 	for (uint32_t i = 0; i < churn->scenario->balancers; i++) {
 		struct balancer *b = &sluice->balancers[i];
 		const bool is_first = i == 0 || !churn->scenario->exceptions_shared;
 		b->exceptions = is_first ? exceptions_create(churn->scenario) : sluice->balancers[0].exceptions;
+		if (churn->scenario->told_within_s > 0)
+			teller_create(b);
 		balancer_build(sluice, b, NULL, clock_s(0));
 	}
 	for (uint32_t slot = 0; slot < churn->backend_count; slot++)
@@ -210,9 +292,16 @@ struct churn_sluice *churn_sluice_create(const struct churn *churn)
 
 void churn_sluice_destroy(struct churn_sluice *sluice)
 {
+	while (sluice->tellings) {
+		struct telling *next = sluice->tellings->next;
+		free(sluice->tellings);
+		sluice->tellings = next;
+	}
 	for (uint32_t i = 0; i < sluice->churn->scenario->balancers; i++) {
 		if (i == 0 || !sluice->churn->scenario->exceptions_shared)
 			free(sluice->balancers[i].exceptions);
+		free(sluice->balancers[i].teller.told);
+		free(sluice->balancers[i].teller.news);
 		lookup_put(sluice->balancers[i].lookup);
 	}
 	lookup_scratch_fini(&sluice->scratch);
@@ -259,7 +348,8 @@ void churn_sluice_counts(const struct churn_sluice *sluice, struct churn_sluice_
 	struct churn_sluice_counts counts = {.inserted = sluice->counted.inserted,
 					     .evicted = sluice->counted.evicted,
 					     .failed = sluice->counted.failed,
-					     .spilled = sluice->counted.spilled};
+					     .spilled = sluice->counted.spilled,
+					     .told = sluice->told};
 	for (uint32_t i = 0; i < s->balancers; i++) {
 		const struct balancer *b = &sluice->balancers[i];
 		counts.tables += b->tables;

@@ -145,6 +145,24 @@ static void underlay_print(const json_t *underlay)
 		       number_of(underlay, "lowered"));
 }
 
+/* The other nodes of the group. */
+static void peers_print(const json_t *peers)
+{
+	const json_t *node;
+	size_t i, up = 0;
+
+	if (!json_is_true(json_object_get(peers, "configured")))
+		return;
+	json_array_foreach(json_object_get(peers, "nodes"), i, node) up += json_is_true(json_object_get(node, "up"));
+	printf("peers          %zu of %zu heard, told of %lld exceptions, %lld taken over from them%s\n", up,
+	       json_array_size(json_object_get(peers, "nodes")), number_of(peers, "told"),
+	       number_of(json_object_get(peers, "heard"), "inserted") +
+		   number_of(json_object_get(peers, "heard"), "taken"),
+	       json_is_true(json_object_get(peers, "listening")) ? "" : "; the address is not there");
+	json_array_foreach(json_object_get(peers, "nodes"), i, node) if (!json_is_true(json_object_get(node, "up")))
+	    printf("               %s port %lld is silent\n", text_of(node, "address"), number_of(node, "port"));
+}
+
 enum ctl_exit command_status(const struct ctl *ctl)
 {
 	json_t *s;
@@ -170,6 +188,7 @@ enum ctl_exit command_status(const struct ctl *ctl)
 	       number_of(backends, "disabled"));
 	windows_print(json_object_get(s, "windows"), json_object_get(s, "exceptions"));
 	underlay_print(json_object_get(s, "underlay"));
+	peers_print(json_object_get(s, "peers"));
 	if (json_is_object(last))
 		printf("last change    %s %s at %s: %s\n", text_of(last, "action"), text_of(last, "outcome"),
 		       text_of(last, "time"), text_of(last, "text"));

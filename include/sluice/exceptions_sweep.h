@@ -15,6 +15,7 @@
 #define SLUICE_EXCEPTIONS_SWEEP_H
 
 #include "exceptions.h"
+#include "exceptions_tell.h"
 
 #include <string.h>
 
@@ -38,7 +39,8 @@ struct sluice_exceptions_sweep {
 	/* Who is counted, of the caller's; flow_services 0: nobody. By service number: first backend, and how many. */
 	const struct sluice_exceptions_block *blocks;
 	uint32_t flow_services;
-	uint32_t *flows; /* by backend number: entries met so far */
+	uint32_t *flows;                         /* by backend number: entries met so far */
+	struct sluice_exceptions_teller *teller; /* of the caller's; NULL: nobody is told of anything */
 };
 
 /* All entries that count against the table's room. */
@@ -124,6 +126,8 @@ static inline void sluice_exceptions_sweep_place(struct sluice_exceptions_sweep 
 	sluice_shared_store32(&sweep->header->populated[sweep->building], 1);
 	if (e < at.home->place || e >= at.home->place + SLUICE_EXCEPTION_PLACES)
 		sluice_shared_store32(&sweep->header->spilled[sweep->building], 1);
+	if (sweep->teller)
+		sluice_exceptions_tell(sweep->teller, sweep->header, e, value);
 }
 
 /* Walk on, `groups` more at most. True: there are more. now_s: as the packets' time. */

@@ -255,6 +255,20 @@ void apply_underlay_status(const struct apply *apply, struct underlay_mtu_status
 	    .lowered = apply->path_mtu != 0, .messages = {[UNDERLAY_LOWERED] = 2, [UNDERLAY_FOREIGN] = 9}, .pauses = 1};
 }
 
+void apply_peers_status(const struct apply *apply, struct peers_status *ret)
+{
+	(void)apply;
+	*ret = (struct peers_status){.is_on = true,
+				     .is_open = true,
+				     .node_count = 2,
+				     .nodes = {{{sluice_address_v4(htonl(0x0a4d000c)), 9441}, true, 0.5, 30, 2},
+					       {{sluice_address_v4(htonl(0x0a4d000d)), 9441}, false, -1, 0, 0}},
+				     .told = 70,
+				     .sent = 40,
+				     .refused = {[PEERS_FORGED] = 3},
+				     .outcomes = {[PEERS_INSERTED] = 60}};
+}
+
 struct sluice_exceptions_header *apply_exceptions(const struct apply *apply)
 {
 	return apply->exceptions;

@@ -48,6 +48,14 @@ static void test_views(void **state)
 	assert_int_equal(number(json_object_get(a.json, "windows"), "closes_in_seconds"), 11);
 	assert_true(json_is_null(json_object_get(a.json, "exceptions")));
 	assert_int_equal(number(json_object_get(json_object_get(a.json, "underlay"), "messages"), "lowered"), 2);
+	const json_t *peers = json_object_get(a.json, "peers"),
+		     *node = json_array_get(json_object_get(peers, "nodes"), 1);
+	assert_true(json_is_true(json_object_get(peers, "configured")));
+	assert_int_equal(number(peers, "told"), 70);
+	assert_int_equal(number(json_object_get(peers, "heard"), "inserted"), 60);
+	assert_int_equal(number(json_object_get(peers, "refused"), "forged"), 3);
+	assert_string_equal(json_string_value(json_object_get(node, "address")), "10.77.0.13");
+	assert_true(json_is_null(json_object_get(node, "heard_seconds_ago")));
 	answer_free(&a);
 	a = get("/v1/backends");
 	assert_int_equal(json_array_size(a.json), 4);
@@ -110,6 +118,9 @@ static void test_metrics(void **state)
 	assert_non_null(strstr(a.text, "\nsluice_windows_extended_total 2\n"));
 	assert_non_null(strstr(a.text, "\nsluice_path_mtus_lowered 0\n"));
 	assert_non_null(strstr(a.text, "\nsluice_underlay_too_big_total{outcome=\"foreign\"} 9\n"));
+	assert_non_null(strstr(a.text, "\nsluice_peer_up{address=\"10.77.0.12\",port=\"9441\"} 1\n"));
+	assert_non_null(strstr(a.text, "\nsluice_peers_refused_total{reason=\"forged\"} 3\n"));
+	assert_non_null(strstr(a.text, "\nsluice_peers_heard_total{outcome=\"inserted\"} 60\n"));
 	assert_null(strstr(a.text, "sluice_exceptions")); /* this host has none */
 	/* Each family is announced once. */
 	for (const char *p = strstr(a.text, "# TYPE "); p; p = strstr(p + 1, "# TYPE ")) {

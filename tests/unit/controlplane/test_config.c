@@ -175,6 +175,25 @@ static void everything(const struct model *m)
 	assert_string_equal(m->api.group, "sluice");
 }
 
+#define PEERS(nodes) "peers = { listen = \"10.77.0.11:9441\"; nodes = ( " nodes " ); };\n"
+
+static void three_nodes(const struct model *m)
+{
+	is_address(&m->peers.listen.address, "10.77.0.11");
+	assert_int_equal(m->peers.listen.port, 9441);
+	assert_int_equal(m->peers.node_count, 2);
+	is_address(&m->peers.nodes[0].address, "10.77.0.12");
+	is_address(&m->peers.nodes[1].address, "10.77.0.13");
+	assert_int_equal(m->peers.nodes[1].port, 9442);
+}
+
+static void peers_v6(const struct model *m)
+{
+	is_address(&m->peers.listen.address, "fd77::11");
+	assert_int_equal(m->peers.node_count, 1);
+	is_address(&m->peers.nodes[0].address, "fd77::12");
+}
+
 static void no_services(const struct model *m)
 {
 	assert_int_equal(m->service_count, 0);
@@ -213,7 +232,37 @@ static void test_whole(void **state)
 	     "t:8: vip \"192.0.2.10\": unknown setting \"adress\"; did you mean \"address\"?\n"
 	     "t:9: api: unknown setting \"lisen\"; did you mean \"listen\"?\n"
 	     "t:10: unknown setting \"frobnicate\"; known here: node hash_key_file interfaces dataplane encap_source "
-	     "encap_source6 services vips api\n",
+	     "encap_source6 services vips peers api\n",
+	     NULL},
+	    {"Peers, and this node among them",
+	     WEB("") PEERS("\"10.77.0.12:9441\", \"10.77.0.11:9441\", \"10.77.0.13:9442\""), "", three_nodes},
+	    {"Peers in IPv6", WEB("") "peers = { listen = \"[fd77::11]:9441\"; nodes = [\"[fd77::12]:9441\"]; };\n", "",
+	     peers_v6},
+	    {"A node alone has nobody to tell", WEB("") PEERS("\"10.77.0.11:9441\""),
+	     "t:6: warning: peers: names no other node: nobody is told of exceptions\n", NULL},
+	    {"Peers need an address of their own and others", WEB("") "peers = { lisen = \"10.77.0.11:9441\"; };\n",
+	     "t:6: peers: unknown setting \"lisen\"; did you mean \"listen\"?\n"
+	     "t:6: peers: listen is missing\n"
+	     "t:6: peers: nodes is missing\n",
+	     NULL},
+	    {"No peer is a VIP, unreachable, of another family, twice there, or no address",
+	     WEB("") PEERS("\"192.0.2.10:9441\",\n \"0.0.0.0:9441\",\n \"[fd77::12]:9441\",\n \"10.77.0.12:9441\",\n "
+			   "\"10.77.0.12:9441\",\n \"lb3:9441\",\n \"10.77.0.13\""),
+	     "t:6: peers, nodes number 1: 192.0.2.10 is a VIP, which any node of the group answers: give an address of "
+	     "the node's "
+	     "own\n"
+	     "t:7: peers, nodes number 2: \"0.0.0.0:9441\" is the unspecified address\n"
+	     "t:8: peers, nodes number 3: is IPv6 and `listen`, from which this node speaks, is IPv4: give both in one "
+	     "family\n"
+	     "t:10: peers, nodes number 5: is listed twice\n"
+	     "t:11: peers, nodes number 6: \"lb3:9441\" is not ADDRESS:PORT, like \"10.77.0.11:9441\" or "
+	     "\"[fd77::11]:9441\"\n"
+	     "t:12: peers, nodes number 7: \"10.77.0.13\" is not ADDRESS:PORT, like \"10.77.0.11:9441\" or "
+	     "\"[fd77::11]:9441\"\n",
+	     NULL},
+	    {"Nodes are a list", WEB("") "peers = { listen = \"127.0.0.1:9441\"; nodes = \"10.77.0.12:9441\"; };\n",
+	     "t:6: peers, listen: \"127.0.0.1:9441\" is a loopback address: it cannot be reached from another host\n"
+	     "t:6: peers, nodes: must be a list like ( \"10.77.0.12:9441\", \"10.77.0.13:9441\" ), not a string\n",
 	     NULL},
 	    {"Wrong types say what was found and what is wanted",
 	     "interfaces = { name = \"eth0\"; };\n"

@@ -86,7 +86,7 @@ static void test_syntax(void **state)
 	     "t:3: number -99999999999999999999 does not fit 64 bits\n", NULL},
 	    {"A digit in a name is no number", TOP "a99999999999999999999 = 1;\n",
 	     "t:2: unknown setting \"a99999999999999999999\"; known here: node hash_key_file interfaces dataplane "
-	     "encap_source encap_source6 services vips api\n",
+	     "encap_source encap_source6 services vips peers api\n",
 	     NULL},
 	    {"Text in memory includes nothing", TOP "@include \"/etc/hostname\"\n",
 	     "t:2: @include works in files only\n", NULL},
