@@ -41,7 +41,7 @@ static void dataplanes_print(const json_t *dataplanes)
 	json_t *d;
 
 	if (json_array_size(dataplanes) == 0) {
-		printf("no dataplane has connected\n");
+		printf("no dataplane is connected\n");
 		return;
 	}
 	table_init(&table, "PATH|STATE|>PID|>WORKERS|>GENERATION|REASON");
