@@ -5,10 +5,14 @@
 
 #include "kernel_maps.h"
 
-/* Coarse seconds of CLOCK_MONOTONIC. A header that keeps time (a test's) goes before the clock. */
+/* Set before the program is loaded, by who keeps time in the header of the exceptions: the verifier drops the other
+ * way. */
+const volatile bool time_is_kept = false;
+
+/* Coarse seconds of CLOCK_MONOTONIC. */
 static __always_inline uint32_t now_s(const struct sluice_exceptions_header *header)
 {
-	return header->now_s ? header->now_s : (uint32_t)(bpf_ktime_get_coarse_ns() / 1000000000ull);
+	return time_is_kept ? header->now_s : (uint32_t)(bpf_ktime_get_coarse_ns() / 1000000000ull);
 }
 
 /* Of its own, lest its words lie on the caller's stack. */
@@ -36,7 +40,6 @@ static __always_inline bool exceptions_at(void *map, struct sluice_exceptions_he
  */
 __noinline uint32_t decide_closely(const struct sluice_service *service, struct sluice_decide_input *in)
 {
-
 	struct sluice_exceptions_header *header = NULL;
 	struct sluice_exceptions_at at;
 	uint32_t zero = 0;

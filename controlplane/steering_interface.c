@@ -264,6 +264,20 @@ static bool uses_map(const struct identity *identity, uint32_t id)
 	return false;
 }
 
+/* Constants: each load of the same program has a map of its own. */
+static bool map_is_constant(uint32_t id)
+{
+	struct bpf_map_info info = {0};
+	uint32_t length = sizeof(info);
+	int fd = bpf_map_get_fd_by_id(id);
+
+	if (fd < 0)
+		return false;
+	bool constant = bpf_obj_get_info_by_fd(fd, &info, &length) == 0 && info.map_flags & BPF_F_RDONLY_PROG;
+	close(fd);
+	return constant;
+}
+
 /* Whether program `id`, which is attached, does what `fd` would: the same code on the same maps. */
 static bool program_is_same(uint32_t id, int fd)
 {
@@ -275,7 +289,7 @@ static bool program_is_same(uint32_t id, int fd)
 	bool same = program_identity(running_fd, &running) == 0 && program_identity(fd, &ours) == 0 &&
 		    memcmp(running.tag, ours.tag, TAG_BYTES) == 0 && running.map_count == ours.map_count;
 	for (uint32_t i = 0; same && i < ours.map_count; i++)
-		same = uses_map(&running, ours.maps[i]);
+		same = uses_map(&running, ours.maps[i]) || map_is_constant(ours.maps[i]);
 	close(running_fd);
 	return same;
 }

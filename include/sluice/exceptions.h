@@ -121,7 +121,7 @@ struct sluice_exceptions_header {
 	uint32_t groups_mask;  /* groups - 1 */
 	uint32_t bits_in_use;  /* generation that readers use, 0 or 1; written by the sweep */
 	uint32_t populated[2]; /* not 0: that generation has a bit; set by who inserts, cleared by the sweep */
-	uint32_t now_s;        /* for a path without a clock of its own; written by whoever keeps time on it, else 0 */
+	uint32_t now_s;        /* for a kernel's path that was loaded to go by it: a test's clock */
 	struct sluice_exception_times times; /* written by the control plane */
 	uint32_t spilled[2];                 /* as populated: there is an entry in its spare group */
 	uint32_t live_line;                  /* uint32_t[SLUICE_EXCEPTIONS_LIVE]; 0: not there */

@@ -73,8 +73,12 @@ int kernel_run_create(uint32_t exceptions_log2, struct kernel_run **ret)
 		return -ENOMEM;
 	libbpf_set_print(silent);
 	run->cpus = (uint32_t)cpus;
-	run->skeleton = steering_bpf__open_and_load();
+	run->skeleton = steering_bpf__open();
 	int error = !run->skeleton ? -errno : cpus > CPUS_MAX ? -E2BIG : 0;
+	if (!error) {
+		run->skeleton->rodata->time_is_kept = true;
+		error = steering_bpf__load(run->skeleton);
+	}
 	if (!error) {
 		const struct kernel_table_maps maps = {.parts_fd = bpf_map__fd(run->skeleton->maps.parts),
 						       .lookups_fd = bpf_map__fd(run->skeleton->maps.lookups)};
