@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "retire.h"
 
+#include "model_match.h"
 #include "windows.h"
 
 #include <errno.h>
@@ -9,23 +10,6 @@
 #include <string.h>
 
 /* ---------------------------------------------------------------- matching ---- */
-
-static int service_order(const struct model_service *x, const struct model_service *y)
-{
-	int order = memcmp(x->address.bytes, y->address.bytes, sizeof(x->address.bytes));
-	if (order)
-		return order;
-	if (x->protocol != y->protocol)
-		return x->protocol < y->protocol ? -1 : 1;
-	if (x->port_first != y->port_first)
-		return x->port_first < y->port_first ? -1 : 1;
-	return x->port_last < y->port_last ? -1 : x->port_last > y->port_last;
-}
-
-static int service_compare(const void *a, const void *b)
-{
-	return service_order(*(const struct model_service *const *)a, *(const struct model_service *const *)b);
-}
 
 static int backend_compare(const void *a, const void *b)
 {
@@ -40,7 +24,7 @@ static const struct model_service **services_sorted(const struct model *model)
 	for (uint32_t i = 0; sorted && i < model->service_count; i++)
 		sorted[i] = &model->services[i];
 	if (sorted)
-		qsort(sorted, model->service_count, sizeof(*sorted), service_compare);
+		qsort(sorted, model->service_count, sizeof(*sorted), model_service_compare);
 	return sorted;
 }
 
@@ -98,7 +82,7 @@ static int derivation_make(struct derivation *d)
 	for (uint32_t i = 0; i < services && !error; i++) {
 		const struct model_service *now = &d->desired->services[i];
 		const struct model_service **found =
-		    bsearch(&now, d->sorted, d->before->service_count, sizeof(*d->sorted), service_compare);
+		    bsearch(&now, d->sorted, d->before->service_count, sizeof(*d->sorted), model_service_compare);
 		d->former[i] = found ? (uint32_t)(*found - d->before->services) : SLUICE_NONE;
 		if (found)
 			error = service_keep(d, d->former[i], now);
