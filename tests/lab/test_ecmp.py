@@ -14,9 +14,7 @@ def lab(make_lab):
     lab.start_servers()
     lab.open_tunnels()
     for balancer in lab.balancers:
-        key = balancer.directory / "hash.key"
-        key.write_text("000102030405060708090a0b0c0d0e0f\n")
-        key.chmod(0o600)
+        balancer.share_key()
         balancer.configure([lab.service(f"web{f}", lab.vip(f, 1), 80, forward="gue", family=4, weights=WEIGHTS)
                             for f in (4, 6)])
         balancer.start()

@@ -4,29 +4,14 @@
 import pytest
 
 from sluicelab.spread import agreement
-
-WEIGHTS = (100, 200, 300)
-VIP = {"l2": 1, "ipip": 2, "gue": 3, "gre": 4}
-# (forward, family of the VIP, family of the backends)
-WAYS = [("l2", 4, 4), ("l2", 6, 6)] + [(f, v, b) for f in ("ipip", "gue", "gre") for v in (4, 6) for b in (4, 6)]
-# Each spread is judged at this level, so that a whole run of 28 judgements cries wolf once in a thousand.
-ALPHA = 0.001 / (2 * len(WAYS))
-
-
-def port(protocol, backend_family):
-    """nginx and the UDP echo listen on two ports each: one service of a VIP has IPv4, the other IPv6 backends."""
-    return {"tcp": 80, "udp": 5300}[protocol] + (backend_family == 6)
+from sluicelab.ways import ALPHA, VIP, WAYS, WEIGHTS, port, services, start_servers
 
 
 @pytest.fixture(scope="module")
 def lab(make_lab):
     lab = make_lab()
-    lab.start_servers(udp_ports=(5300, 5301), http_ports=(80, 81))
-    lab.open_tunnels()
-    lab.balancer.configure([
-        lab.service(f"{protocol}-{forward}-{vip}in{backend}", lab.vip(vip, VIP[forward]), port(protocol, backend),
-                    protocol=protocol, forward=forward, family=backend, weights=WEIGHTS)
-        for forward, vip, backend in WAYS for protocol in ("tcp", "udp")])
+    start_servers(lab)
+    lab.balancer.configure(services(lab))
     lab.balancer.start()
     lab.balancer.wait_backends()
     return lab

@@ -20,9 +20,7 @@ def lab(make_lab):
     lab.start_servers()
     lab.open_tunnels()
     for balancer in lab.balancers:
-        key = balancer.directory / "hash.key"
-        key.write_text("000102030405060708090a0b0c0d0e0f\n")
-        key.chmod(0o600)
+        balancer.share_key()
         configure(lab, balancer, BEFORE, BEFORE, with_peers=False)
         balancer.start()
     for balancer in lab.balancers:

@@ -40,6 +40,12 @@ class Balancer:
 
     # ---- configuration ----
 
+    def share_key(self):
+        """The key that all balancers of a lab can have, so that they decide alike. Before the first start."""
+        key = self.directory / "hash.key"
+        key.write_text("000102030405060708090a0b0c0d0e0f\n")
+        key.chmod(0o600)
+
     def base_settings(self, hugepages=False, idle="sleep"):
         return {
             "node": {"name": self.name},
