@@ -46,6 +46,8 @@
 #define SLUICE_FRAGMENT_AHEAD_S 64u
 #define SLUICE_FRAGMENT_ORDER_BITS 10u
 #define SLUICE_FRAGMENT_RECORDED (1ull << 31)
+/* Another worker may be at the same place; not again and again. */
+#define SLUICE_FRAGMENT_RECORD_TRIES 4u
 
 struct sluice_fragment {
 	uint64_t key;
@@ -222,7 +224,7 @@ SLUICE_INLINE uint32_t sluice_fragment_backend(const struct sluice_service *serv
 	if ((protocol == SLUICE_IP_TCP || protocol == SLUICE_IP_UDP) && protocol != service->protocol)
 		return SLUICE_NONE;
 	uint32_t number = service->first_backend + slot;
-	return sluice_state_lives(states[number]) ? number : SLUICE_NONE;
+	return sluice_state_lives(sluice_state_at(states, number)) ? number : SLUICE_NONE;
 }
 
 #endif

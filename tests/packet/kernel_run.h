@@ -8,6 +8,7 @@
 
 #include "sluice/exceptions.h"
 #include "sluice/forwarding.h"
+#include "sluice/fragments.h"
 
 struct kernel_run;
 
@@ -19,8 +20,9 @@ void kernel_run_destroy(struct kernel_run *run); /* accepts NULL */
  */
 int kernel_run_table(struct kernel_run *run, const struct sluice_table *table);
 
-/* The exception table that the program uses. */
+/* The exception table that the program uses, and its record of fragments, by the clock of the former. */
 struct sluice_exceptions_header *kernel_run_exceptions(struct kernel_run *run);
+struct sluice_fragments *kernel_run_fragments(struct kernel_run *run);
 
 /* What became of a packet. */
 struct kernel_result {
