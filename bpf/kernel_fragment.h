@@ -32,10 +32,11 @@ static __always_inline uint32_t fragments_now_s(void)
 	return header ? header->now_s : 0;
 }
 
-/* The name of a fragment's datagram. Of its own, lest its words lie on the caller's stack. */
+/* As sluice_fragment_key(). Of its own, lest its words lie on the caller's stack. */
 static __noinline uint64_t fragment_key(const struct sluice_kernel_head *head, const struct sluice_packet *packet)
 {
-	return sluice_fragment_key(&head->hash_key, packet);
+	struct sluice_flow datagram = sluice_fragment_datagram(packet);
+	return hash_of(head, &datagram, SLUICE_AFFINITY_FLOW);
 }
 
 /* Record who got the first fragment. 1, or 0: others were at the same place. Not static: the verifier takes it once. */

@@ -15,6 +15,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "kernel_answer.h"
+#include "kernel_choose.h"
 #include "kernel_decide.h"
 #include "kernel_encapsulate.h"
 #include "kernel_fragment.h"
@@ -261,10 +262,14 @@ static __always_inline uint32_t decide(const struct xdp_md *context, const struc
 		in.word = sluice_decide_word(service, in.word, previous_of(head, service, &packet->flow));
 	in.sequence = sequence_of(context, packet, follows);
 	in.role = (uint8_t)role_of(context, service, packet, follows);
+	uint32_t chosen = decide_closely(service, &in);
+	if (chosen != DECIDE_CHOOSE)
+		return chosen;
+	in.first_bucket = choose_first_bucket(service, &in);
 	return decide_closely(service, &in);
 }
 
-/* A packet that does not fit the way to `backend`. An ICMP error or a later fragment, which follows, is not answered.
+/* A packet that does not fit the way to `backend`. What only follows, an ICMP error or a later fragment, has no answer.
  */
 static __always_inline int too_big(struct xdp_md *context, const struct sluice_kernel_head *head, uint32_t number,
 				   const struct sluice_packet *packet, bool follows,

@@ -64,14 +64,21 @@ struct sluice_fragments {
 	struct sluice_fragment_group group[SLUICE_FRAGMENTS_GROUPS];
 };
 
-/* The name of a fragment's datagram. packet: first or later, as the parser left it. Pure. */
-SLUICE_INLINE uint64_t sluice_fragment_key(const struct sluice_hash_key *key, const struct sluice_packet *packet)
+/* What names a fragment's datagram, as a flow. packet: first or later, as the parser left it. Pure. */
+SLUICE_INLINE struct sluice_flow sluice_fragment_datagram(const struct sluice_packet *packet)
 {
 	struct sluice_flow datagram = packet->flow;
 	datagram.source_port_be16 = (uint16_t)packet->fragment_id;
 	datagram.destination_port_be16 = (uint16_t)(packet->fragment_id >> 16);
 	if (packet->ip_version == 6)
 		datagram.protocol = SLUICE_IP_FRAGMENT;
+	return datagram;
+}
+
+/* Its hash: the name. */
+SLUICE_INLINE uint64_t sluice_fragment_key(const struct sluice_hash_key *key, const struct sluice_packet *packet)
+{
+	struct sluice_flow datagram = sluice_fragment_datagram(packet);
 	return sluice_flow_hash(key, &datagram, SLUICE_AFFINITY_FLOW);
 }
 
