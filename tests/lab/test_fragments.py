@@ -49,6 +49,9 @@ def lab(make_lab):
                                                  "hugepages": False})
     lab.balancer.start()
     lab.balancer.wait_backends()
+    # Only a worker holds what comes too early.
+    wait_for("the dataplane has its sockets in",
+             lambda: "receives what the XDP program redirects" in lab.balancer.dataplane.text(), 20)
     return lab
 
 
