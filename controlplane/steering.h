@@ -40,7 +40,9 @@ int steering_create(const char *runtime_dir, struct steering **ret);
 /* Leaves programs attached and maps pinned: forwarding goes on without us. Accepts NULL. */
 void steering_destroy(struct steering *steering);
 
-/* Attach to the model's kernel interfaces, detach from those that left. Errors of one interface do not stop the others.
+/*
+ * Attach to the model's kernel interfaces, detach from those that left, and set its icmp_rate. Errors of one interface
+ * do not stop the others.
  */
 int steering_configure_interfaces(struct steering *steering, const struct model *model);
 

@@ -386,7 +386,7 @@ static void test_kernel_path(void **state)
 	    {"xdp", "tcp", "192.0.2.10:80", NULL, "lo", "forward", "belongs to"},
 	    {"xdp", "tcp", "192.0.2.10:80", "1480", "lo", "forward", "belongs to"},
 	    {"xdp", "tcp", "192.0.2.10:80", "1481", "lo", "answered_too_big", "without DF the packet is dropped"},
-	    {"xdp", "udp", "192.0.2.10:53", "1490", "lo", "too_big", "makes no fragments"},
+	    {"xdp", "udp", "192.0.2.10:53", "1490", "lo", "not_split", "makes no fragments"},
 	    {"dpdk", "udp", "192.0.2.10:53", "1490", "lo", "fragmented", "in fragments"},
 	    {"xdp", "tcp", "192.0.2.10:80", NULL, "absent0", "transmit", "by absent0, which is no interface"},
 	    {"dpdk", "tcp", "192.0.2.10:80", NULL, "absent0", "forward", "belongs to"},
