@@ -274,6 +274,7 @@ static int run(void *argument)
 	while (!atomic_load_explicit(&l->stop, memory_order_relaxed)) {
 		const struct sluice_table *table = table_store_current(l->loops->context.store);
 		l->worker->exceptions = exceptions_map_current(l->loops->context.exceptions);
+		l->worker->capture = capture_memory_writer(l->loops->context.capture, l->index);
 		uint32_t got = take_turn(l, table, then);
 		counters->generation = table ? table->header->generation : 0;
 		counters->heartbeat++;
@@ -294,6 +295,7 @@ static int run(void *argument)
 			next_tick = now + tick_tsc;
 		}
 	}
+	l->worker->capture = NULL; /* not to be used beyond a quiescent state */
 	worker_drop_held(l->worker);
 	rte_rcu_qsbr_thread_offline(rcu, l->index);
 	rte_rcu_qsbr_thread_unregister(rcu, l->index);

@@ -3,6 +3,7 @@
  * sluice-dataplane: what must be there before a packet can be forwarded, in the order
  * in which one thing needs the other, and all of it undone backwards.
  */
+#include "capture_memory.h"
 #include "control.h"
 #include "counters_memory.h"
 #include "daemon.h"
@@ -54,6 +55,7 @@ static int serve(const struct config *config, const char *runtime_dir, const str
 	struct ports ports;
 	struct loops *loops = NULL;
 	struct exceptions_map *exceptions;
+	struct capture_memory *capture;
 	struct last_table_writer *writer;
 	struct control *control;
 
@@ -87,16 +89,22 @@ static int serve(const struct config *config, const char *runtime_dir, const str
 	if (error)
 		goto close_ports;
 	exceptions_map_visit(exceptions);
+	error = capture_memory_create(workers, wait_for_workers, &loops, &capture);
+	if (error) {
+		log_error("no memory for captures: %s", strerror(-error));
+		goto destroy_exceptions;
+	}
 	const struct loops_context loops_context = {.config = config,
 						    .store = store,
 						    .counters = &counters,
 						    .exceptions = exceptions,
+						    .capture = capture,
 						    .mbufs = pools.mbufs,
 						    .workers = workers};
 	error = loops_create(&loops_context, &loops);
 	if (error) {
 		log_error("no memory for workers: %s", strerror(-error));
-		goto destroy_exceptions;
+		goto destroy_capture;
 	}
 	error = last_table_writer_create(runtime_dir, &writer);
 	if (error) {
@@ -108,6 +116,7 @@ static int serve(const struct config *config, const char *runtime_dir, const str
 							.ports = &ports,
 							.counters = &counters,
 							.store = store,
+							.capture = capture,
 							.writer = writer,
 							.workers = workers};
 	error = control_create(&control_context, &control);
@@ -132,6 +141,8 @@ destroy_writer:
 destroy_loops:
 	loops_destroy(loops);
 	loops = NULL;
+destroy_capture:
+	capture_memory_destroy(capture);
 destroy_exceptions:
 	exceptions_map_destroy(exceptions);
 close_ports:

@@ -18,10 +18,14 @@
 static __rte_noinline void icmp_echo(struct worker *w, struct rte_mbuf *m, const struct sluice_packet *p)
 {
 	uint8_t *data = rte_pktmbuf_mtod(m, uint8_t *);
-	if (sluice_icmp_limit_take(&w->echo_limit, rte_rdtsc()) && sluice_icmp_echo_reply(data, data + m->data_len, p))
-		exit_transmit_as(w, w->in_port, m, SLUICE_ANSWERED_ECHO);
-	else
+	if (!sluice_icmp_limit_take(&w->echo_limit, rte_rdtsc()) ||
+	    !sluice_icmp_echo_reply(data, data + m->data_len, p)) {
 		exit_drop(w, m, SLUICE_DROP_ECHO_LIMIT);
+		return;
+	}
+	exit_transmit_as(w, w->in_port, m, SLUICE_ANSWERED_ECHO);
+	if (SLUICE_UNLIKELY(w->capture != NULL))
+		capture_answer(w, m, SLUICE_NONE, SLUICE_NONE, SLUICE_ANSWERED_ECHO);
 }
 
 /*
