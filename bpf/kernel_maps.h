@@ -63,6 +63,14 @@ struct {
 	__type(value, struct states);
 } states SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1); /* raised at load to the possible CPUs */
+	__type(key, uint32_t);
+	__type(value, struct sluice_kernel_cpu);
+} cpus SEC(".maps");
+
 /* Line `line` of an array of them; NULL beyond its end. */
 static __always_inline void *line_at(void *map, uint32_t line)
 {
@@ -92,6 +100,13 @@ __noinline uint32_t sluice_kernel_walk(uint32_t lookup, uint32_t size, uint32_t 
 	return map && bytes ? sluice_walk_steps(&service, map, bytes, bucket) : SLUICE_NONE;
 }
 
+/* This CPU's own; NULL: it came after the control plane. */
+static __always_inline struct sluice_kernel_cpu *cpu_get(void)
+{
+	uint32_t cpu = bpf_get_smp_processor_id();
+	return bpf_map_lookup_elem(&cpus, &cpu);
+}
+
 /* A generation. */
 struct table {
 	void *lines;
@@ -105,6 +120,23 @@ static __always_inline bool table_get(struct table *ret)
 		return false;
 	ret->head = line_at(ret->lines, 0);
 	return ret->head != NULL;
+}
+
+/* choose.h's ways to a weight and a count. backends: the table's lines; live: those of the exceptions. */
+static inline uint32_t sluice_kernel_weight(const void *backends, uint32_t number)
+{
+	const struct sluice_kernel_head *head = line_at((void *)backends, 0);
+	const uint8_t *second = head ? line_at((void *)backends, head->backends_line + 2 * number + 1) : NULL;
+	return second ? *(const uint32_t *)(second + offsetof(struct sluice_backend, weight) - SLUICE_KERNEL_LINE) : 0;
+}
+
+#define COUNTS_TO_A_LINE (SLUICE_EXCEPTIONS_LINE / sizeof(uint32_t))
+
+static inline uint32_t *sluice_kernel_live(void *live, uint32_t number)
+{
+	const struct sluice_exceptions_header *header = line_at(live, 0);
+	uint32_t *line = header ? line_at(live, header->live_line + number / COUNTS_TO_A_LINE) : NULL;
+	return line ? line + number % COUNTS_TO_A_LINE : NULL;
 }
 
 #endif
