@@ -75,8 +75,7 @@ static uint32_t interface_number(struct api_capture *c, enum capture_path path, 
 	for (uint32_t i = 0; i < c->interface_count; i++)
 		if (c->interfaces[i].path == path && c->interfaces[i].id == id)
 			return i;
-	struct capture_interface *larger =
-	    reallocarray(c->interfaces, c->interface_count + 1, sizeof(*c->interfaces));
+	struct capture_interface *larger = reallocarray(c->interfaces, c->interface_count + 1, sizeof(*c->interfaces));
 	if (!larger) {
 		c->buffer.failed = true;
 		return 0;

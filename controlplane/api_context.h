@@ -47,7 +47,7 @@ struct api_capture; /* one under way (api_capture.c) */
 
 /* The latest one, under way or over. */
 struct api_capture_summary {
-	uint64_t number; /* how many there were; 0: none so far */
+	uint64_t number;             /* how many there were; 0: none so far */
 	uint64_t began_ns, ended_ns; /* CLOCK_REALTIME; ended_ns 0: it goes on */
 	int64_t uid, pid;            /* who asked */
 	uint64_t packets, lost, refused;

@@ -43,8 +43,8 @@ void api_target_fini(struct api_target *target);
 const char *api_target_find(const struct api_target *target, const char *name);
 
 /*
- * An answer that grows while it is sent, in place of a text. Its maker embeds it; the server reads it, and tells when it
- * has done with it.
+ * An answer that grows while it is sent, in place of a text. Its maker embeds it; the server reads it, and tells when
+ * it has done with it.
  */
 struct api_stream {
 	/* Up to `room` bytes to `to`: how many; 0: none now, api_stream_wake() follows; -1: that was all. */
@@ -83,7 +83,7 @@ struct api_exchange {
 	char *text;               /* malloc'ed; never NULL once status is set */
 	size_t text_bytes;
 	struct api_stream *stream; /* instead of the text; the server takes it */
-	bool deferred; /* the answer comes later, by `finished` */
+	bool deferred;             /* the answer comes later, by `finished` */
 
 	uint32_t *place; /* the count of long answers that this is one of (api_job.h); NULL: of none */
 

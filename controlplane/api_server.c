@@ -41,7 +41,7 @@ struct request {
 	struct MHD_Connection *connection;
 	struct api_exchange *exchange;
 	struct streaming *streaming; /* the answer, when it is one */
-	const char *target_problem; /* answered once the headers are read */
+	const char *target_problem;  /* answered once the headers are read */
 	char *body;
 	size_t body_bytes, discarded_bytes;
 	bool started, too_big, suspended, dispatched;
@@ -219,10 +219,10 @@ static enum MHD_Result answer_queue(struct request *request)
 	struct api_exchange *exchange = request->exchange;
 	/* The text belongs to the response from here on. */
 	struct MHD_Response *response =
-	    exchange->stream ? streaming_response(request)
-			     : MHD_create_response_from_buffer(exchange->text_bytes, exchange->text,
-							       exchange->text ? MHD_RESPMEM_MUST_FREE
-									      : MHD_RESPMEM_PERSISTENT);
+	    exchange->stream
+		? streaming_response(request)
+		: MHD_create_response_from_buffer(exchange->text_bytes, exchange->text,
+						  exchange->text ? MHD_RESPMEM_MUST_FREE : MHD_RESPMEM_PERSISTENT);
 
 	if (!response)
 		return MHD_NO;

@@ -11,13 +11,13 @@
 
 enum {
 	TICK_MS = 10,
-	LOOK_TICKS = 25,           /* between two looks for dataplanes */
-	ASK_TICKS = 10, /* between two looks whether somebody reads */
-	TAKE_MOST = 2048,          /* records of a tick: the loop has other work */
-	TAKE_AT_ONCE = 64,         /* of a ring, before it is another's turn */
+	LOOK_TICKS = 25,   /* between two looks for dataplanes */
+	ASK_TICKS = 10,    /* between two looks whether somebody reads */
+	TAKE_MOST = 2048,  /* records of a tick: the loop has other work */
+	TAKE_AT_ONCE = 64, /* of a ring, before it is another's turn */
 	HELD_MOST = 8192,
-	SOURCES_MOST = 10,         /* dataplanes and the kernel's path */
-	SETTLE_NS = 20000000,      /* a record that is this old has none before it under way */
+	SOURCES_MOST = 10,    /* dataplanes and the kernel's path */
+	SETTLE_NS = 20000000, /* a record that is this old has none before it under way */
 	LEASE_NS = 2000000000,
 };
 
@@ -44,8 +44,8 @@ struct capture {
 	struct capture_sink sink;
 	uv_timer_t timer;
 	uint64_t ticks;
-	uint64_t began_ns;        /* CLOCK_MONOTONIC */
-	uint64_t to_realtime_ns;  /* from there */
+	uint64_t began_ns;       /* CLOCK_MONOTONIC */
+	uint64_t to_realtime_ns; /* from there */
 	struct participant participants[SOURCES_MOST];
 	uint32_t participant_count;
 	struct held *held;
@@ -53,7 +53,7 @@ struct capture {
 	uint64_t taken;
 	struct capture_status status; /* of participants that are gone, and packets */
 	bool ended;
-	struct capture_record record; /* being read */
+	struct capture_record *record; /* being read; of the largest size */
 };
 
 static uint64_t clock_ns(clockid_t clock)
@@ -156,14 +156,14 @@ static void participants_end(struct capture *capture)
 /* False: there is no room for more. */
 static bool hold(struct capture *capture, const struct participant *p, uint32_t writer)
 {
-	const size_t bytes = offsetof(struct capture_record, bytes) + capture->record.head.copied_bytes;
+	const size_t bytes = sizeof(struct capture_record) + capture->record->head.copied_bytes;
 	struct capture_record *record = malloc(bytes);
 
 	if (!record) {
 		capture->status.lost++;
 		return false;
 	}
-	memcpy(record, &capture->record, bytes);
+	memcpy(record, capture->record, bytes);
 	capture->held[capture->held_count++] = (struct held){.time_ns = record->head.time_ns,
 							     .number = capture->taken++,
 							     .pid = p->pid,
@@ -185,7 +185,7 @@ static void take(struct capture *capture)
 			struct participant *p = &capture->participants[i];
 			for (uint32_t w = 0; w < capture_source_writers(p->source); w++)
 				for (uint32_t n = 0; n < TAKE_AT_ONCE && left; n++) {
-					if (!capture_source_take(p->source, w, &capture->record))
+					if (!capture_source_take(p->source, w, capture->record))
 						break;
 					found = true;
 					left--;
@@ -279,6 +279,7 @@ static void capture_free(struct capture *capture)
 	for (uint32_t i = 0; i < capture->held_count; i++)
 		free(capture->held[i].record);
 	free(capture->held);
+	free(capture->record);
 	free(capture);
 }
 
@@ -295,10 +296,12 @@ int capture_create(uv_loop_t *loop, struct apply *apply, const struct capture_re
 	capture->began_ns = clock_ns(CLOCK_MONOTONIC);
 	capture->to_realtime_ns = clock_ns(CLOCK_REALTIME) - capture->began_ns;
 	capture->held = calloc(HELD_MOST, sizeof(*capture->held));
-	if (capture->held)
+	capture->record = malloc(sizeof(*capture->record) + SLUICE_CAPTURE_SNAP_MAX);
+	const bool has_memory = capture->held && capture->record;
+	if (has_memory)
 		participants_follow(capture);
 	if (!capture->participant_count) {
-		int error = capture->held ? -ENOTCONN : -ENOMEM;
+		int error = has_memory ? -ENOTCONN : -ENOMEM;
 		capture_free(capture);
 		return error;
 	}

@@ -37,7 +37,8 @@ struct capture_sink {
 };
 
 /*
- * Begin. request: copied, filter.service set. 0; -ENOTCONN when nothing forwards by the paths asked for; -ENOMEM, -errno.
+ * Begin. request: copied, filter.service set. 0; -ENOTCONN when nothing forwards by the paths asked for; -ENOMEM,
+ * -errno.
  */
 int capture_create(uv_loop_t *loop, struct apply *apply, const struct capture_request *request,
 		   const struct capture_sink *sink, struct capture **ret);
@@ -45,10 +46,10 @@ int capture_create(uv_loop_t *loop, struct apply *apply, const struct capture_re
 void capture_destroy(struct capture *capture);
 
 struct capture_status {
-	uint64_t packets;        /* given to the sink */
-	uint64_t lost;           /* found no room on their way */
-	uint64_t refused;        /* records that could not be right */
-	uint32_t sources;        /* dataplanes and kernel's paths that take part */
+	uint64_t packets; /* given to the sink */
+	uint64_t lost;    /* found no room on their way */
+	uint64_t refused; /* records that could not be right */
+	uint32_t sources; /* dataplanes and kernel's paths that take part */
 };
 void capture_status(const struct capture *capture, struct capture_status *ret);
 

@@ -11,7 +11,8 @@
 #include <string.h>
 
 #define REMEDY_VERDICT                                                                                                 \
-	"forward, pass, drop or answer, a label such as no_backend (`sluicectl counters` has all), or several with commas"
+	"forward, pass, drop or answer, a label such as no_backend (`sluicectl counters` has all), or several with "   \
+	"commas"
 #define REMEDY_CLIENT "an address or a prefix, such as 203.0.113.7, 203.0.113.0/24 or 2001:db8::/32"
 
 /* The kernel's outcome beside the verdicts, as steering.h has it. */

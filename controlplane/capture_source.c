@@ -43,9 +43,8 @@ static struct sluice_capture_header *header_of(const struct capture_source *sour
 
 static struct sluice_capture_ring *ring_of(const struct capture_source *source, uint32_t writer)
 {
-	return (struct sluice_capture_ring *)(source->slots +
-					      (uint64_t)SLUICE_CAPTURE_SLOT *
-						  sluice_capture_ring_slot(writer, source->records));
+	return (struct sluice_capture_ring *)(source->slots + (uint64_t)SLUICE_CAPTURE_SLOT *
+								  sluice_capture_ring_slot(writer, source->records));
 }
 
 /* Takes over the descriptor, also on failure. */
@@ -174,8 +173,8 @@ int capture_source_take(struct capture_source *source, uint32_t writer, struct c
 		return 0;
 	}
 	for (uint64_t i = 0; i < count && !found; i++, ring->tail++) {
-		const uint8_t *slot = (const uint8_t *)shared +
-				      SLUICE_CAPTURE_SLOT * (1 + (ring->tail & (source->records - 1)));
+		const uint8_t *slot =
+		    (const uint8_t *)shared + SLUICE_CAPTURE_SLOT * (1 + (ring->tail & (source->records - 1)));
 		memcpy(&ret->head, slot, sizeof(ret->head));
 		/* From here on only the copy counts: a writer that cheats may go on writing. */
 		__asm__ volatile("" ::: "memory");

@@ -14,7 +14,7 @@ struct capture_source;
 /* A record that was checked, and its bytes. */
 struct capture_record {
 	struct sluice_capture_record head;
-	uint8_t bytes[SLUICE_CAPTURE_SNAP_MAX]; /* head.copied_bytes of them */
+	uint8_t bytes[]; /* head.copied_bytes of them */
 };
 
 /* Records that each of so many rings gets, so that all of them stay within 64 MiB where that is possible. */
@@ -40,8 +40,9 @@ uint32_t capture_source_writers(const struct capture_source *source);
 void capture_source_lease(struct capture_source *source, uint64_t until_ns);
 
 /*
- * The next record of that writer's ring (below capture_source_writers()). 1 and *ret; 0: there is none, or none that is
- * any good. Records that were void after all are skipped; those that cannot be right are, too, and counted.
+ * The next record of that writer's ring (below capture_source_writers()), into memory for SLUICE_CAPTURE_SNAP_MAX bytes
+ * of a frame. 1 and *ret; 0: there is none, or none that is any good. Records that were void after all are skipped;
+ * those that cannot be right are, too, and counted.
  */
 int capture_source_take(struct capture_source *source, uint32_t writer, struct capture_record *ret);
 

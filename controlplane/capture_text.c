@@ -140,7 +140,8 @@ char *capture_line(const struct capture_view *view, char *ret)
 		n += snprintf(ret + n, CAPTURE_TEXT_BYTES - n, " %s > %s", inside.source, inside.destination);
 	if (inside.flags[0])
 		n += snprintf(ret + n, CAPTURE_TEXT_BYTES - n, " [%s]", inside.flags);
-	snprintf(ret + n, CAPTURE_TEXT_BYTES - n, " length %" PRIu32 "%s%.*s\n", inside.bytes ? inside.bytes : head->frame_bytes,
+	snprintf(ret + n, CAPTURE_TEXT_BYTES - n, " length %" PRIu32 "%s%.*s\n",
+		 inside.bytes ? inside.bytes : head->frame_bytes,
 		 view->interface ? (head->flags & SLUICE_CAPTURE_LEAVES ? " out " : " in ") : "", NAME_BYTES,
 		 view->interface ? view->interface : "");
 	return ret;
@@ -158,15 +159,14 @@ json_t *capture_json(const struct capture_view *view)
 	char time[40];
 
 	look_inside(view->record, &inside);
-	return json_pack("{s:s, s:s, s:I, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:s, s:s, s:o, s:o, s:o, s:I, s:I}", "time",
-			 audit_time_text(view->time_ns, time), "path", capture_path_word(view->path), "worker",
+	return json_pack("{s:s, s:s, s:I, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:s, s:s, s:o, s:o, s:o, s:I, s:I}",
+			 "time", audit_time_text(view->time_ns, time), "path", capture_path_word(view->path), "worker",
 			 (json_int_t)view->worker, "verdict", capture_outcome_kind(head->outcome), "reason",
 			 capture_outcome_label(head->outcome), "help", capture_outcome_help(head->outcome), "service",
 			 text_or_null(view->service), "backend", text_or_null(view->backend), "bucket",
 			 head->bucket == SLUICE_NONE ? json_null() : json_integer(head->bucket), "interface",
-			 text_or_null(view->interface), "direction",
-			 head->flags & SLUICE_CAPTURE_LEAVES ? "out" : "in", "proto", inside.protocol, "src",
-			 text_or_null(inside.source), "dst", text_or_null(inside.destination), "flags",
-			 text_or_null(inside.flags), "bytes", (json_int_t)inside.bytes, "frame_bytes",
-			 (json_int_t)head->frame_bytes);
+			 text_or_null(view->interface), "direction", head->flags & SLUICE_CAPTURE_LEAVES ? "out" : "in",
+			 "proto", inside.protocol, "src", text_or_null(inside.source), "dst",
+			 text_or_null(inside.destination), "flags", text_or_null(inside.flags), "bytes",
+			 (json_int_t)inside.bytes, "frame_bytes", (json_int_t)head->frame_bytes);
 }

@@ -27,11 +27,11 @@ void pcapng_section(struct pcapng_buffer *buffer, const char *application);
 void pcapng_interface(struct pcapng_buffer *buffer, const char *name, const char *description, uint32_t snaplen);
 
 struct pcapng_packet {
-	uint32_t interface;    /* its number */
-	uint64_t time_ns;      /* since 1970, UTC */
-	const uint8_t *bytes;  /* `copied` of them */
+	uint32_t interface;   /* its number */
+	uint64_t time_ns;     /* since 1970, UTC */
+	const uint8_t *bytes; /* `copied` of them */
 	uint32_t copied;
-	uint32_t frame_bytes;  /* of the whole frame */
+	uint32_t frame_bytes; /* of the whole frame */
 	bool outbound;
 	const char *comment;
 };

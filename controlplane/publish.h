@@ -72,7 +72,7 @@ struct publish_peer_status {
 	uint64_t generation; /* acknowledged; 0: none yet */
 	int error;           /* of the last refusal, 0 after an acknowledgement */
 	char text[256];
-	int counters_fd; /* borrowed */
+	int counters_fd;     /* borrowed */
 	uint64_t connection; /* tells two connections of one process apart */
 	const struct sluice_message_hello *hello;
 };

@@ -64,8 +64,7 @@ static int header_check(const struct sluice_capture_header *header, uint32_t wor
 			      (unsigned long long)header->magic, header->abi);
 	if (header->writers != workers)
 		return refuse(ret_refusal, -EINVAL, "capture: %u rings for %u workers", header->writers, workers);
-	if (!header->records || header->records > SLUICE_CAPTURE_RECORDS_MAX ||
-	    header->records & (header->records - 1))
+	if (!header->records || header->records > SLUICE_CAPTURE_RECORDS_MAX || header->records & (header->records - 1))
 		return refuse(ret_refusal, -EINVAL, "capture: %u records a ring; a power of 2 up to %u is possible",
 			      header->records, SLUICE_CAPTURE_RECORDS_MAX);
 	if (header->total_bytes != bytes || bytes != sluice_capture_bytes(workers, header->records))
@@ -145,7 +144,6 @@ void capture_memory_end(struct capture_memory *memory)
 
 struct capture_writer *capture_memory_writer(const struct capture_memory *memory, uint32_t worker)
 {
-	struct capture_writer *writers =
-	    memory ? atomic_load_explicit(&memory->writers, memory_order_acquire) : NULL;
+	struct capture_writer *writers = memory ? atomic_load_explicit(&memory->writers, memory_order_acquire) : NULL;
 	return writers ? &writers[worker] : NULL;
 }

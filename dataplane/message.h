@@ -13,7 +13,7 @@
 struct message {
 	enum sluice_message_type type; /* STATES, LOOKUPS, TABLE or CAPTURE */
 	uint64_t generation;           /* TABLE */
-	uint64_t bytes;                /* LOOKUPS, TABLE, CAPTURE: what the descriptor must hold; CAPTURE: 0 for its end */
+	uint64_t bytes; /* LOOKUPS, TABLE, CAPTURE: what the descriptor must hold; CAPTURE: 0 for its end */
 };
 
 /*

@@ -243,7 +243,7 @@ static __rte_noinline void capture_lanes(struct worker *w, const struct sluice_t
 		    .backend = lanes->backend[i],
 		    .bucket = lane_bucket(w, i),
 		    .port = lanes->port[i],
-		    .inner_offset = lanes->template[i]->outer_bytes,
+		    .inner_offset = lanes->template[i] -> outer_bytes,
 		    .leaves = true,
 		};
 		capture_leaving(w->capture, lanes->packet[i], lanes->port[i], &about);

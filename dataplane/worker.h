@@ -177,8 +177,8 @@ struct worker {
 	uint32_t now_s;                              /* coarse seconds of CLOCK_MONOTONIC; at most one late */
 	struct sluice_exceptions_header *exceptions; /* the host's, sound; NULL: none, as if it had no room */
 	struct sluice_fragments *fragments;          /* shared by all workers; NULL: later fragments are dropped */
-	struct capture_writer *capture;              /* of this worker, unchanged until its queues are flushed; NULL: none */
-	uint32_t now_ms;                             /* CLOCK_MONOTONIC; read by worker_release() alone */
+	struct capture_writer *capture; /* of this worker, unchanged until its queues are flushed; NULL: none */
+	uint32_t now_ms;                /* CLOCK_MONOTONIC; read by worker_release() alone */
 
 	/* The worker: writes, the caller: reads. */
 	uint32_t held_count; /* later fragments in held[]; on entry of worker_burst() at most WORKER_HELD_MAX */

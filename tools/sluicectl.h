@@ -40,7 +40,8 @@ enum ctl_exit ctl_get(const struct ctl *ctl, const char *target, json_t **ret);
 enum ctl_exit ctl_post(const struct ctl *ctl, const char *target, json_t *body, json_t **ret);
 /*
  * POST, and hand on the answer piece by piece as it comes, for as long as it takes; with count 0 about once a second
- * while nothing does. take() returns false to end it, which is no failure. `body`: the reference is taken. A refusal is printed as above.
+ * while nothing does. take() returns false to end it, which is no failure. `body`: the reference is taken. A refusal is
+ * printed as above.
  */
 enum ctl_exit ctl_post_stream(const struct ctl *ctl, const char *target, json_t *body,
 			      bool (*take)(void *user, const char *bytes, size_t count), void *user);

@@ -60,8 +60,9 @@ static bool write_blocks(struct output *out)
 	while (out->rest_bytes - whole >= sizeof(head)) {
 		memcpy(head, out->rest + whole, sizeof(head));
 		if (head[1] < 12 || head[1] % 4 || head[1] > BLOCK_BYTES_MAX) {
-			fprintf(stderr, "sluicectl: the answer is no pcapng: are sluicectl and the control plane of one "
-					"version?\n");
+			fprintf(stderr,
+				"sluicectl: the answer is no pcapng: are sluicectl and the control plane of one "
+				"version?\n");
 			out->failed = true;
 			return false;
 		}
@@ -171,7 +172,8 @@ enum ctl_exit command_capture(const struct ctl *ctl)
 	if (!body)
 		return CTL_USAGE;
 	if (ctl->write && !to_file && isatty(STDOUT_FILENO)) {
-		fprintf(stderr, "sluicectl: -w -: standard output is a terminal: name a file, or send it to a program\n");
+		fprintf(stderr,
+			"sluicectl: -w -: standard output is a terminal: name a file, or send it to a program\n");
 		json_decref(body);
 		return CTL_USAGE;
 	}

@@ -38,8 +38,9 @@ _Static_assert(SLUICE_VERDICTS < 63, "a bit for each in a filter");
 
 /* Which packets. */
 struct sluice_capture_filter {
-	uint64_t verdicts;           /* sluice_capture_bit() of each outcome that is wanted */
-	union sluice_address client; /* source of the packet; of an ICMP error about a flow that flow's, of an answer its receiver */
+	uint64_t verdicts; /* sluice_capture_bit() of each outcome that is wanted */
+	union sluice_address
+	    client; /* source of the packet; of an ICMP error about a flow that flow's, of an answer its receiver */
 	union sluice_address client_mask; /* all zero: any packet, also one that has no IP header */
 	uint32_t service;                 /* its number; SLUICE_NONE: any, and those of none */
 	uint32_t sample;                  /* one in so many, at least 1 */
@@ -62,9 +63,8 @@ SLUICE_INLINE bool sluice_capture_wants(const struct sluice_capture_filter *filt
 		return false;
 	if (!(filter->client_mask.halves[0] | filter->client_mask.halves[1]))
 		return true;
-	return client &&
-	       !(((client->halves[0] ^ filter->client.halves[0]) & filter->client_mask.halves[0]) |
-		 ((client->halves[1] ^ filter->client.halves[1]) & filter->client_mask.halves[1]));
+	return client && !(((client->halves[0] ^ filter->client.halves[0]) & filter->client_mask.halves[0]) |
+			   ((client->halves[1] ^ filter->client.halves[1]) & filter->client_mask.halves[1]));
 }
 
 struct sluice_capture_header {
@@ -100,11 +100,11 @@ enum sluice_capture_flag {
 
 /* Native byte order. */
 struct sluice_capture_record {
-	uint64_t sequence; /* 1 + the ring's head before it */
-	uint64_t time_ns;  /* CLOCK_MONOTONIC */
-	uint32_t service;  /* number; SLUICE_NONE: none or unknown */
-	uint32_t backend;  /* likewise */
-	uint32_t bucket;   /* likewise */
+	uint64_t sequence;     /* 1 + the ring's head before it */
+	uint64_t time_ns;      /* CLOCK_MONOTONIC */
+	uint32_t service;      /* number; SLUICE_NONE: none or unknown */
+	uint32_t backend;      /* likewise */
+	uint32_t bucket;       /* likewise */
 	uint32_t interface;    /* a dataplane: index of its port; the kernel: ifindex; SLUICE_NONE: unknown */
 	uint32_t frame_bytes;  /* of the whole frame */
 	uint16_t copied_bytes; /* of which so many follow */

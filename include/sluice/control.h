@@ -13,7 +13,8 @@
  *                               <-   LOOKUPS {blob}        any number, before the table that needs them
  *                               <-   TABLE {table}
  *   ACK {generation, 0}          ->  after the grace period, or with an error: the old table stays
- *                               <-   CAPTURE {memory}      a packet trace begins (capture.h); without a descriptor: ends
+ *                               <-   CAPTURE {memory}      a packet trace begins (capture.h); without a descriptor:
+ * ends
  *
  * Losing the connection changes nothing in forwarding. Either side closes it on a
  * message that it cannot accept, and logs why.
@@ -118,8 +119,8 @@ struct sluice_message_table {
 };
 
 /*
- * Descriptor: the memory of capture.h, with a ring for each worker; none when bytes is 0: the capture ends. It takes the
- * place of one before, and ends with the connection. Not answered.
+ * Descriptor: the memory of capture.h, with a ring for each worker; none when bytes is 0: the capture ends. It takes
+ * the place of one before, and ends with the connection. Not answered.
  */
 struct sluice_message_capture {
 	struct sluice_message_header header;
