@@ -198,7 +198,7 @@ static void reason_write(const struct api *api, const struct sluice_table *table
 			 "fit, %s",
 			 r->sent_bytes, backend, table->backends[r->backend].mtu, r->inner_mtu,
 			 query->path == EXPLAIN_PATH_XDP
-			     ? "at a limited rate; without DF the packet is dropped"
+			     ? "at the rate of icmp_rate; without DF the packet is dropped"
 			     : "at the rate of icmp_rate; without DF the packet goes in fragments");
 		break;
 	case SLUICE_FRAGMENTED:
@@ -209,9 +209,10 @@ static void reason_write(const struct api *api, const struct sluice_table *table
 			 r->sent_bytes, backend, table->backends[r->backend].mtu, r->inner_mtu);
 		break;
 	case SLUICE_DROP_TOO_BIG:
+	case SLUICE_DROP_NOT_SPLIT:
 		snprintf(ret, bytes, "dropped: %u bytes on the way to %s, its adjacency's MTU is %u%s", r->sent_bytes,
 			 backend, table->backends[r->backend].mtu,
-			 query->path == EXPLAIN_PATH_XDP ? ", and the kernel's path makes no fragments" : "");
+			 r->verdict == SLUICE_DROP_NOT_SPLIT ? ", and the kernel's path makes no fragments" : "");
 		break;
 	case SLUICE_DROP_TRANSMIT:
 		snprintf(ret, bytes, "dropped: the way to %s leads by %s, which is no interface of the kernel", backend,
@@ -280,13 +281,11 @@ static json_t *exception_json(const struct api *api, const struct sluice_table *
 /* Where fragments without ports go; null: their first one is not forwarded. */
 static json_t *fragments_json(const char *backend, enum explain_path path, const struct explain_result *r)
 {
-	char text[128];
+	char text[192];
 	if (!sluice_verdict_is_forward(r->verdict))
 		return json_null();
-	if (path == EXPLAIN_PATH_XDP)
-		return json_string("later ones are dropped: the kernel's path remembers no first one");
-	snprintf(text, sizeof(text), "later ones follow their first one to %.64s, for %u s after it", backend,
-		 SLUICE_FRAGMENT_LIFE_S);
+	snprintf(text, sizeof(text), "later ones follow their first one to %.64s, for %u s after it%s", backend,
+		 SLUICE_FRAGMENT_LIFE_S, path == EXPLAIN_PATH_XDP ? "; one that comes before it is dropped" : "");
 	return json_string(text);
 }
 

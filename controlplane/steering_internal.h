@@ -30,6 +30,7 @@ enum steering_shared {
 	STEERING_SHARED_LOOKUPS,
 	STEERING_SHARED_STATES,
 	STEERING_SHARED_EXCEPTIONS,
+	STEERING_SHARED_FRAGMENTS,
 	STEERING_SHARED_CPUS,
 	STEERING_SHARED /* how many */
 };
@@ -67,6 +68,14 @@ int steering_shared_open(struct steering *steering);
 int steering_layout_read(const struct steering *steering, uint32_t *ret);
 /* What is pinned is ours from here on. 0 or -errno. */
 int steering_layout_write(const struct steering *steering);
+
+/* ---- steering_cpus.c: what the programs keep for each CPU ---- */
+
+/*
+ * Let all CPUs together answer so many packets that are too big, and so many pings, a second; 0: none. At any time.
+ * What a CPU has spent is forgotten when the rate is another one. 0 or -errno (logged).
+ */
+int steering_cpus_set_icmp_rate(const struct steering *steering, uint32_t per_second);
 
 /* ---- steering_nic.c: what XDP asks of an interface ---- */
 

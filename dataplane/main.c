@@ -9,6 +9,7 @@
 #include "daemon.h"
 #include "eal.h"
 #include "exceptions_map.h"
+#include "fragments_map.h"
 #include "last_table.h"
 #include "log.h"
 #include "loop.h"
@@ -55,6 +56,7 @@ static int serve(const struct config *config, const char *runtime_dir, const str
 	struct ports ports;
 	struct loops *loops = NULL;
 	struct exceptions_map *exceptions;
+	struct fragments_map *fragments;
 	struct capture_memory *capture;
 	struct last_table_writer *writer;
 	struct control *control;
@@ -89,15 +91,20 @@ static int serve(const struct config *config, const char *runtime_dir, const str
 	if (error)
 		goto close_ports;
 	exceptions_map_visit(exceptions);
+	error = fragments_map_create(runtime_dir, wait_for_workers, &loops, &fragments);
+	if (error)
+		goto destroy_exceptions;
+	fragments_map_visit(fragments);
 	error = capture_memory_create(workers, wait_for_workers, &loops, &capture);
 	if (error) {
 		log_error("no memory for captures: %s", strerror(-error));
-		goto destroy_exceptions;
+		goto destroy_fragments;
 	}
 	const struct loops_context loops_context = {.config = config,
 						    .store = store,
 						    .counters = &counters,
 						    .exceptions = exceptions,
+						    .fragments = fragments,
 						    .capture = capture,
 						    .mbufs = pools.mbufs,
 						    .workers = workers};
@@ -129,7 +136,8 @@ static int serve(const struct config *config, const char *runtime_dir, const str
 					      .loops = loops,
 					      .control = control,
 					      .store = store,
-					      .exceptions = exceptions};
+					      .exceptions = exceptions,
+					      .fragments = fragments};
 		error = daemon_run(&daemon);
 	}
 	loops_stop(loops);
@@ -143,6 +151,8 @@ destroy_loops:
 	loops = NULL;
 destroy_capture:
 	capture_memory_destroy(capture);
+destroy_fragments:
+	fragments_map_destroy(fragments);
 destroy_exceptions:
 	exceptions_map_destroy(exceptions);
 close_ports:

@@ -8,6 +8,7 @@
  *   RUNTIME_DIR/bpf/states      one value: the array of backend states
  *   RUNTIME_DIR/bpf/exceptions  array of lines of 128 bytes: the host's exception table (exceptions.h)
  *   RUNTIME_DIR/bpf/exceptions_in_use   array of maps, 0 -> the map before
+ *   RUNTIME_DIR/bpf/fragments   array of lines of 128 bytes: where the host's first fragments went (fragments.h)
  *   RUNTIME_DIR/bpf/cpus        array of struct sluice_kernel_cpu by CPU, for mmap()
  *   RUNTIME_DIR/bpf/layout      one value: SLUICE_KERNEL_LAYOUT of who made them
  *
@@ -28,6 +29,7 @@
 #include "counters.h"
 #include "exceptions.h"
 #include "forwarding.h"
+#include "icmp.h"
 
 /*
  * What the maps' shapes do not tell. One more with every change that a program or a control plane of the version before
@@ -73,7 +75,8 @@ _Static_assert(sizeof(struct sluice_kernel_head) == SLUICE_KERNEL_LINE, "line 0"
 
 /* What a CPU keeps from packet to packet, over all interfaces. */
 struct sluice_kernel_cpu {
-	struct sluice_turns turns; /* of services with round robin: the program's own */
+	struct sluice_icmp_answers answers; /* in ns; the control plane writes the limits, the program what is spent */
+	struct sluice_turns turns;          /* of services with round robin: the program's own */
 } __attribute__((aligned(64)));
 
 #define SLUICE_KERNEL_TABLE_LINE 1u /* where the flat table starts */

@@ -232,9 +232,10 @@ static uint32_t map_id(struct steering_site *f, const char *leaf)
 /* The maps have the same shapes, and another version's numbers in them; then none that tells. */
 static void content_of_another_layout_is_made_anew(void **state)
 {
-	static const char *const leaves[] = {"services", "parts", "lookups", "states", "exceptions_in_use", "cpus"};
+	static const char *const leaves[] = {"services",          "parts",     "lookups", "states",
+					     "exceptions_in_use", "fragments", "cpus"};
 	struct steering_site *f = *state;
-	uint32_t zero = 0, layout = SLUICE_KERNEL_LAYOUT + 1, ids[6];
+	uint32_t zero = 0, layout = SLUICE_KERNEL_LAYOUT + 1, ids[7];
 	char path[128];
 
 	snprintf(path, sizeof(path), "%s/bpf/layout", f->runtime);
@@ -250,16 +251,64 @@ static void content_of_another_layout_is_made_anew(void **state)
 		else if (round == 1)
 			assert_int_equal(unlink(path), 0);
 		close(fd);
-		for (uint32_t i = 0; i < 6; i++)
+		for (uint32_t i = 0; i < 7; i++)
 			ids[i] = map_id(f, leaves[i]);
 		steering_site_restart(f);
 		assert_int_equal(steering_configure_interfaces(f->steering, &f->model), 0);
 		assert_int_equal(program_on("sv0") != program, round < 2);
-		for (uint32_t i = 0; i < 6; i++)
+		for (uint32_t i = 0; i < 7; i++)
 			assert_int_equal(map_id(f, leaves[i]) != ids[i], round < 2);
 	}
 	assert_int_equal(link_id(f), link); /* never detached */
 	assert_int_equal(map_id(f, "sv0/counters"), counters);
+}
+
+/* ------------------------------------------------------------------ CPUs ---- */
+
+static struct sluice_kernel_cpu cpu_of(struct steering_site *f, uint32_t n)
+{
+	struct sluice_kernel_cpu cpu;
+	int fd = steering_site_pin(f, "cpus");
+	assert_true(fd >= 0);
+	assert_int_equal(bpf_map_lookup_elem(fd, &n, &cpu), 0);
+	close(fd);
+	return cpu;
+}
+
+/* Each CPU has its part of the rate; what it has spent is kept while that stays, and over a restart. */
+static void icmp_rate_is_shared_by_the_cpus(void **state)
+{
+	struct steering_site *f = *state;
+	const uint32_t last = (uint32_t)libbpf_num_possible_cpus() - 1;
+	const uint64_t interval = UINT64_C(1000000000) * (uint64_t)sysconf(_SC_NPROCESSORS_ONLN) / 500;
+	struct sluice_kernel_cpu cpu = cpu_of(f, last);
+
+	assert_int_equal(cpu.answers.too_big.interval, 0); /* nobody has said yet */
+	steering_site_configure(f, "sv0", NULL);
+	f->model.dataplane.icmp_rate = 500;
+	assert_int_equal(steering_configure_interfaces(f->steering, &f->model), 0);
+	for (uint32_t n = 0; n <= last; n++) {
+		cpu = cpu_of(f, n);
+		assert_int_equal(cpu.answers.too_big.interval, interval);
+		assert_int_equal(cpu.answers.echo.interval, interval);
+		assert_int_equal(cpu.answers.too_big.burst, interval * (SLUICE_ICMP_AT_ONCE - 1));
+	}
+	int fd = steering_site_pin(f, "cpus");
+	cpu.answers.too_big_full[17] = cpu.answers.too_big.full = 4711;
+	cpu.turns.draws = 42;
+	assert_int_equal(bpf_map_update_elem(fd, &last, &cpu, BPF_ANY), 0);
+	close(fd);
+	steering_site_restart(f);
+	assert_int_equal(steering_configure_interfaces(f->steering, &f->model), 0);
+	assert_int_equal(cpu_of(f, last).answers.too_big_full[17], 4711);
+
+	f->model.dataplane.icmp_rate = 0;
+	assert_int_equal(steering_configure_interfaces(f->steering, &f->model), 0);
+	cpu = cpu_of(f, last);
+	assert_int_equal(cpu.answers.too_big.interval, 0);
+	assert_int_equal(cpu.answers.echo.interval, 0);
+	assert_int_equal(cpu.answers.too_big_full[17], 0);
+	assert_int_equal(cpu.turns.draws, 42);
 }
 
 /* ---------------------------------------------------------- refuse, try again ---- */
@@ -414,6 +463,7 @@ int main(void)
 	    STEERING_TEST(another_version_is_replaced_through_the_link),
 	    STEERING_TEST(maps_of_another_layout_are_replaced),
 	    STEERING_TEST(content_of_another_layout_is_made_anew),
+	    STEERING_TEST(icmp_rate_is_shared_by_the_cpus),
 	    STEERING_TEST(another_program_is_named_and_left_alone),
 	    STEERING_TEST(another_link_is_named_and_left_alone),
 	    STEERING_TEST(one_interface_does_not_stop_the_other),

@@ -179,7 +179,7 @@ static void answers_and_fragments_are_recorded_as_they_leave(void **state)
 	const struct sluice_capture_filter filter = all_of(256);
 	struct scene s = open_scene(&filter);
 	(void)state;
-	worker_limit_answers(s.f->worker, WORKER_ANSWERS_A_SECOND);
+	worker_limit_answers(s.f->worker, SLUICE_ICMP_PER_SECOND);
 	burst(&s, &big, 1);
 	flush(&s, 0);
 	const struct sluice_capture_record *r = next(&s);
