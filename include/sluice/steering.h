@@ -10,6 +10,7 @@
  *   RUNTIME_DIR/bpf/IFACE/counters  per-CPU array: packets (u64) by enum steering_outcome, then by verdict
  *   RUNTIME_DIR/bpf/IFACE/progress  array of struct steering_progress by receive queue, for mmap()
  *   RUNTIME_DIR/bpf/IFACE/queues    array of struct steering_queue by receive queue: the program's own
+ *   RUNTIME_DIR/bpf/IFACE/layout    one value: STEERING_LAYOUT of who made these
  *
  * The forwarding table's maps are kernel.h's.
  */
@@ -21,6 +22,13 @@
 #include "types.h"
 
 #include <linux/bpf.h> /* struct bpf_timer */
+
+/*
+ * As SLUICE_KERNEL_LAYOUT, of the maps in IFACE: one more with every change to what lies in counters, xsks, progress and
+ * queues that a program, control plane or dataplane of the version before would misread, in shapes that are the same.
+ * Maps without a number have layout 1. `services` is one of kernel.h's maps.
+ */
+#define STEERING_LAYOUT 1u
 
 /* Room for twice the most entries (a service and its VIP each), so that additions can come before removals. */
 #define STEERING_SERVICES_ENTRIES (4u * SLUICE_SERVICES_MAX)
