@@ -3,6 +3,7 @@
 
 #include "apply.h"
 #include "log.h"
+#include "steering_capture.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -22,7 +23,7 @@ enum {
 };
 
 struct participant {
-	struct capture_source *source;
+	struct capture_source *source; /* of a dataplane: the participant's; else kernel's */
 	enum capture_path path;
 	uint32_t pid;
 	uint64_t connection; /* of a dataplane */
@@ -48,6 +49,8 @@ struct capture {
 	uint64_t to_realtime_ns; /* from there */
 	struct participant participants[SOURCES_MOST];
 	uint32_t participant_count;
+	struct steering_capture *kernel; /* NULL: takes no part */
+	uint32_t countdown;              /* to the next sample of the kernel's packets */
 	struct held *held;
 	uint32_t held_count;
 	uint64_t taken;
@@ -69,7 +72,8 @@ static void participant_leave(struct capture *capture, struct participant *p)
 {
 	capture->status.lost += capture_source_lost(p->source);
 	capture->status.refused += capture_source_refused(p->source);
-	capture_source_destroy(p->source);
+	if (p->path == CAPTURE_PATH_DPDK)
+		capture_source_destroy(p->source);
 	*p = capture->participants[--capture->participant_count];
 }
 
@@ -133,8 +137,30 @@ static void dataplanes_follow(struct capture *capture)
 	}
 }
 
+/* The kernel's path takes part when there is one, on whichever interfaces. 0 or -errno. */
+static int kernel_ask(struct capture *capture)
+{
+	const struct steering *steering = apply_steering(capture->apply);
+
+	if (!steering)
+		return -ENOTCONN;
+	int error = steering_capture_create(steering, &capture->request.filter, &capture->kernel);
+	if (error)
+		return error;
+	steering_capture_follow(capture->kernel);
+	if (!steering_capture_is_attached(capture->kernel)) {
+		steering_capture_destroy(capture->kernel);
+		capture->kernel = NULL;
+		return -ENOTCONN;
+	}
+	participant_add(capture, CAPTURE_PATH_XDP, steering_capture_source(capture->kernel));
+	return 0;
+}
+
 static void participants_follow(struct capture *capture)
 {
+	if (capture->kernel)
+		steering_capture_follow(capture->kernel);
 	if (capture->request.paths[CAPTURE_PATH_DPDK])
 		dataplanes_follow(capture);
 }
@@ -152,6 +178,22 @@ static void participants_end(struct capture *capture)
 }
 
 /* ------------------------------------------------------------------------- packets ---- */
+
+/* Whether the kernel's packet, which is explained here, is one that is wanted: its programs do not know services. */
+static bool kernel_wants(struct capture *capture, struct capture_record *record)
+{
+	const struct sluice_capture_filter *filter = &capture->request.filter;
+	const struct sluice_table *table = apply_table(capture->apply);
+
+	if (table)
+		steering_capture_explain(table, &record->head, record->bytes);
+	if (filter->service == SLUICE_NONE)
+		return true;
+	if (record->head.service != filter->service || ++capture->countdown < filter->sample)
+		return false;
+	capture->countdown = 0;
+	return true;
+}
 
 /* False: there is no room for more. */
 static bool hold(struct capture *capture, const struct participant *p, uint32_t writer)
@@ -189,6 +231,8 @@ static void take(struct capture *capture)
 						break;
 					found = true;
 					left--;
+					if (p->path == CAPTURE_PATH_XDP && !kernel_wants(capture, capture->record))
+						continue;
 					if (!hold(capture, p, w))
 						return;
 				}
@@ -276,6 +320,7 @@ static void capture_free(struct capture *capture)
 {
 	while (capture->participant_count)
 		participant_leave(capture, &capture->participants[0]);
+	steering_capture_destroy(capture->kernel);
 	for (uint32_t i = 0; i < capture->held_count; i++)
 		free(capture->held[i].record);
 	free(capture->held);
@@ -298,8 +343,12 @@ int capture_create(uv_loop_t *loop, struct apply *apply, const struct capture_re
 	capture->held = calloc(HELD_MOST, sizeof(*capture->held));
 	capture->record = malloc(sizeof(*capture->record) + SLUICE_CAPTURE_SNAP_MAX);
 	const bool has_memory = capture->held && capture->record;
-	if (has_memory)
+	if (has_memory) {
 		participants_follow(capture);
+		int error = request->paths[CAPTURE_PATH_XDP] ? kernel_ask(capture) : 0;
+		if (error && error != -ENOTCONN)
+			log_warning("capture: the kernel's path takes no part: %s", strerror(-error));
+	}
 	if (!capture->participant_count) {
 		int error = has_memory ? -ENOTCONN : -ENOMEM;
 		capture_free(capture);

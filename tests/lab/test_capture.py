@@ -3,6 +3,7 @@
 
 import http.client
 import json
+import re
 import signal
 import socket
 import struct
@@ -189,3 +190,127 @@ def test_client_killed(lab):
     assert len(capture.packets()) > 15
     wait_for("the dataplane copies no more",
              lambda: lab.balancer.dataplane.text().splitlines()[-1].endswith("capture: ends"), 3)
+
+
+# ---- the path in the kernel ----
+
+
+@pytest.fixture(scope="module")
+def alone(make_lab):
+    """A balancer that has no dataplane at all, with each kind of frame that leaves."""
+    lab = make_lab()
+    lab.start_servers()
+    lab.open_tunnels()
+    lab.balancer.configure([lab.service("web", lab.vip(4, 1), 80, forward="ipip", weights=WEIGHTS),
+                            lab.service("gue", lab.vip(4, 1), 5300, protocol="udp", forward="gue", weights=WEIGHTS),
+                            lab.service("near", lab.vip(4, 3), 80, forward="l2", weights=WEIGHTS),
+                            lab.service("six", lab.vip(6, 1), 80, forward="gre", weights=WEIGHTS),
+                            lab.service("empty", lab.vip(4, 2), 80, forward="ipip", weights=WEIGHTS)],
+                           interfaces=[{"name": "eth0", "path": "xdp"}])
+    lab.balancer.start_controlplane()
+    lab.balancer.wait_backends()
+    for backend in lab.backends:
+        lab.balancer.ctl("disable", f"empty/{backend.name}")
+    lab.balancer.wait_published()
+    return lab
+
+
+@pytest.mark.parametrize("service, family, vip, protocol", [
+    ("web", 4, 1, "tcp"), ("gue", 4, 1, "udp"), ("near", 4, 3, "tcp"), ("six", 6, 1, "tcp")])
+def test_kernel_forwarded(alone, measured, service, family, vip, protocol):
+    """What the kernel's path forwards, of one service, by each tunnel: all of it, to the right backend and bucket."""
+    capture = Capture(alone, "--service", service, "--duration", "30s")
+    before = {b["name"]: b["packets"] for b in alone.balancer.ctl("backends", service)}
+    if protocol == "tcp":
+        alone.client.http(alone.vip(family, vip), 80, 20).all_succeeded(20)
+    else:
+        alone.client.udp(alone.vip(family, vip), 5300, 50).all_succeeded(50)
+    packets = capture.stop()
+    after = {b["name"]: b["packets"] for b in alone.balancer.ctl("backends", service)}
+    measured(f"{len(packets)} packets, of the first: {comment(packets[0])}")
+    seen = dict.fromkeys(after, 0)
+    for packet in packets:
+        assert comment(packet).startswith(f"forward (forwarded to a backend); service {service}; backend ")
+        assert "; path xdp, CPU " in comment(packet)
+        seen[comment(packet).split("; backend ")[1].split(";")[0]] += 1
+    assert seen == {name: after[name] - before[name] for name in after}
+    first = packets[0]
+    lowest = first.getlayer(TCP) or first.lastlayer()
+    if service == "web":
+        inner = first[IP].payload[IP]
+        told = alone.balancer.ctl("explain", "tcp", f"{inner.src}:{inner[TCP].sport}", f"{inner.dst}:80")
+        assert f"; bucket {told['bucket']};" in comment(first), (told, lowest)
+
+
+def test_kernel_dropped_and_passed(alone, measured):
+    """A drop with its reason, and a pass: as they came in."""
+    capture = Capture(alone, "--verdict", "drop,pass", "--client", alone.client.sources4[0])
+    alone.client.http(alone.vip(4, 2), 80, 3, timeout=0.5, sources=alone.client.sources4[:1])
+    alone.client.namespace.run(["ping", "-n", "-c", "3", "-i", "0.2", "-I", alone.client.sources4[0],
+                                alone.vip(4, 1)])
+    packets = capture.stop()
+    measured("; ".join(sorted({comment(p) for p in packets})))
+    dropped = [p for p in packets if comment(p).startswith("drop no_backend (dropped: the service has no living backend)")]
+    passed = [p for p in packets if comment(p).startswith("pass protocol (passed: neither TCP nor UDP")]
+    assert len(dropped) >= 3 and len(passed) == 3 and len(packets) == len(dropped) + len(passed)
+    assert all(p[IP].dst == alone.vip(4, 2) and "; service empty; " in comment(p) for p in dropped)
+    assert all(p[IP].dst == alone.vip(4, 1) and p[IP].proto == 1 for p in passed)
+
+
+def test_kernel_controlplane_killed(alone):
+    """When the control plane is killed nothing is left at the program, and packets go on; the next one captures."""
+    capture = Capture(alone, "--duration", "60s")
+    alone.balancer.controlplane.kill()
+    assert capture.process.popen.wait(10) == 3
+    alone.client.http(alone.vip(4, 1), 80, 10).all_succeeded(10)
+    shown = json.loads(alone.balancer.namespace.run(["bpftool", "-j", "prog", "show"]).stdout)
+    assert not [p for p in shown if p["name"].startswith("capture_")], shown
+    alone.balancer.start_controlplane()
+    alone.balancer.wait_backends()
+    capture = Capture(alone, "--count", "5")
+    alone.client.http(alone.vip(4, 1), 80, 10).all_succeeded(10)
+    assert len(capture.finish()) == 5
+
+
+def test_takeover(lab, measured):
+    """One capture over a dataplane's death and return: both paths are in it, in the order of time, nothing twice."""
+    capture = Capture(lab, "--service", "web", "--duration", "60s", "--count", "100000")
+    before = sum(b["packets"] for b in lab.balancer.ctl("backends", "web"))
+    lab.client.http(lab.vip(4, 1), 80, 20).all_succeeded(20)
+    time.sleep(0.2)
+    lab.balancer.dataplane.kill()
+    lab.client.http(lab.vip(4, 1), 80, 20).all_succeeded(20)
+    lab.balancer.start_dataplane()
+    wait_for("the dataplane has its packets again", lambda: "receives what" in lab.balancer.dataplane.text(), 20)
+    lab.balancer.wait_published()
+    wait_for("the dataplane takes part", lambda: "capture: begins" in lab.balancer.dataplane.text(), 5)
+    lab.client.http(lab.vip(4, 1), 80, 20).all_succeeded(20)
+    packets = capture.stop()
+    paths = [comment(p).split("; path ")[1].split()[0].strip(",") for p in packets]
+    turns = [path for i, path in enumerate(paths) if i == 0 or path != paths[i - 1]]
+    after = sum(b["packets"] for b in lab.balancer.ctl("backends", "web"))
+    measured(f"{len(packets)} packets of {after - before}, paths in turn: {turns}")
+    assert turns == ["dpdk", "xdp", "dpdk"]
+    assert len(packets) == after - before
+    assert capture.interfaces() == ["eth0, path dpdk", "eth0, path xdp"]
+    times = [packet.time for packet in packets]
+    assert times == sorted(times)
+
+
+def test_for_people(lab):
+    """Without -w a line a packet, with --json an array."""
+    def ask_for(*options):
+        capture = lab.run.start("people", [program("tools/sluicectl"), "--runtime-dir", lab.balancer.runtime,
+                                           *options], stdout=open(lab.balancer.directory / "people.out", "wb"))
+        wait_for("the capture has begun", lambda: ask(lab)[1]["active"], 5)
+        time.sleep(0.3)
+        lab.client.http(lab.vip(4, 1), 80, 5).all_succeeded(5)
+        assert capture.popen.wait(10) == 0, capture.quote()
+        return (lab.balancer.directory / "people.out").read_text()
+    lines = ask_for("capture", "--service", "web", "--count", "6").splitlines()
+    pattern = re.compile(r"\d\d:\d\d:\d\d\.\d{6} dpdk forward web/b\d tcp 203\.0\.113\.\d+:\d+ > 198\.51\.100\.1:80 "
+                         r"\[[SFRPA]+\] length \d+ out eth0")
+    assert len(lines) == 6 and all(pattern.fullmatch(line) for line in lines), lines
+    objects = json.loads(ask_for("--json", "capture", "--service", "web", "--count", "6"))
+    assert len(objects) == 6 and {o["verdict"] for o in objects} == {"forward"}
+    assert all(o["service"] == "web" and o["dst"] == "198.51.100.1:80" and o["bucket"] is not None for o in objects)
