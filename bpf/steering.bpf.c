@@ -15,6 +15,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "kernel_answer.h"
+#include "kernel_capture.h"
 #include "kernel_choose.h"
 #include "kernel_decide.h"
 #include "kernel_encapsulate.h"
@@ -42,13 +43,16 @@ struct {
 	__type(value, uint64_t);
 } counters SEC(".maps");
 
+/* The packet counts there, and ends with that action: both, for FINISHED_COUNTER() and FINISHED_ACTION(). */
 static __always_inline int finish(uint32_t counter, int action)
 {
 	uint64_t *packets = bpf_map_lookup_elem(&counters, &counter);
 	if (packets)
 		++*packets; /* this CPU's own, and XDP does not nest */
-	return action;
+	return action | (int)(counter << 8);
 }
+#define FINISHED_ACTION(finished) ((finished)&0xff)
+#define FINISHED_COUNTER(finished) ((uint32_t)(finished) >> 8)
 
 static __always_inline int finish_pass(enum sluice_verdict verdict)
 {
@@ -328,8 +332,8 @@ static __always_inline int transmit(struct xdp_md *context, const struct table *
 		counted->packets++;
 		counted->bytes += inner.l3_bytes;
 	}
-	finish(STEERING_VERDICT + SLUICE_FORWARD, 0);
-	return ifindex == context->ingress_ifindex ? XDP_TX : (int)bpf_redirect(ifindex, 0);
+	return finish(STEERING_VERDICT + SLUICE_FORWARD,
+		      ifindex == context->ingress_ifindex ? XDP_TX : (int)bpf_redirect(ifindex, 0));
 }
 
 /* Where a packet of a service goes that no dataplane takes. 0, with *ret_route set; or what becomes of it here. */
@@ -385,8 +389,7 @@ static __always_inline int echo(struct xdp_md *context, const struct sluice_pack
 	return finish(STEERING_VERDICT + SLUICE_ANSWERED_ECHO, XDP_TX);
 }
 
-SEC("xdp")
-int sluice_steering(struct xdp_md *context)
+static __always_inline int steer(struct xdp_md *context)
 {
 	const uint8_t *data = (const uint8_t *)(long)context->data;
 	const uint8_t *end = (const uint8_t *)(long)context->data_end;
@@ -413,6 +416,15 @@ int sluice_steering(struct xdp_md *context)
 		follows = true;
 	}
 	return transmit(context, &found.table, &packet, &route, follows);
+}
+
+SEC("xdp")
+int sluice_steering(struct xdp_md *context)
+{
+	int finished = steer(context);
+
+	capture_if_wanted(context, FINISHED_COUNTER(finished));
+	return FINISHED_ACTION(finished);
 }
 
 char steering_license[] SEC("license") = "GPL";

@@ -147,20 +147,12 @@ static int kernel_ask(struct capture *capture)
 	int error = steering_capture_create(steering, &capture->request.filter, &capture->kernel);
 	if (error)
 		return error;
-	steering_capture_follow(capture->kernel);
-	if (!steering_capture_is_attached(capture->kernel)) {
-		steering_capture_destroy(capture->kernel);
-		capture->kernel = NULL;
-		return -ENOTCONN;
-	}
 	participant_add(capture, CAPTURE_PATH_XDP, steering_capture_source(capture->kernel));
 	return 0;
 }
 
 static void participants_follow(struct capture *capture)
 {
-	if (capture->kernel)
-		steering_capture_follow(capture->kernel);
 	if (capture->request.paths[CAPTURE_PATH_DPDK])
 		dataplanes_follow(capture);
 }
@@ -172,6 +164,9 @@ static void participants_end(struct capture *capture)
 
 	for (uint32_t i = 0; i < capture->participant_count; i++)
 		capture_source_lease(capture->participants[i].source, 0);
+	/* Now, not when the memory goes: the next capture may begin before that. */
+	if (capture->kernel)
+		steering_capture_end(capture->kernel);
 	for (uint32_t i = 0; i < count; i++)
 		if (dataplane_find(capture, &status[i]))
 			apply_capture(capture->apply, status[i].pid, -1, 0);

@@ -2,6 +2,7 @@
 #include "steering.h"
 
 #include "log.h"
+#include "steering_capture.h"
 #include "steering_internal.h"
 
 #include <bpf/bpf.h>
@@ -54,6 +55,8 @@ int steering_create(const char *runtime_dir, struct steering **ret)
 			    "it; mount it from outside (\"mount -t bpf bpf %s\")",
 			    steering->directory, steering->directory);
 	error = steering_shared_open(steering);
+	if (!error)
+		error = steering_capture_forget(steering);
 	if (error)
 		goto destroy;
 	*ret = steering;

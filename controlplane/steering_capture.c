@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "steering_capture.h"
 
-#include "capture.skel.h"
-#include "log.h"
 #include "steering_internal.h"
 
 #include "sluice/encap.h"
@@ -11,142 +9,65 @@
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-/* One interface's program that is watched. */
-struct watch {
-	uint32_t program;             /* its id; 0: none */
-	struct capture_bpf *skeleton; /* NULL: that one cannot be */
-};
-
 struct steering_capture {
-	const struct steering *steering;
-	int memory_fd;
-	uint32_t writers, records;
+	int outer_fd; /* the map of maps in which the programs look */
 	struct capture_source *source;
-	struct watch watches[SLUICE_PORTS_MAX]; /* by interface */
 };
 
-/* ------------------------------------------------------------------------ programs ---- */
-
-static void watch_end(struct watch *watch)
+static int outer_clear(int outer_fd)
 {
-	capture_bpf__destroy(watch->skeleton);
-	*watch = (struct watch){0};
+	const uint32_t zero = 0;
+	int error = bpf_map_delete_elem(outer_fd, &zero);
+	return error == -ENOENT ? 0 : error;
 }
 
-static int skeleton_prepare(const struct steering_capture *capture, const struct steering_interface *interface,
-			    struct capture_bpf *skeleton, int program_fd)
+/* Of CPUs that there may be. 0 or -errno. */
+static int memory_make(const struct sluice_capture_filter *filter, struct capture_source **ret, int *ret_fd)
 {
-	struct bpf_map_info info = {0};
-	uint32_t length = sizeof(info);
-	int error = bpf_obj_get_info_by_fd(interface->counters_fd, &info, &length);
-
-	if (!error && info.max_entries < STEERING_COUNTERS)
-		error = -EPROTONOSUPPORT; /* an older program, of fewer verdicts */
-	if (!error)
-		error = bpf_map__reuse_fd(skeleton->maps.counters, interface->counters_fd);
-	if (!error)
-		error = bpf_map__reuse_fd(skeleton->maps.memory, capture->memory_fd);
-	if (!error)
-		error = bpf_program__set_attach_target(skeleton->progs.capture_arrives, program_fd, "sluice_steering");
-	if (!error)
-		error = bpf_program__set_attach_target(skeleton->progs.capture_leaves, program_fd, "sluice_steering");
-	skeleton->rodata->writers = capture->writers;
-	skeleton->rodata->records = capture->records;
-	skeleton->rodata->interface = interface->ifindex;
-	return error;
-}
-
-/* 0 or -errno. The one that looks after a packet is attached first: it waits for the other one. */
-static int watch_begin(const struct steering_capture *capture, const struct steering_interface *interface,
-		       uint32_t program, struct watch *ret)
-{
-	int program_fd = bpf_prog_get_fd_by_id(program);
-	if (program_fd < 0)
-		return program_fd;
-	struct capture_bpf *skeleton = capture_bpf__open();
-	int error = skeleton ? skeleton_prepare(capture, interface, skeleton, program_fd) : -errno;
-	if (!error)
-		error = capture_bpf__load(skeleton);
-	if (!error) {
-		skeleton->links.capture_leaves = bpf_program__attach(skeleton->progs.capture_leaves);
-		if (!skeleton->links.capture_leaves)
-			error = -errno;
-	}
-	if (!error) {
-		skeleton->links.capture_arrives = bpf_program__attach(skeleton->progs.capture_arrives);
-		if (!skeleton->links.capture_arrives)
-			error = -errno;
-	}
-	close(program_fd);
-	if (error) {
-		capture_bpf__destroy(skeleton);
-		return error;
-	}
-	ret->skeleton = skeleton;
-	return 0;
-}
-
-void steering_capture_follow(struct steering_capture *capture)
-{
-	const struct steering *steering = capture->steering;
-
-	for (uint32_t i = 0; i < SLUICE_PORTS_MAX; i++) {
-		const struct steering_interface *interface =
-		    i < steering->interface_count ? &steering->interfaces[i] : NULL;
-		struct watch *watch = &capture->watches[i];
-		uint32_t ifindex = 0, program = 0;
-		if (!interface || interface->link_fd < 0 || xdp_link_query(interface->link_fd, &ifindex, &program))
-			program = 0;
-		if (program == watch->program)
-			continue;
-		watch_end(watch);
-		watch->program = program;
-		int error = program ? watch_begin(capture, interface, program, watch) : 0;
-		if (error)
-			log_warning("capture: %s: what its XDP program decides cannot be seen: %s", interface->name,
-				    strerror(-error));
-	}
-}
-
-bool steering_capture_is_attached(const struct steering_capture *capture)
-{
-	for (uint32_t i = 0; i < SLUICE_PORTS_MAX; i++)
-		if (capture->watches[i].skeleton)
-			return true;
-	return false;
-}
-
-/* ------------------------------------------------------------------------ lifetime ---- */
-
-int steering_capture_create(const struct steering *steering, const struct sluice_capture_filter *filter,
-			    struct steering_capture **ret)
-{
-	LIBBPF_OPTS(bpf_map_create_opts, options, .map_flags = BPF_F_MMAPABLE);
+	LIBBPF_OPTS(bpf_map_create_opts, options, .map_flags = BPF_F_MMAPABLE | BPF_F_INNER_MAP);
 	const int cpus = libbpf_num_possible_cpus();
-	struct sluice_capture_filter own = *filter;
 
 	if (cpus < 0)
 		return cpus;
 	if ((uint32_t)cpus > SLUICE_CAPTURE_WRITERS_MAX)
 		return -E2BIG;
+	const uint32_t records = capture_source_records((uint32_t)cpus);
+	int fd = bpf_map_create(BPF_MAP_TYPE_ARRAY, "capture", sizeof(uint32_t), SLUICE_CAPTURE_SLOT,
+				1 + (uint32_t)cpus * (1 + records), &options);
+	if (fd < 0)
+		return fd;
+	int error = capture_source_adopt(fd, (uint32_t)cpus, records, filter, ret);
+	if (error)
+		close(fd);
+	else
+		*ret_fd = fd;
+	return error;
+}
+
+int steering_capture_create(const struct steering *steering, const struct sluice_capture_filter *filter,
+			    struct steering_capture **ret)
+{
 	struct steering_capture *capture = calloc(1, sizeof(*capture));
+	struct sluice_capture_filter own = *filter;
+	const uint32_t zero = 0;
+	int fd;
+
 	if (!capture)
 		return -ENOMEM;
-	capture->steering = steering;
-	capture->writers = (uint32_t)cpus;
-	capture->records = capture_source_records(capture->writers);
 	own.service = SLUICE_NONE; /* the programs do not know it */
 	if (filter->service != SLUICE_NONE)
 		own.sample = 1; /* of that service's packets, not of all */
-	capture->memory_fd = bpf_map_create(BPF_MAP_TYPE_ARRAY, "capture", sizeof(uint32_t), SLUICE_CAPTURE_SLOT,
-					    1 + capture->writers * (1 + capture->records), &options);
-	int error = capture->memory_fd < 0 ? capture->memory_fd
-					   : capture_source_adopt(capture->memory_fd, capture->writers,
-								  capture->records, &own, &capture->source);
+	capture->outer_fd = fcntl(steering->shared_fds[STEERING_SHARED_CAPTURE], F_DUPFD_CLOEXEC, 0);
+	int error = capture->outer_fd < 0 ? -errno : memory_make(&own, &capture->source, &fd);
+	if (!error) {
+		error = bpf_map_update_elem(capture->outer_fd, &zero, &fd, BPF_ANY);
+		close(fd);
+	}
 	if (error) {
 		steering_capture_destroy(capture);
 		return error;
@@ -155,16 +76,27 @@ int steering_capture_create(const struct steering *steering, const struct sluice
 	return 0;
 }
 
+void steering_capture_end(struct steering_capture *capture)
+{
+	if (capture->outer_fd < 0)
+		return;
+	outer_clear(capture->outer_fd);
+	close(capture->outer_fd);
+	capture->outer_fd = -1;
+}
+
 void steering_capture_destroy(struct steering_capture *capture)
 {
 	if (!capture)
 		return;
-	for (uint32_t i = 0; i < SLUICE_PORTS_MAX; i++)
-		watch_end(&capture->watches[i]);
+	steering_capture_end(capture);
 	capture_source_destroy(capture->source);
-	if (capture->memory_fd >= 0)
-		close(capture->memory_fd);
 	free(capture);
+}
+
+int steering_capture_forget(const struct steering *steering)
+{
+	return outer_clear(steering->shared_fds[STEERING_SHARED_CAPTURE]);
 }
 
 struct capture_source *steering_capture_source(const struct steering_capture *capture)

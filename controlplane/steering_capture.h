@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The kernel's part of a capture: two programs beside each interface's XDP program (bpf/capture.bpf.c), for as long as
- * it goes on. Nothing of it is pinned: it ends with this process. Loop thread only.
+ * The kernel's part of a capture: memory that the XDP programs of all interfaces find in the pinned map of maps
+ * `capture` (bpf/kernel_capture.h) for as long as it goes on. Loop thread only; an entry of that map waits for a grace
+ * period of the kernel, some milliseconds.
  */
 #ifndef CONTROLPLANE_STEERING_CAPTURE_H
 #define CONTROLPLANE_STEERING_CAPTURE_H
@@ -9,25 +10,23 @@
 #include "capture_source.h"
 #include "steering.h"
 
+#include "sluice/forwarding.h"
+
 struct steering_capture;
 
 /*
- * Memory for the packets of all interfaces, a ring for each CPU that there may be, which the programs filter by
- * verdict, client and sample. 0; -errno.
+ * Let them write, a ring for each CPU that there may be. They filter by verdict, client and, unless a service is asked
+ * for, sample. 0; -errno.
  */
 int steering_capture_create(const struct steering *steering, const struct sluice_capture_filter *filter,
 			    struct steering_capture **ret);
-/* Accepts NULL. */
+/* They write no more. What they have written stays. Again: nothing. */
+void steering_capture_end(struct steering_capture *capture);
+/* The same, and its memory is gone. Accepts NULL. */
 void steering_capture_destroy(struct steering_capture *capture);
 
-/*
- * Watch the programs that are attached now. Cheap when nothing has changed; else a load of some milliseconds. What does
- * not work is logged once for each program.
- */
-void steering_capture_follow(struct steering_capture *capture);
-
-/* Whether any program is watched. */
-bool steering_capture_is_attached(const struct steering_capture *capture);
+/* What a control plane before has left in the map when it was killed. 0 or -errno. */
+int steering_capture_forget(const struct steering *steering);
 
 /* What they write to; the capture's, which must outlive its use. */
 struct capture_source *steering_capture_source(const struct steering_capture *capture);

@@ -84,6 +84,7 @@ static const char *const shared_pins[STEERING_SHARED] = {
     [STEERING_SHARED_EXCEPTIONS] = "exceptions_in_use",
     [STEERING_SHARED_FRAGMENTS] = "fragments",
     [STEERING_SHARED_CPUS] = "cpus",
+    [STEERING_SHARED_CAPTURE] = "capture",
 };
 
 static struct bpf_map *shared_map(const struct steering_bpf *skeleton, enum steering_shared which)
@@ -94,6 +95,7 @@ static struct bpf_map *shared_map(const struct steering_bpf *skeleton, enum stee
 	case STEERING_SHARED_STATES: return skeleton->maps.states;
 	case STEERING_SHARED_FRAGMENTS: return skeleton->maps.fragments;
 	case STEERING_SHARED_CPUS: return skeleton->maps.cpus;
+	case STEERING_SHARED_CAPTURE: return skeleton->maps.capture;
 	default: return skeleton->maps.exceptions;
 	}
 }
