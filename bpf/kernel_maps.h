@@ -39,13 +39,6 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
-	__uint(max_entries, SLUICE_KERNEL_LOOKUPS);
-	__type(key, uint32_t);
-	__array(values, struct lines);
-} lookups SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
 	__uint(max_entries, 1);
 	__type(key, uint32_t);
 	__array(values, struct exception_lines);
@@ -77,7 +70,7 @@ static __always_inline void *line_at(void *map, uint32_t line)
 	return bpf_map_lookup_elem(map, &line);
 }
 
-/* part: enum sluice_kernel_part. */
+/* part: enum sluice_kernel_part, or a lookup table's number. */
 static __always_inline void *part_at(uint32_t part)
 {
 	return bpf_map_lookup_elem(&parts, &part);
@@ -96,7 +89,7 @@ __noinline uint32_t sluice_kernel_walk(uint32_t lookup, uint32_t size, uint32_t 
 	const struct sluice_service service = {.lookup_size = size, .first_backend = first_backend};
 	uint32_t zero = 0;
 	const uint8_t *bytes = bpf_map_lookup_elem(&states, &zero);
-	void *map = bpf_map_lookup_elem(&lookups, &lookup);
+	void *map = part_at(lookup);
 	return map && bytes ? sluice_walk_steps(&service, map, bytes, bucket) : SLUICE_NONE;
 }
 

@@ -212,8 +212,7 @@ static __always_inline enum sluice_role role_of(const struct xdp_md *context, co
 static __always_inline sluice_bucket previous_of(const struct sluice_kernel_head *head,
 						 const struct sluice_service *service, const struct sluice_flow *flow)
 {
-	uint32_t number = service->previous_lookup - 1;
-	void *lookup = bpf_map_lookup_elem(&lookups, &number);
+	void *lookup = part_at(service->previous_lookup - 1);
 	uint64_t hash = hash_of(head, flow, service->previous_affinity);
 	return lookup ? sluice_kernel_bucket(lookup, sluice_hash_bucket(hash, service->previous_size)) : 0;
 }
@@ -239,7 +238,7 @@ static __always_inline uint32_t decide(const struct xdp_md *context, const struc
 {
 	uint32_t lookup_number = service->lookup, zero = 0;
 	const uint8_t *bytes = bpf_map_lookup_elem(&states, &zero);
-	void *lookup = bpf_map_lookup_elem(&lookups, &lookup_number);
+	void *lookup = part_at(lookup_number);
 	if (!lookup || !bytes)
 		return SLUICE_NONE;
 	struct sluice_decide_input in = {

@@ -80,7 +80,6 @@ static int map_adopt(const char *path, struct bpf_map *map, bool larger_fits, bo
 static const char *const shared_pins[STEERING_SHARED] = {
     [STEERING_SHARED_SERVICES] = "services",
     [STEERING_SHARED_PARTS] = "parts",
-    [STEERING_SHARED_LOOKUPS] = "lookups",
     [STEERING_SHARED_STATES] = "states",
     [STEERING_SHARED_EXCEPTIONS] = "exceptions_in_use",
     [STEERING_SHARED_FRAGMENTS] = "fragments",
@@ -92,7 +91,6 @@ static struct bpf_map *shared_map(const struct steering_bpf *skeleton, enum stee
 	switch (which) {
 	case STEERING_SHARED_SERVICES: return skeleton->maps.services;
 	case STEERING_SHARED_PARTS: return skeleton->maps.parts;
-	case STEERING_SHARED_LOOKUPS: return skeleton->maps.lookups;
 	case STEERING_SHARED_STATES: return skeleton->maps.states;
 	case STEERING_SHARED_FRAGMENTS: return skeleton->maps.fragments;
 	case STEERING_SHARED_CPUS: return skeleton->maps.cpus;
