@@ -22,6 +22,14 @@ struct lines {
 	__uint(value_size, sizeof(struct sluice_kernel_line)); /* BTF keeps no type so deep */
 };
 
+struct windows {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_INNER_MAP | BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__uint(key_size, sizeof(uint32_t));
+	__uint(value_size, sizeof(struct sluice_kernel_window));
+};
+
 struct exception_lines {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_INNER_MAP | BPF_F_MMAPABLE);
@@ -34,7 +42,7 @@ struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
 	__uint(max_entries, SLUICE_KERNEL_PARTS);
 	__type(key, uint32_t);
-	__array(values, struct lines);
+	__array(values, struct windows);
 } parts SEC(".maps");
 
 struct {
@@ -92,19 +100,42 @@ __noinline uint32_t sluice_kernel_walk(uint32_t lookup, uint32_t size, uint32_t 
 	return map && bytes ? sluice_walk_steps(&service, map, bytes, bucket) : SLUICE_NONE;
 }
 
+static __always_inline void *line_in_window(void *window, uint32_t line)
+{
+	uint64_t offset = (uint64_t)(line & (SLUICE_KERNEL_WINDOW_LINES - 1)) * SLUICE_KERNEL_LINE;
+	SLUICE_OPAQUE(window); /* no addition before its comparison with NULL */
+	return (uint8_t *)window + offset;
+}
+
+/* Line `line` of a part; NULL beyond its last window. */
+static __always_inline void *line_of_part(void *part, uint32_t line)
+{
+	void *window = line_at(part, line / SLUICE_KERNEL_WINDOW_LINES);
+	return window ? line_in_window(window, line) : NULL;
+}
+
 /* A generation. */
 struct table {
-	void *lines;
+	void *part;
+	void *window; /* the first one */
 	const struct sluice_kernel_head *head;
 };
 
 static __always_inline bool table_get(struct table *ret)
 {
-	ret->lines = part_at(SLUICE_KERNEL_TABLE);
-	if (!ret->lines)
+	ret->part = part_at(SLUICE_KERNEL_TABLE);
+	if (!ret->part)
 		return false;
-	ret->head = line_at(ret->lines, 0);
-	return ret->head != NULL;
+	ret->window = line_at(ret->part, 0);
+	ret->head = ret->window;
+	return ret->window != NULL;
+}
+
+static __always_inline void *line_of_table(const struct table *table, uint32_t line)
+{
+	if (SLUICE_UNLIKELY(line >= SLUICE_KERNEL_WINDOW_LINES))
+		return line_of_part(table->part, line);
+	return line_in_window(table->window, line);
 }
 
 #endif

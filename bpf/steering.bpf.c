@@ -154,7 +154,7 @@ static __always_inline enum sluice_verdict verdict_of(enum sluice_verdict parsed
 static __always_inline void *counters_line(const struct sluice_kernel_head *head, uint32_t line)
 {
 	void *map = part_at(head->counters_part);
-	return map ? line_at(map, line + bpf_get_smp_processor_id() * head->counters_cpu_lines) : NULL;
+	return map ? line_of_part(map, line + bpf_get_smp_processor_id() * head->counters_cpu_lines) : NULL;
 }
 
 static __always_inline struct sluice_service_counters *service_counters(const struct sluice_kernel_head *head,
@@ -285,7 +285,7 @@ static __always_inline int forward(struct xdp_md *context, const struct sluice_p
 	const struct table table = found->table;
 	const struct sluice_kernel_head *head = table.head;
 	uint32_t number = found->number;
-	const struct sluice_service *service = line_at(table.lines, head->services_line + number);
+	const struct sluice_service *service = line_of_table(&table, head->services_line + number);
 	/* Steered, and not in the table: it has just come or gone. The kernel must not see it, it would answer with
 	 * RST. */
 	if (!service)
@@ -304,16 +304,16 @@ static __always_inline int forward(struct xdp_md *context, const struct sluice_p
 	uint32_t chosen = decide(context, head, service, number, packet, follows, key, hash);
 	const struct sluice_backend *backend = NULL;
 	if (chosen != SLUICE_NONE)
-		backend = line_at(table.lines, head->backends_line + 2 * chosen);
+		backend = line_of_table(&table, head->backends_line + 2 * chosen);
 	if (!backend || backend->encap == SLUICE_ENCAP_NONE)
 		return drop_for_service(head, number, SLUICE_DROP_NO_BACKEND);
 	if (SLUICE_UNLIKELY(packet->l3_bytes + sluice_encap_overhead(backend->encap) > backend->mtu))
 		return too_big(context, head, number, packet, follows, backend);
-	const struct sluice_port *port = line_at(table.lines, head->ports_line + 2 * backend->port + 1);
+	const struct sluice_port *port = line_of_table(&table, head->ports_line + 2 * backend->port + 1);
 	/* Few templates are longer than what the first line holds of them. */
 	const uint8_t *second = (const uint8_t *)backend;
 	if (backend->outer_bytes > SLUICE_OUTER_TAIL)
-		second = line_at(table.lines, head->backends_line + 2 * chosen + 1);
+		second = line_of_table(&table, head->backends_line + 2 * chosen + 1);
 	struct inner inner = {.l3_offset = packet->l3_offset,
 			      .l3_bytes = packet->l3_bytes,
 			      .entropy = sluice_hash_entropy(hash),

@@ -50,10 +50,12 @@ static uint64_t lines_of(uint64_t bytes)
 	return (bytes + SLUICE_KERNEL_LINE - 1) / SLUICE_KERNEL_LINE;
 }
 
-static int lines_map(int fd, uint64_t lines, struct lines *ret)
+/* bytes: of its values; what is mapped are whole pages. */
+static int lines_map(int fd, uint64_t bytes, struct lines *ret)
 {
 	const uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
-	const uint64_t bytes = (lines * SLUICE_KERNEL_LINE + page - 1) / page * page;
+
+	bytes = (bytes + page - 1) / page * page;
 	void *map = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 
 	if (map == MAP_FAILED)
@@ -62,21 +64,32 @@ static int lines_map(int fd, uint64_t lines, struct lines *ret)
 	return 0;
 }
 
-/* A new array, all zero. */
-static int lines_make(const char *name, uint64_t lines, struct lines *ret)
+/* A new array, all zero. value_bytes: a line or a window. */
+static int array_make(const char *name, uint32_t value_bytes, uint64_t lines, struct lines *ret)
 {
 	LIBBPF_OPTS(bpf_map_create_opts, options, .map_flags = BPF_F_INNER_MAP | BPF_F_MMAPABLE);
+	const uint64_t values = (lines * SLUICE_KERNEL_LINE + value_bytes - 1) / value_bytes;
 	int fd;
 
-	if (lines > UINT32_MAX)
+	if (values > UINT32_MAX)
 		return -E2BIG;
-	fd = bpf_map_create(BPF_MAP_TYPE_ARRAY, name, sizeof(uint32_t), SLUICE_KERNEL_LINE, (uint32_t)lines, &options);
+	fd = bpf_map_create(BPF_MAP_TYPE_ARRAY, name, sizeof(uint32_t), value_bytes, (uint32_t)values, &options);
 	if (fd < 0)
 		return fd;
-	int error = lines_map(fd, lines, ret);
+	int error = lines_map(fd, values * value_bytes, ret);
 	if (error)
 		close(fd);
 	return error;
+}
+
+static int lines_make(const char *name, uint64_t lines, struct lines *ret)
+{
+	return array_make(name, SLUICE_KERNEL_LINE, lines, ret);
+}
+
+static int windows_make(const char *name, uint64_t lines, struct lines *ret)
+{
+	return array_make(name, sizeof(struct sluice_kernel_window), lines, ret);
 }
 
 /* Take the mapping away, keep the array. */
@@ -108,7 +121,7 @@ static int lines_at(int outer_fd, uint32_t key, struct lines *ret)
 		return fd;
 	error = bpf_obj_get_info_by_fd(fd, &info, &length);
 	if (!error)
-		error = lines_map(fd, info.max_entries, ret);
+		error = lines_map(fd, (uint64_t)info.max_entries * info.value_size, ret);
 	if (error)
 		close(fd);
 	return error;
@@ -375,7 +388,7 @@ static int counters_for(struct kernel_table *kernel, const struct sluice_table *
 		return 0;
 	}
 	const struct sluice_counters_header layout = counters_layout(kernel->cpus, services, backends);
-	int error = lines_make("sluice_counters", lines_of(layout.total_bytes), ret);
+	int error = windows_make("sluice_counters", lines_of(layout.total_bytes), ret);
 	if (error)
 		return error;
 	memcpy(ret->map, &layout, sizeof(layout));
@@ -464,7 +477,7 @@ static int table_make(const struct sluice_table *table, const uint32_t *numbers,
 		      const struct sluice_kernel_head *head, struct lines *ret)
 {
 	const struct sluice_table_header *h = table->header;
-	int error = lines_make(
+	int error = windows_make(
 	    "sluice_table",
 	    SLUICE_KERNEL_TABLE_LINE + lines_of(h->total_bytes) + lines_of(h->lookups.count * sizeof(uint32_t)), ret);
 	if (error)

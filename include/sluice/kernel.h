@@ -3,12 +3,15 @@
  * The forwarding table as BPF maps, for the path in the kernel: the same bytes as forwarding.h lays out, cut into
  * lines of 64 bytes that a program gets by their numbers.
  *
- *   RUNTIME_DIR/bpf/parts       array of maps, enum sluice_kernel_part -> array of lines
+ *   RUNTIME_DIR/bpf/parts       array of maps, enum sluice_kernel_part -> array of windows of lines
  *   RUNTIME_DIR/bpf/lookups     array of maps, number -> array of lines: one lookup table's buckets, 16 to a line
  *   RUNTIME_DIR/bpf/states      one value: the array of backend states
  *   RUNTIME_DIR/bpf/exceptions  array of lines of 128 bytes: the host's exception table (exceptions.h)
  *   RUNTIME_DIR/bpf/exceptions_in_use   array of maps, 0 -> the map before
  *   RUNTIME_DIR/bpf/layout      one value: SLUICE_KERNEL_LAYOUT of who made them
+ *
+ * Each lookup in an array of a size of its own is a call, so the parts are cut into windows of 2 MiB. Of the table the
+ * first one is asked for once; it holds all of most tables. In the others a line costs a call.
  *
  * SLUICE_KERNEL_TABLE is one generation: its head in line 0, from line 1 on the flat table as it is, but for two
  * things: `lookup` of a service is its table's number in `lookups`, and a port knows its ifindex. It is written whole
@@ -32,7 +35,7 @@
  * would misread, in what lies in the maps above or in steering.h's services: they are made anew then. Fields that take
  * the place of zeros, where zero means what was so before, are none.
  */
-#define SLUICE_KERNEL_LAYOUT 1u
+#define SLUICE_KERNEL_LAYOUT 2u
 
 #define SLUICE_KERNEL_LINE 64u
 #define SLUICE_KERNEL_BUCKETS (SLUICE_KERNEL_LINE / sizeof(sluice_bucket)) /* to a line */
@@ -49,6 +52,11 @@ struct sluice_kernel_line {
 	uint64_t words[8];
 };
 _Static_assert(sizeof(struct sluice_kernel_line) == SLUICE_KERNEL_LINE, "layout");
+
+#define SLUICE_KERNEL_WINDOW_LINES (32u * 1024)
+struct sluice_kernel_window {
+	struct sluice_kernel_line lines[SLUICE_KERNEL_WINDOW_LINES];
+};
 
 /* All that is asked of a generation before its arrays. Lines count from the map's start. */
 struct sluice_kernel_head {
