@@ -33,6 +33,9 @@ struct {
 	__type(value, struct steering_value);
 } services SEC(".maps");
 
+/* Likewise; a section of its own is a map of its own, one value whose address the program knows. */
+uint64_t vips[STEERING_VIPS_WORDS] SEC(".data.vips");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, STEERING_COUNTERS_ENTRIES);
@@ -71,6 +74,34 @@ static __always_inline bool is_vip(const union sluice_address *address)
 {
 	const struct steering_value *e = entry_find(address, 0, 0);
 	return e && e->kind == SLUICE_INDEX_VIP;
+}
+
+/*
+ * True: TCP or UDP to an address that is surely no VIP, so that whatever else is to be said of the packet, it is passed
+ * for want of a service. Frames with tags or extension headers are left to the parser.
+ */
+static __always_inline bool is_surely_none_of_ours(const uint8_t *data, const uint8_t *end)
+{
+	const uint8_t *l3 = data + SLUICE_ETHERNET_BYTES;
+	union sluice_address destination;
+	uint8_t protocol;
+
+	if (l3 + SLUICE_IPV4_BYTES > end)
+		return false;
+	uint16_t type_be16 = sluice_load16(data + 12);
+	if (type_be16 == SLUICE_BE16(SLUICE_ETHERTYPE_IPV4)) {
+		destination = sluice_address_v4(sluice_load32(l3 + 16));
+		protocol = l3[9];
+	} else if (type_be16 == SLUICE_BE16(SLUICE_ETHERTYPE_IPV6) && l3 + SLUICE_IPV6_BYTES <= end) {
+		destination.halves[0] = sluice_load64(l3 + 24);
+		destination.halves[1] = sluice_load64(l3 + 32);
+		protocol = l3[6];
+	} else {
+		return false;
+	}
+	uint64_t hash = steering_vip_hash(&destination);
+	return (protocol == SLUICE_IP_TCP || protocol == SLUICE_IP_UDP) &&
+	       !(*(volatile uint64_t *)&vips[steering_vip_word(hash)] & steering_vip_bit(hash));
 }
 
 /* A service in the generation in force, when there is one and it has it; else number is SLUICE_NONE. */
@@ -362,6 +393,8 @@ int sluice_steering(struct xdp_md *context)
 	struct found found = {.number = SLUICE_NONE}; /* the verifier does not see that it is set with FORWARD */
 	bool follows;
 
+	if (is_surely_none_of_ours(data, end))
+		return finish_pass(SLUICE_PASS_NO_SERVICE);
 	enum sluice_verdict parsed = sluice_packet_parse(data, end, &packet);
 	enum sluice_verdict verdict = verdict_of(parsed, data, end, &packet, &follows, &found);
 	if (sluice_verdict_is_pass(verdict))

@@ -26,6 +26,7 @@ struct steering_interface {
 /* Maps that all interfaces' programs share, pinned in RUNTIME_DIR/bpf. */
 enum steering_shared {
 	STEERING_SHARED_SERVICES,
+	STEERING_SHARED_VIPS,
 	STEERING_SHARED_PARTS,
 	STEERING_SHARED_LOOKUPS,
 	STEERING_SHARED_STATES,
@@ -36,7 +37,7 @@ enum steering_shared {
 struct steering {
 	char *directory; /* RUNTIME_DIR/bpf */
 	int shared_fds[STEERING_SHARED];
-	bool services_replaced; /* programs of a former control plane still read a map of another layout */
+	bool services_replaced; /* programs of a former control plane still read other maps than ours */
 	struct steering_interface *interfaces;
 	uint32_t interface_count;
 };

@@ -110,14 +110,20 @@ void kernel_run_destroy(struct kernel_run *run)
 /* The steering program's services, as the table's index says them. */
 static int services_publish(const struct kernel_run *run, const struct sluice_table *table)
 {
+	uint64_t *vips = run->skeleton->data_vips->vips;
+
+	memset(vips, 0, sizeof(run->skeleton->data_vips->vips));
 	for (uint32_t i = 0; i <= table->index_mask; i++) {
 		const struct sluice_index_entry *e = &table->index[i];
 		struct steering_key key = {.address = e->address,
 					   .port_be16 = (uint16_t)e->port_protocol,
 					   .protocol = (uint8_t)(e->port_protocol >> 16)};
 		struct steering_value value = {.kind = (uint16_t)e->kind};
-		if (e->kind == SLUICE_INDEX_VIP)
+		if (e->kind == SLUICE_INDEX_VIP) {
+			const uint64_t hash = steering_vip_hash(&e->address);
+			vips[steering_vip_word(hash)] |= steering_vip_bit(hash);
 			value.count = (uint16_t)e->value; /* its flags */
+		}
 		if (e->kind == SLUICE_INDEX_EMPTY)
 			continue;
 		if (e->kind == SLUICE_INDEX_WILDCARD) {
