@@ -77,8 +77,8 @@ uint32_t headers_choose_in_turn(const struct sluice_service *service, const stru
 				     turns);
 }
 
-uint32_t headers_choose_least(const struct sluice_service *service, const struct sluice_table *table,
-			      const uint32_t *live, uint64_t flow_key)
+uint32_t headers_choose_least(const struct sluice_service *service, const struct sluice_table *table, uint32_t *live,
+			      uint64_t flow_key)
 {
 	return sluice_choose_least(service, table->lookups[service->lookup], table->states, table->backends, live, 0,
 				   flow_key);

@@ -34,9 +34,13 @@ static __always_inline bool exceptions_at(void *map, struct sluice_exceptions_he
 	return ret->counters && ret->bits && ret->home && ret->spare;
 }
 
+/* In the place of a backend: a first packet, for which one is to be chosen first. */
+#define DECIDE_CHOOSE (SLUICE_NONE - 1)
+
 /*
- * The whole rule, for the few that the bucket alone does not answer; it adds the time to *in. Not static: the verifier
- * takes it once, by itself.
+ * The whole rule, for the few that the bucket alone does not answer; it adds the time to *in. DECIDE_CHOOSE: to be
+ * called again with in->first_bucket, for which this stack is too deep. Not static: the verifier takes it once, by
+ * itself.
  */
 __noinline uint32_t decide_closely(const struct sluice_service *service, struct sluice_decide_input *in)
 {
@@ -61,7 +65,13 @@ __noinline uint32_t decide_closely(const struct sluice_service *service, struct 
 	uint32_t backend = sluice_decide_recall(service, bytes, &at, in, true);
 	if (backend != SLUICE_NONE)
 		return backend;
-	return sluice_decide_anew(service, lookup, bytes, &at, in, true).backend;
+	if (service->algorithm != SLUICE_ALGORITHM_TABLE && !in->first_bucket && sluice_decide_is_first(service, in))
+		return DECIDE_CHOOSE;
+	struct sluice_decision decision = sluice_decide_anew(service, lookup, bytes, &at, in, true);
+	if (in->first_bucket && decision.decided == SLUICE_DECIDED_FIRST &&
+	    service->algorithm == SLUICE_ALGORITHM_LEAST_CONNECTIONS && header->live_line)
+		sluice_live_add(map, decision.backend);
+	return decision.backend;
 }
 
 #endif

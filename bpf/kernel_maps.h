@@ -71,6 +71,14 @@ struct {
 	__type(value, struct states);
 } states SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1); /* raised at load to the possible CPUs */
+	__type(key, uint32_t);
+	__type(value, struct sluice_kernel_cpu);
+} cpus SEC(".maps");
+
 /* Line `line` of an array of them; NULL beyond its end. */
 static __always_inline void *line_at(void *map, uint32_t line)
 {
@@ -114,6 +122,13 @@ static __always_inline void *line_of_part(void *part, uint32_t line)
 	return window ? line_in_window(window, line) : NULL;
 }
 
+/* This CPU's own; NULL: it came after the control plane. */
+static __always_inline struct sluice_kernel_cpu *cpu_get(void)
+{
+	uint32_t cpu = bpf_get_smp_processor_id();
+	return bpf_map_lookup_elem(&cpus, &cpu);
+}
+
 /* A generation. */
 struct table {
 	void *part;
@@ -136,6 +151,23 @@ static __always_inline void *line_of_table(const struct table *table, uint32_t l
 	if (SLUICE_UNLIKELY(line >= SLUICE_KERNEL_WINDOW_LINES))
 		return line_of_part(table->part, line);
 	return line_in_window(table->window, line);
+}
+
+/* choose.h's ways to a weight and a count. backends: the table's part; live: those of the exceptions. */
+static inline uint32_t sluice_kernel_weight(const void *backends, uint32_t number)
+{
+	const struct sluice_kernel_head *head = line_at((void *)backends, 0);
+	const uint8_t *second = head ? line_of_part((void *)backends, head->backends_line + 2 * number + 1) : NULL;
+	return second ? *(const uint32_t *)(second + offsetof(struct sluice_backend, weight) - SLUICE_KERNEL_LINE) : 0;
+}
+
+#define COUNTS_TO_A_LINE (SLUICE_EXCEPTIONS_LINE / sizeof(uint32_t))
+
+static inline uint32_t *sluice_kernel_live(void *live, uint32_t number)
+{
+	const struct sluice_exceptions_header *header = line_at(live, 0);
+	uint32_t *line = header ? line_at(live, header->live_line + number / COUNTS_TO_A_LINE) : NULL;
+	return line ? line + number % COUNTS_TO_A_LINE : NULL;
 }
 
 #endif

@@ -15,6 +15,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "kernel_answer.h"
+#include "kernel_choose.h"
 #include "kernel_decide.h"
 #include "kernel_encapsulate.h"
 #include "kernel_maps.h"
@@ -291,6 +292,10 @@ static __always_inline uint32_t decide(const struct xdp_md *context, const struc
 		in.word = sluice_decide_word(service, in.word, previous_of(head, service, &packet->flow));
 	in.sequence = sequence_of(context, packet, follows);
 	in.role = (uint8_t)role_of(context, service, packet, follows);
+	uint32_t chosen = decide_closely(service, &in);
+	if (chosen != DECIDE_CHOOSE)
+		return chosen;
+	in.first_bucket = choose_first_bucket(service, &in);
 	return decide_closely(service, &in);
 }
 

@@ -120,7 +120,8 @@ static void decided_write(const struct explain_result *r, const char *owner, con
 		if (r->algorithm != SLUICE_ALGORITHM_TABLE) {
 			snprintf(ret, bytes, "a first packet: it goes to %s, and the flow is remembered there",
 				 r->algorithm == SLUICE_ALGORITHM_ROUND_ROBIN
-				     ? "the next backend in turn, which each worker counts for itself"
+				     ? "the next backend in turn, which each worker and each CPU of the kernel's path "
+				       "counts for itself"
 				     : "the one with fewer flows for its weight of two that the flow draws");
 			return;
 		}
@@ -358,7 +359,7 @@ json_t *api_explain_json(const struct api *api, const struct sluice_table *table
 	explain_packet(table, apply_exceptions(api->apply), windows_now_s(), query, &r);
 	reason_write(api, table, query, &r, reason, sizeof(reason));
 	snprintf(hash, sizeof(hash), "%016llx", (unsigned long long)r.hash);
-	/* Whose turn it is, a worker alone knows. */
+	/* Whose turn it is, a worker or a CPU alone knows. */
 	if (r.decided == SLUICE_DECIDED_FIRST && r.algorithm != SLUICE_ALGORITHM_TABLE)
 		r.backend = SLUICE_NONE;
 	bool hashed = r.bucket != SLUICE_NONE, chosen = r.backend != SLUICE_NONE;

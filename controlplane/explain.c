@@ -221,9 +221,6 @@ void explain_packet(const struct sluice_table *table, struct sluice_exceptions_h
 	ret->verdict = decide(table, exceptions, now_s, &packet, ret);
 	if (ret->verdict == SLUICE_FORWARD)
 		ret->verdict = encapsulate(table, frame, frame_bytes, &packet, query, ret);
-	/* The kernel's path has no turns and counts no flows. */
-	if (query->path == EXPLAIN_PATH_XDP)
-		ret->algorithm = SLUICE_ALGORITHM_TABLE;
 }
 
 void explain_outer_read(const struct explain_result *result, enum sluice_encap encap, struct explain_outer *ret)

@@ -12,6 +12,7 @@
  *   RUNTIME_DIR/bpf/IFACE/program, IFACE/counters, IFACE/queues
  *   RUNTIME_DIR/bpf/services      struct steering_key -> struct steering_value, shared by all interfaces
  *   RUNTIME_DIR/bpf/parts, lookups, states, exceptions_in_use   the forwarding table, likewise
+ *   RUNTIME_DIR/bpf/cpus          what the programs keep for each CPU, likewise
  * The layouts are in sluice/steering.h and sluice/kernel.h.
  */
 #ifndef CONTROLPLANE_STEERING_H

@@ -84,6 +84,7 @@ static const char *const shared_pins[STEERING_SHARED] = {
     [STEERING_SHARED_LOOKUPS] = "lookups",
     [STEERING_SHARED_STATES] = "states",
     [STEERING_SHARED_EXCEPTIONS] = "exceptions_in_use",
+    [STEERING_SHARED_CPUS] = "cpus",
 };
 
 static struct bpf_map *shared_map(const struct steering_bpf *skeleton, enum steering_shared which)
@@ -94,6 +95,7 @@ static struct bpf_map *shared_map(const struct steering_bpf *skeleton, enum stee
 	case STEERING_SHARED_PARTS: return skeleton->maps.parts;
 	case STEERING_SHARED_LOOKUPS: return skeleton->maps.lookups;
 	case STEERING_SHARED_STATES: return skeleton->maps.states;
+	case STEERING_SHARED_CPUS: return skeleton->maps.cpus;
 	default: return skeleton->maps.exceptions;
 	}
 }
@@ -169,6 +171,8 @@ int steering_shared_open(struct steering *steering)
 	bpf_program__set_autoload(skeleton->progs.sluice_steering, false);
 	for (uint32_t i = 0; i < STEERING_OWN; i++)
 		bpf_map__set_autocreate(own_map(skeleton, i), false);
+	int cpus = libbpf_num_possible_cpus();
+	error = cpus < 0 ? cpus : bpf_map__set_max_entries(skeleton->maps.cpus, (uint32_t)cpus);
 	for (uint32_t i = 0; !error && i < STEERING_SHARED; i++) {
 		error = pin_path(steering, NULL, shared_pins[i], path);
 		if (!error && layout != SLUICE_KERNEL_LAYOUT)

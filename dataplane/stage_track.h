@@ -170,7 +170,7 @@ static __rte_noinline uint32_t track_first_bucket(struct worker *w, const struct
 	if (service->algorithm == SLUICE_ALGORITHM_ROUND_ROBIN)
 		return 1 +
 		       sluice_choose_in_turn(service, in->service, lookup, table->states, table->backends, &w->turns);
-	const uint32_t *live = sluice_exceptions_live(w->exceptions);
+	uint32_t *live = sluice_exceptions_live(w->exceptions);
 	if (!live)
 		return 0;
 	return 1 + sluice_choose_least(service, lookup, table->states, table->backends, live, in->bucket, in->flow_key);
@@ -207,7 +207,7 @@ static __rte_noinline uint32_t track_decide_chosen(struct worker *w, const struc
 	    sluice_decide_anew(service, table->lookups[service->lookup], table->states, &at, &in, true);
 	if (in.first_bucket && decision.decided == SLUICE_DECIDED_FIRST &&
 	    service->algorithm == SLUICE_ALGORITHM_LEAST_CONNECTIONS)
-		__atomic_fetch_add(&sluice_exceptions_live(w->exceptions)[decision.backend], 1, __ATOMIC_RELAXED);
+		sluice_live_add(sluice_exceptions_live(w->exceptions), decision.backend);
 	return track_backend(service, &in, decision);
 }
 

@@ -7,13 +7,12 @@
  *
  *   round robin         each backend has a clock that goes on by 1 / weight with each flow it is given; of
  *                       SLUICE_TURN_DRAWS buckets the owner whose clock is behind gets the flow. Clocks are the
- *                       worker's own, and none is further behind the service's than SLUICE_TURN_SLACK rounds: a
- *                       backend that is new or was away gets no more than that at once.
- *   least connections   of two buckets (power of two choices: Mitzenmacher 1996), the owner with fewer live flows for
- *                       its weight. The flows are counted in memory that all share (live[], by backend number):
- *                       a worker adds one for each flow it gives away so, and about every second the control plane
- *                       counts the exception table anew and adds the difference. So the counts are wrong by at most
- *                       the flows that ended or were met in mid-flow since, and those that came during that count.
+ *                       worker's own, or the CPU's in the kernel, and none is further behind the service's than
+ * SLUICE_TURN_SLACK rounds: a backend that is new or was away gets no more than that at once. least connections   of
+ * two buckets (power of two choices: Mitzenmacher 1996), the owner with fewer live flows for its weight. The flows are
+ * counted in memory that all share (live[], by backend number): a worker adds one for each flow it gives away so, and
+ * about every second the control plane counts the exception table anew and adds the difference. So the counts are wrong
+ * by at most the flows that ended or were met in mid-flow since, and those that came during that count.
  *
  * First packets alone come here.
  */
@@ -37,6 +36,37 @@ struct sluice_turns {
 	uint64_t services[SLUICE_TURN_SERVICES]; /* the clock of who was chosen last, before it went on */
 	uint64_t backends[SLUICE_TURN_BACKENDS];
 };
+
+/*
+ * A backend's weight, and its flows. In BPF `backends` and `live` are maps of lines (kernel.h), as lookup tables are in
+ * forwarding.h.
+ */
+#ifdef __BPF__
+#pragma clang diagnostic push
+#pragma clang diagnostic ignored "-Wundefined-internal"
+static inline uint32_t sluice_kernel_weight(const void *backends, uint32_t number);
+static inline uint32_t *sluice_kernel_live(void *live, uint32_t number);
+#pragma clang diagnostic pop
+#endif
+
+SLUICE_INLINE uint32_t sluice_weight_at(const struct sluice_backend *backends, uint32_t number)
+{
+#ifdef __BPF__
+	return sluice_kernel_weight(backends, number);
+#else
+	return backends[number].weight;
+#endif
+}
+
+/* NULL in BPF alone, for a number that no table has. */
+SLUICE_INLINE uint32_t *sluice_live_at(uint32_t *live, uint32_t number)
+{
+#ifdef __BPF__
+	return sluice_kernel_live(live, number);
+#else
+	return &live[number];
+#endif
+}
 
 /* One flow's part of a round, 2^32 for weight 1. */
 SLUICE_INLINE uint64_t sluice_turn_step(uint32_t weight)
@@ -74,12 +104,13 @@ SLUICE_INLINE uint32_t sluice_choose_in_turn(const struct sluice_service *servic
 	uint32_t best = 0, best_backend = SLUICE_NONE;
 	uint64_t best_clock = UINT64_MAX;
 
+	SLUICE_ROLLED
 	for (uint32_t i = 0; i < SLUICE_TURN_DRAWS; i++) {
 		uint32_t bucket = sluice_turn_bucket(turns->draws++, service->lookup_size);
 		uint32_t backend = sluice_decide(service, lookup, states, bucket);
 		if (backend == SLUICE_NONE)
 			continue;
-		uint64_t clock = sluice_turn_clock(turns, backend, backends[backend].weight, *service_clock);
+		uint64_t clock = sluice_turn_clock(turns, backend, sluice_weight_at(backends, backend), *service_clock);
 		if (clock < best_clock) {
 			best = bucket;
 			best_backend = backend;
@@ -90,8 +121,15 @@ SLUICE_INLINE uint32_t sluice_choose_in_turn(const struct sluice_service *servic
 		return best;
 	*service_clock = best_clock;
 	turns->backends[best_backend & (SLUICE_TURN_BACKENDS - 1)] =
-	    best_clock + sluice_turn_step(backends[best_backend].weight);
+	    best_clock + sluice_turn_step(sluice_weight_at(backends, best_backend));
 	return best;
+}
+
+/* The flows that the backend would have with one more: an idle heavy one goes before an idle light one. */
+SLUICE_INLINE uint64_t sluice_live_with(uint32_t *live, uint32_t number)
+{
+	const volatile uint32_t *flows = sluice_live_at(live, number);
+	return flows ? (uint64_t)*flows + 1 : 1;
 }
 
 /*
@@ -99,19 +137,25 @@ SLUICE_INLINE uint32_t sluice_choose_in_turn(const struct sluice_service *servic
  * for its weight. live: by backend number, changing under the reader. Pure.
  */
 SLUICE_INLINE uint32_t sluice_choose_least(const struct sluice_service *service, const sluice_bucket *lookup,
-					   const uint8_t *states, const struct sluice_backend *backends,
-					   const uint32_t *live, uint32_t bucket, uint64_t flow_key)
+					   const uint8_t *states, const struct sluice_backend *backends, uint32_t *live,
+					   uint32_t bucket, uint64_t flow_key)
 {
 	uint32_t other_bucket = sluice_hash_bucket(flow_key * 0x9e3779b97f4a7c15ull, service->lookup_size);
 	uint32_t one = sluice_decide(service, lookup, states, bucket);
 	uint32_t other = sluice_decide(service, lookup, states, other_bucket);
 	if (one == SLUICE_NONE || other == SLUICE_NONE)
 		return bucket;
-	/* The flow that is to come counts: an idle heavy one goes before an idle light one. */
-	uint64_t flows = (uint64_t) * (const volatile uint32_t *)&live[one] + 1;
-	uint64_t other_flows = (uint64_t) * (const volatile uint32_t *)&live[other] + 1;
-	uint32_t weight = backends[one].weight, other_weight = backends[other].weight;
+	uint64_t flows = sluice_live_with(live, one), other_flows = sluice_live_with(live, other);
+	uint32_t weight = sluice_weight_at(backends, one), other_weight = sluice_weight_at(backends, other);
 	return other_flows * (weight ? weight : 1) < flows * (other_weight ? other_weight : 1) ? other_bucket : bucket;
+}
+
+/* The backend got a flow that sluice_choose_least() had a say in. Any thread. */
+SLUICE_INLINE void sluice_live_add(uint32_t *live, uint32_t number)
+{
+	uint32_t *flows = sluice_live_at(live, number);
+	if (flows)
+		__sync_fetch_and_add(flows, 1);
 }
 
 #endif

@@ -13,65 +13,88 @@
 
 /*
  * A verdict's number is its place in the counters' memory, which daemons of two versions may share: new ones go to the
- * end, none is taken out.
+ * end, none is taken out. What kind it is stands beside it, and nowhere else: enum sluice_verdict_kinds.
  */
-/*      name               metric label            help */
+/* name, kind, metric label, help */
 #define SLUICE_VERDICT_LIST(X)                                                                                         \
-	X(FORWARD, "forward", "forwarded to a backend")                                                                \
-	X(PASS_NOT_IP, "not_ip", "passed: neither IPv4 nor IPv6 (ARP, LLDP, ...)")                                     \
-	X(PASS_PROTOCOL, "protocol", "passed: neither TCP nor UDP (ICMP, ND, OSPF, ...)")                              \
-	X(PASS_NO_SERVICE, "no_service", "passed: no service at this address, protocol and port")                      \
-	X(DROP_TRUNCATED, "truncated", "dropped: the frame ends inside its headers")                                   \
-	X(DROP_IP_MALFORMED, "ip_malformed", "dropped: IP version, a length or a fragment's place is impossible")      \
-	X(DROP_EXTENSIONS, "extensions", "dropped: more than 8 IPv6 extension headers")                                \
-	X(DROP_TCP_MALFORMED, "tcp_malformed", "dropped: TCP data offset is impossible")                               \
-	X(DROP_UDP_MALFORMED, "udp_malformed", "dropped: UDP length is impossible")                                    \
-	X(DROP_FRAGMENT, "fragment", "dropped: a later fragment to a VIP, its first one unknown or its backend down")  \
-	X(DROP_NO_BACKEND, "no_backend", "dropped: the service has no living backend")                                 \
-	X(DROP_TOO_BIG, "too_big", "dropped: does not fit the adjacency's MTU with its outer headers")                 \
-	X(DROP_HEADROOM, "headroom", "dropped: no room in the buffer for the outer headers")                           \
-	X(DROP_SEGMENTED, "segmented", "dropped: the frame spans several buffers")                                     \
-	X(DROP_PASS_IMPOSSIBLE, "pass_impossible", "dropped: for the kernel, but its port has no way back to it")      \
-	X(DROP_TRANSMIT, "transmit", "dropped: the transmit ring is full or its port is down")                         \
-	X(FRAGMENTED, "fragmented", "forwarded to a backend in several fragments")                                     \
-	X(ANSWERED_TOO_BIG, "answered_too_big", "answered: too big for the adjacency's MTU, by ICMP to the sender")    \
-	X(ANSWERED_ECHO, "answered_echo", "answered: ping of a VIP with icmp_echo")                                    \
-	X(DROP_ECHO_LIMIT, "echo_limit", "dropped: ping of a VIP with icmp_echo, above the rate of answers")
+	X(FORWARD, FORWARD, "forward", "forwarded to a backend")                                                       \
+	X(PASS_NOT_IP, PASS, "not_ip", "passed: neither IPv4 nor IPv6 (ARP, LLDP, ...)")                               \
+	X(PASS_PROTOCOL, PASS, "protocol", "passed: neither TCP nor UDP (ICMP, ND, OSPF, ...)")                        \
+	X(PASS_NO_SERVICE, PASS, "no_service", "passed: no service at this address, protocol and port")                \
+	X(DROP_TRUNCATED, DROP, "truncated", "dropped: the frame ends inside its headers")                             \
+	X(DROP_IP_MALFORMED, DROP, "ip_malformed",                                                                     \
+	  "dropped: IP version, a length or a fragment's place is impossible")                                         \
+	X(DROP_EXTENSIONS, VIP_DROP, "extensions", "dropped: more than 8 IPv6 extension headers")                      \
+	X(DROP_TCP_MALFORMED, VIP_DROP, "tcp_malformed", "dropped: TCP data offset is impossible")                     \
+	X(DROP_UDP_MALFORMED, VIP_DROP, "udp_malformed", "dropped: UDP length is impossible")                          \
+	X(DROP_FRAGMENT, VIP_DROP, "fragment",                                                                         \
+	  "dropped: a later fragment to a VIP, its first one unknown or its backend down")                             \
+	X(DROP_NO_BACKEND, DROP, "no_backend", "dropped: the service has no living backend")                           \
+	X(DROP_TOO_BIG, DROP, "too_big", "dropped: does not fit the adjacency's MTU with its outer headers")           \
+	X(DROP_HEADROOM, DROP, "headroom", "dropped: no room in the buffer for the outer headers")                     \
+	X(DROP_SEGMENTED, DROP, "segmented", "dropped: the frame spans several buffers")                               \
+	X(DROP_PASS_IMPOSSIBLE, DROP, "pass_impossible",                                                               \
+	  "dropped: for the kernel, but its port has no way back to it")                                               \
+	X(DROP_TRANSMIT, DROP, "transmit", "dropped: the transmit ring is full or its port is down")                   \
+	X(FRAGMENTED, FORWARD, "fragmented", "forwarded to a backend in several fragments")                            \
+	X(ANSWERED_TOO_BIG, ANSWER, "answered_too_big",                                                                \
+	  "answered: too big for the adjacency's MTU, by ICMP to the sender")                                          \
+	X(ANSWERED_ECHO, ANSWER, "answered_echo", "answered: ping of a VIP with icmp_echo")                            \
+	X(DROP_ECHO_LIMIT, DROP, "echo_limit", "dropped: ping of a VIP with icmp_echo, above the rate of answers")
 
 enum sluice_verdict {
-#define X(name, label, help) SLUICE_##name,
+#define X(name, kind, label, help) SLUICE_##name,
 	SLUICE_VERDICT_LIST(X)
 #undef X
 	    SLUICE_VERDICTS /* how many */
 };
 
-/* The packet went to a backend, whole or in fragments. */
+/* Bits: what kind of verdict it is. */
+enum sluice_verdict_kinds {
+	SLUICE_KIND_FORWARD = 1, /* the packet went to a backend, whole or in fragments */
+	SLUICE_KIND_PASS = 2,    /* to the kernel, untouched */
+	SLUICE_KIND_DROP = 4,
+	SLUICE_KIND_ANSWER = 8, /* the balancer itself answered its sender */
+	SLUICE_KIND_VIP = 16,   /* only when it is for a VIP; what is not is passed */
+	SLUICE_KIND_VIP_DROP = SLUICE_KIND_DROP | SLUICE_KIND_VIP,
+};
+
+/* Whether verdict v <= SLUICE_VERDICTS has one of `kinds`, a constant: one shift of a constant word. */
+SLUICE_INLINE bool sluice_verdict_is(enum sluice_verdict v, uint32_t kinds)
+{
+	const uint64_t mask = 0
+#define X(name, kind, label, help) | (uint64_t)((SLUICE_KIND_##kind & kinds) != 0) << SLUICE_##name
+	    SLUICE_VERDICT_LIST(X)
+#undef X
+	    ;
+	return mask >> v & 1;
+}
+_Static_assert(SLUICE_VERDICTS < 64, "a bit for each verdict");
+
 SLUICE_INLINE bool sluice_verdict_is_forward(enum sluice_verdict v)
 {
-	return v == SLUICE_FORWARD || v == SLUICE_FRAGMENTED;
+	return sluice_verdict_is(v, SLUICE_KIND_FORWARD);
 }
 
-/* The balancer itself answered its sender. */
 SLUICE_INLINE bool sluice_verdict_is_answer(enum sluice_verdict v)
 {
-	return v == SLUICE_ANSWERED_TOO_BIG || v == SLUICE_ANSWERED_ECHO;
+	return sluice_verdict_is(v, SLUICE_KIND_ANSWER);
 }
 
 SLUICE_INLINE bool sluice_verdict_is_pass(enum sluice_verdict v)
 {
-	return v >= SLUICE_PASS_NOT_IP && v <= SLUICE_PASS_NO_SERVICE;
+	return sluice_verdict_is(v, SLUICE_KIND_PASS);
 }
 
 SLUICE_INLINE bool sluice_verdict_is_drop(enum sluice_verdict v)
 {
-	return (v >= SLUICE_DROP_TRUNCATED && v <= SLUICE_DROP_TRANSMIT) ||
-	       (v >= SLUICE_DROP_ECHO_LIMIT && v < SLUICE_VERDICTS);
+	return sluice_verdict_is(v, SLUICE_KIND_DROP);
 }
 
-/* Two IP-layer causes are dropped wherever the packet goes; others only when it is for a VIP. */
+/* IP-layer causes are dropped wherever the packet goes; these only when it is for a VIP. */
 SLUICE_INLINE bool sluice_verdict_needs_vip(enum sluice_verdict v)
 {
-	return v >= SLUICE_DROP_EXTENSIONS && v <= SLUICE_DROP_FRAGMENT;
+	return sluice_verdict_is(v, SLUICE_KIND_VIP);
 }
 
 struct sluice_verdict_text {
@@ -84,7 +107,7 @@ struct sluice_verdict_text {
 static inline struct sluice_verdict_text sluice_verdict_text(enum sluice_verdict v)
 {
 	static const struct sluice_verdict_text texts[SLUICE_VERDICTS] = {
-#define X(name, label, help) {label, help},
+#define X(name, kind, label, help) {label, help},
 	    SLUICE_VERDICT_LIST(X)
 #undef X
 	};

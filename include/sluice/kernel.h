@@ -8,6 +8,7 @@
  *   RUNTIME_DIR/bpf/states      one value: the array of backend states
  *   RUNTIME_DIR/bpf/exceptions  array of lines of 128 bytes: the host's exception table (exceptions.h)
  *   RUNTIME_DIR/bpf/exceptions_in_use   array of maps, 0 -> the map before
+ *   RUNTIME_DIR/bpf/cpus        array of struct sluice_kernel_cpu by CPU, for mmap()
  *   RUNTIME_DIR/bpf/layout      one value: SLUICE_KERNEL_LAYOUT of who made them
  *
  * Each lookup in an array of a size of its own is a call, so the parts are cut into windows of 2 MiB. Of the table the
@@ -26,6 +27,7 @@
 #ifndef SLUICE_KERNEL_H
 #define SLUICE_KERNEL_H
 
+#include "choose.h"
 #include "counters.h"
 #include "exceptions.h"
 #include "forwarding.h"
@@ -76,6 +78,11 @@ struct sluice_kernel_head {
 	uint32_t counters_backends_line; /* likewise */
 };
 _Static_assert(sizeof(struct sluice_kernel_head) == SLUICE_KERNEL_LINE, "line 0");
+
+/* What a CPU keeps from packet to packet, over all interfaces. */
+struct sluice_kernel_cpu {
+	struct sluice_turns turns; /* of services with round robin: the program's own */
+} __attribute__((aligned(64)));
 
 #define SLUICE_KERNEL_TABLE_LINE 1u /* where the flat table starts */
 

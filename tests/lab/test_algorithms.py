@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who gets new connections under each algorithm, and what a change of it does to those that are open."""
+"""Who gets new connections under each algorithm, by a dataplane and by the path in the kernel, and what a change of it
+does to those that are open."""
 
 import time
 
@@ -11,12 +12,14 @@ WEIGHTS = {"round_robin": (100, 200, 100), "least_connections": (100, 100, 100),
            "maglev": (100, 100, 100)}
 
 
-@pytest.fixture(scope="module")
-def lab(make_lab):
+@pytest.fixture(scope="module", params=("dpdk", "xdp"))
+def lab(make_lab, request):
+    """With a dataplane, or without any."""
     lab = make_lab()
     lab.start_servers()
     lab.open_tunnels()
     lab.is_started = False
+    lab.settings = {"interfaces": [{"name": "eth0", "path": "xdp"}]} if request.param == "xdp" else {}
     return lab
 
 
@@ -24,9 +27,12 @@ def use(lab, algorithm, vip=1, **settings):
     """One service with this algorithm, and all its backends up. A connection that has the ports of one that is still
     remembered goes where that went: where this matters, take another VIP."""
     lab.balancer.configure([lab.service("web", lab.vip(4, vip), 80, forward="ipip", algorithm=algorithm,
-                                        **{"weights": WEIGHTS[algorithm], **settings})])
+                                        **{"weights": WEIGHTS[algorithm], **settings})], **lab.settings)
     if lab.is_started:
         lab.balancer.ctl("reload")
+    elif lab.settings:
+        lab.balancer.start_controlplane()
+        lab.is_started = True
     else:
         lab.balancer.start()
         lab.is_started = True

@@ -20,6 +20,7 @@ struct kernel_run {
 	uint8_t *states;
 	struct sluice_exceptions_header *exceptions;
 	uint64_t exceptions_bytes;
+	struct sluice_kernel_cpu *cpus_map; /* by CPU */
 	uint32_t cpus;
 	uint64_t counters[STEERING_COUNTERS]; /* before the packet */
 };
@@ -34,7 +35,7 @@ static int exceptions_make(struct kernel_run *run, uint32_t size_log2)
 	LIBBPF_OPTS(bpf_map_create_opts, options, .map_flags = BPF_F_INNER_MAP | BPF_F_MMAPABLE);
 	uint32_t zero = 0;
 
-	run->exceptions_bytes = sluice_exceptions_bytes(size_log2);
+	run->exceptions_bytes = sluice_exceptions_bytes(size_log2) + sluice_exceptions_live_bytes();
 	int fd = bpf_map_create(BPF_MAP_TYPE_ARRAY, "exceptions", sizeof(uint32_t), SLUICE_EXCEPTIONS_LINE,
 				(uint32_t)(run->exceptions_bytes / SLUICE_EXCEPTIONS_LINE), &options);
 	if (fd < 0)
@@ -43,6 +44,7 @@ static int exceptions_make(struct kernel_run *run, uint32_t size_log2)
 	if (map == MAP_FAILED)
 		return -errno;
 	sluice_exceptions_init(map, size_log2, sluice_exception_times_for(900, 120));
+	sluice_exceptions_add_live(map);
 	run->exceptions = map;
 	return bpf_map_update_elem(bpf_map__fd(run->skeleton->maps.exceptions), &zero, &fd, BPF_ANY);
 }
@@ -77,7 +79,14 @@ int kernel_run_create(uint32_t exceptions_log2, struct kernel_run **ret)
 	int error = !run->skeleton ? -errno : cpus > CPUS_MAX ? -E2BIG : 0;
 	if (!error) {
 		run->skeleton->rodata->time_is_kept = true;
+		error = bpf_map__set_max_entries(run->skeleton->maps.cpus, run->cpus);
+	}
+	if (!error)
 		error = steering_bpf__load(run->skeleton);
+	if (!error) {
+		run->cpus_map = mmap(NULL, run->cpus * sizeof(*run->cpus_map), PROT_READ | PROT_WRITE, MAP_SHARED,
+				     bpf_map__fd(run->skeleton->maps.cpus), 0);
+		error = run->cpus_map == MAP_FAILED ? -errno : 0;
 	}
 	if (!error) {
 		const struct kernel_table_maps maps = {.parts_fd = bpf_map__fd(run->skeleton->maps.parts),
@@ -157,6 +166,11 @@ int kernel_run_table(struct kernel_run *run, const struct sluice_table *table)
 struct sluice_exceptions_header *kernel_run_exceptions(struct kernel_run *run)
 {
 	return run->exceptions;
+}
+
+struct sluice_kernel_cpu *kernel_run_cpu(struct kernel_run *run, uint32_t cpu)
+{
+	return &run->cpus_map[cpu];
 }
 
 int kernel_run_packet(struct kernel_run *run, const uint8_t *bytes, uint32_t length, struct kernel_result *ret)

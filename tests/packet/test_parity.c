@@ -23,6 +23,7 @@
 #include <linux/bpf.h>
 #include <rte_eal.h>
 #include <rte_mbuf.h>
+#include <sched.h>
 
 #include "kernel_run.h"
 #include "vector_table.h"
@@ -186,11 +187,22 @@ static void compare_memory(uint64_t number)
 	assert_int_equal(kernel_drops, drops + split);
 	theirs->now_s = ours->now_s;
 	const uint64_t *a = (const uint64_t *)ours, *b = (const uint64_t *)theirs;
-	for (uint64_t i = 0; i < ours->total_bytes / 8; i++)
+	for (uint64_t i = 0; i < (ours->total_bytes + sluice_exceptions_live_bytes()) / 8; i++)
 		if (a[i] != b[i])
 			fail_msg("case %lu, seed %lu: exceptions, line %lu word %lu: %016lx, in the kernel %016lx",
 				 (unsigned long)number, (unsigned long)seed, (unsigned long)i / 16,
 				 (unsigned long)i % 16, (unsigned long)a[i], (unsigned long)b[i]);
+}
+
+/* Turns of round robin: the worker's, and those of the CPU that all runs on. */
+static void compare_turns(uint64_t number)
+{
+	const struct sluice_kernel_cpu *cpu = kernel_run_cpu(kernel, (uint32_t)sched_getcpu());
+
+	if (memcmp(&worker->turns, &cpu->turns, sizeof(cpu->turns)) != 0)
+		fail_msg("case %lu, seed %lu: other turns than in the kernel (%lu draws, in the kernel %lu)",
+			 (unsigned long)number, (unsigned long)seed, (unsigned long)worker->turns.draws,
+			 (unsigned long)cpu->turns.draws);
 }
 
 /* ------------------------------------------------------------------- tests ---- */
@@ -319,12 +331,28 @@ static void table_draw(uint64_t *s)
 		service->affinity = (uint8_t)(draw(s) % 2);
 		service->quic = service->protocol == SLUICE_IP_UDP && draw(s) % 2;
 		previous_draw(service, h, refs, s);
+		service->algorithm = service->tracking == SLUICE_TRACKING_ALL
+					 ? (uint8_t)(draw(s) % (SLUICE_ALGORITHM_LEAST_CONNECTIONS + 1))
+					 : SLUICE_ALGORITHM_TABLE;
 	}
-	for (uint32_t n = 0; n < h->backends.count; n++)
-		if (vectors.table.backends[n].used)
-			vectors.states[n] = (uint8_t)(draw(s) % 5 == 0 ? SLUICE_BACKEND_DOWN : 1 + draw(s) % 2);
+	for (uint32_t n = 0; n < h->backends.count; n++) {
+		if (!vectors.table.backends[n].used)
+			continue;
+		((struct sluice_backend *)(uintptr_t)vectors.table.backends)[n].weight = (uint32_t)(draw(s) % 4);
+		vectors.states[n] = (uint8_t)(draw(s) % 5 == 0 ? SLUICE_BACKEND_DOWN : 1 + draw(s) % 2);
+	}
 	h->generation++;
 	assert_int_equal(kernel_run_table(kernel, &vectors.table), 0);
+}
+
+/* Flows that least connections gave away. */
+static uint64_t flows_alive(void)
+{
+	const uint32_t *live = sluice_exceptions_live(worker->exceptions);
+	uint64_t sum = 0;
+	for (uint32_t n = 0; n < vectors.table.header->backends.count; n++)
+		sum += live[n];
+	return sum;
 }
 
 static void random_cases(void **state)
@@ -336,6 +364,7 @@ static void random_cases(void **state)
 	for (uint64_t i = 0; i < cases; i++) {
 		if (i % CASES_OF_A_TABLE == 0) {
 			compare_memory(i);
+			compare_turns(i);
 			table_draw(&s);
 			if (i / CASES_OF_A_TABLE % 16 == 15) { /* as if long ago */
 				worker->now_s += 20000;
@@ -348,6 +377,12 @@ static void random_cases(void **state)
 		compare(frame, length, "case", i);
 	}
 	compare_memory(cases);
+	compare_turns(cases);
+	/* A run of some length has drawn for both algorithms. */
+	if (cases >= 20000) {
+		assert_int_not_equal(worker->turns.draws, 0);
+		assert_int_not_equal(flows_alive(), 0);
+	}
 	print_message("%lu random cases, seed %lu\n", (unsigned long)cases, (unsigned long)seed);
 }
 
@@ -379,11 +414,13 @@ int main(int argc, char **argv)
 	counters_make();
 	pool = rte_pktmbuf_pool_create("parity", 1023, 0, 0, RTE_PKTMBUF_HEADROOM + VECTOR_FRAME_MAX, 0);
 	worker = aligned_alloc(64, (sizeof(*worker) + 63) & ~(size_t)63);
-	void *exceptions = aligned_alloc(128, sluice_exceptions_bytes(EXCEPTIONS_LOG2));
+	const uint64_t exceptions_bytes = sluice_exceptions_bytes(EXCEPTIONS_LOG2) + sluice_exceptions_live_bytes();
+	void *exceptions = aligned_alloc(128, exceptions_bytes);
 	if (!pool || !worker || !exceptions)
 		return 1;
-	memset(exceptions, 0, sluice_exceptions_bytes(EXCEPTIONS_LOG2));
+	memset(exceptions, 0, exceptions_bytes);
 	sluice_exceptions_init(exceptions, EXCEPTIONS_LOG2, sluice_exception_times_for(900, 120));
+	sluice_exceptions_add_live(exceptions);
 	worker_init(worker, counters, 0, 1);
 	worker->exceptions = exceptions;
 	worker_limit_answers(worker, 1000000000);

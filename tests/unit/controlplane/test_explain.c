@@ -420,7 +420,7 @@ static void test_kernel_path(void **state)
 		json_decref(json);
 	}
 
-	/* No turns there. */
+	/* Turns in both. */
 	const uint32_t n = apply_service_number(apply, model_service_find(apply->model, "web"));
 	const struct api_flow_text first = {
 	    .protocol = "tcp", .source = "203.0.113.1:1", .destination = "192.0.2.10:80"};
@@ -435,7 +435,7 @@ static void test_kernel_path(void **state)
 	assert_int_equal(r.algorithm, SLUICE_ALGORITHM_ROUND_ROBIN);
 	query.path = EXPLAIN_PATH_XDP;
 	explain_packet(&table, NULL, 0, &query, &r);
-	assert_int_equal(r.algorithm, SLUICE_ALGORITHM_TABLE);
+	assert_int_equal(r.algorithm, SLUICE_ALGORITHM_ROUND_ROBIN);
 	free(services);
 
 	/* Which one is meant when none is asked for. */
