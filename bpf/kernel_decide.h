@@ -10,9 +10,14 @@
 const volatile bool time_is_kept = false;
 
 /* Coarse seconds of CLOCK_MONOTONIC. */
+static __always_inline uint32_t coarse_now_s(void)
+{
+	return (uint32_t)(bpf_ktime_get_coarse_ns() / 1000000000ull);
+}
+
 static __always_inline uint32_t now_s(const struct sluice_exceptions_header *header)
 {
-	return time_is_kept ? header->now_s : (uint32_t)(bpf_ktime_get_coarse_ns() / 1000000000ull);
+	return time_is_kept ? header->now_s : coarse_now_s();
 }
 
 /* Of its own, lest its words lie on the caller's stack. */

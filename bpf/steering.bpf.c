@@ -18,6 +18,7 @@
 #include "kernel_choose.h"
 #include "kernel_decide.h"
 #include "kernel_encapsulate.h"
+#include "kernel_fragment.h"
 #include "kernel_maps.h"
 #include "kernel_service.h"
 #include "kernel_takeover.h"
@@ -151,8 +152,8 @@ static __always_inline bool is_vip_that_echoes(const union sluice_address *addre
 
 /*
  * What becomes of a packet as far as its headers and the services say: a PASS verdict, a drop reason when it is
- * for a VIP and no good, or FORWARD when it is for a service. A frame that ends inside its headers is the
- * kernel's to drop: it may be the host's own, of offloads that only the kernel understands.
+ * for a VIP and no good (DROP_FRAGMENT may still be followed), or FORWARD when it is for a service. A frame that ends
+ * inside its headers is the kernel's to drop: it may be the host's own, of offloads that only the kernel understands.
  * *ret_found is set with FORWARD. *ret_follows: an ICMP error about a service's flow, which goes where that goes;
  * packet->flow is that flow then. ANSWERED_ECHO: a ping of a VIP that answers them.
  */
@@ -299,7 +300,8 @@ static __always_inline uint32_t decide(const struct xdp_md *context, const struc
 	return decide_closely(service, &in);
 }
 
-/* A packet that does not fit the way to `backend`. An ICMP error is never answered. */
+/* A packet that does not fit the way to `backend`. What only follows, an ICMP error or a later fragment, has no answer.
+ */
 static __always_inline int too_big(struct xdp_md *context, const struct sluice_kernel_head *head, uint32_t number,
 				   const struct sluice_packet *packet, bool follows,
 				   const struct sluice_backend *backend)
@@ -312,11 +314,19 @@ static __always_inline int too_big(struct xdp_md *context, const struct sluice_k
 	return finish(STEERING_VERDICT + SLUICE_ANSWERED_TOO_BIG, XDP_TX);
 }
 
-/* Encapsulate a packet of service `number` that fits the way to backend `chosen`. */
-static __always_inline int send(struct xdp_md *context, const struct table *table, uint32_t number, uint32_t chosen,
-				const struct sluice_backend *backend, const struct sluice_packet *packet, uint64_t hash)
+/* A packet on its way: to whom, and the hash that its outer headers vary by. */
+struct route {
+	uint32_t service;
+	uint32_t backend;
+	uint64_t hash;
+};
+
+/* A packet that fits the way to its backend. */
+static __always_inline int send(struct xdp_md *context, const struct table *table, const struct sluice_packet *packet,
+				const struct route *route, const struct sluice_backend *backend)
 {
 	const struct sluice_kernel_head *head = table->head;
+	uint32_t number = route->service, chosen = route->backend;
 	const struct sluice_port *port = line_of_table(table, head->ports_line + 2 * backend->port + 1);
 	/* Few templates are longer than what the first line holds of them. */
 	const uint8_t *second = (const uint8_t *)backend;
@@ -324,7 +334,7 @@ static __always_inline int send(struct xdp_md *context, const struct table *tabl
 		second = line_of_table(table, head->backends_line + 2 * chosen + 1);
 	struct inner inner = {.l3_offset = packet->l3_offset,
 			      .l3_bytes = packet->l3_bytes,
-			      .entropy = sluice_hash_entropy(hash),
+			      .entropy = sluice_hash_entropy(route->hash),
 			      .traffic_class = packet->traffic_class};
 	uint32_t ifindex = port ? *(const uint32_t *)((const uint8_t *)port + offsetof(struct sluice_port, ifindex) -
 						      SLUICE_KERNEL_LINE)
@@ -346,16 +356,31 @@ static __always_inline int send(struct xdp_md *context, const struct table *tabl
 	return ifindex == context->ingress_ifindex ? XDP_TX : (int)bpf_redirect(ifindex, 0);
 }
 
-/* A packet of a service that no dataplane takes. */
-static __always_inline int forward(struct xdp_md *context, const struct sluice_packet *packet,
-				   const struct found *found, bool follows)
+/* To its backend, whoever has chosen that. */
+static __always_inline int transmit(struct xdp_md *context, const struct table *table,
+				    const struct sluice_packet *packet, const struct route *route, bool follows)
+{
+	const struct sluice_kernel_head *head = table->head;
+	uint32_t number = route->service;
+	const struct sluice_backend *backend = NULL;
+	if (route->backend != SLUICE_NONE)
+		backend = line_of_table(table, head->backends_line + 2 * route->backend);
+	if (!backend || backend->encap == SLUICE_ENCAP_NONE)
+		return drop_for_service(head, number, SLUICE_DROP_NO_BACKEND);
+	if (SLUICE_UNLIKELY(packet->l3_bytes + sluice_encap_overhead(backend->encap) > backend->mtu))
+		return too_big(context, head, number, packet, follows, backend);
+	return send(context, table, packet, route, backend);
+}
+
+/* Where a packet of a service goes that no dataplane takes. 0, with *ret_route set; or what becomes of it here. */
+static __always_inline int choose(struct xdp_md *context, const struct sluice_packet *packet, const struct found *found,
+				  bool follows, struct route *ret_route)
 {
 	if (!found->has_table || found->number == SLUICE_NONE)
 		return finish(STEERING_DROPPED_NO_SOCKET, XDP_DROP);
-	const struct table table = found->table;
-	const struct sluice_kernel_head *head = table.head;
+	const struct sluice_kernel_head *head = found->table.head;
 	uint32_t number = found->number;
-	const struct sluice_service *service = line_of_table(&table, head->services_line + number);
+	const struct sluice_service *service = line_of_table(&found->table, head->services_line + number);
 	/* Steered, and not in the table: it has just come or gone. The kernel must not see it, it would answer with
 	 * RST. */
 	if (!service)
@@ -372,14 +397,20 @@ static __always_inline int forward(struct xdp_md *context, const struct sluice_p
 	if (service->affinity == SLUICE_AFFINITY_CLIENT)
 		hash = hash_of(head, &packet->flow, SLUICE_AFFINITY_CLIENT);
 	uint32_t chosen = decide(context, head, service, number, packet, follows, key, hash);
-	const struct sluice_backend *backend = NULL;
-	if (chosen != SLUICE_NONE)
-		backend = line_of_table(&table, head->backends_line + 2 * chosen);
-	if (!backend || backend->encap == SLUICE_ENCAP_NONE)
-		return drop_for_service(head, number, SLUICE_DROP_NO_BACKEND);
-	if (SLUICE_UNLIKELY(packet->l3_bytes + sluice_encap_overhead(backend->encap) > backend->mtu))
-		return too_big(context, head, number, packet, follows, backend);
-	return send(context, &table, number, chosen, backend, packet, hash);
+	if (SLUICE_UNLIKELY(packet->is_fragment) && chosen != SLUICE_NONE)
+		fragment_record(fragment_key(head, packet), number, chosen - service->first_backend);
+	*ret_route = (struct route){.service = number, .backend = chosen, .hash = hash};
+	return 0;
+}
+
+/* Where a later fragment goes that no dataplane takes: after its first one. False: that is not known. */
+static __always_inline bool follow(const struct sluice_packet *packet, struct found *found, struct route *ret_route)
+{
+	if (!table_get(&found->table))
+		return false;
+	ret_route->hash = fragment_key(found->table.head, packet);
+	ret_route->backend = fragment_follow(&found->table, packet, ret_route->hash, &ret_route->service);
+	return ret_route->backend != SLUICE_NONE;
 }
 
 /* Answer a ping in its place, unless too many came to this CPU. */
@@ -449,7 +480,8 @@ static __always_inline bool steer_plain(struct xdp_md *context, int *ret_action)
 		if (counted)
 			counted->new_flows++;
 	}
-	*ret_action = send(context, &table, number, chosen, backend, &packet, hash);
+	const struct route route = {.service = number, .backend = chosen, .hash = hash};
+	*ret_action = send(context, &table, &packet, &route, backend);
 	return true;
 }
 
@@ -475,9 +507,17 @@ int sluice_steering(struct xdp_md *context)
 		return finish(STEERING_REDIRECTED, XDP_REDIRECT);
 	if (verdict == SLUICE_ANSWERED_ECHO)
 		return echo(context, &packet);
-	if (verdict != SLUICE_FORWARD)
-		return finish_drop(verdict);
-	return forward(context, &packet, &found, follows);
+	struct route route;
+	if (verdict == SLUICE_FORWARD) {
+		int ended = choose(context, &packet, &found, follows, &route);
+		if (ended)
+			return ended;
+	} else {
+		if (verdict != SLUICE_DROP_FRAGMENT || !follow(&packet, &found, &route))
+			return finish_drop(verdict);
+		follows = true;
+	}
+	return transmit(context, &found.table, &packet, &route, follows);
 }
 
 char steering_license[] SEC("license") = "GPL";

@@ -280,13 +280,11 @@ static json_t *exception_json(const struct api *api, const struct sluice_table *
 /* Where fragments without ports go; null: their first one is not forwarded. */
 static json_t *fragments_json(const char *backend, enum explain_path path, const struct explain_result *r)
 {
-	char text[128];
+	char text[192];
 	if (!sluice_verdict_is_forward(r->verdict))
 		return json_null();
-	if (path == EXPLAIN_PATH_XDP)
-		return json_string("later ones are dropped: the kernel's path remembers no first one");
-	snprintf(text, sizeof(text), "later ones follow their first one to %.64s, for %u s after it", backend,
-		 SLUICE_FRAGMENT_LIFE_S);
+	snprintf(text, sizeof(text), "later ones follow their first one to %.64s, for %u s after it%s", backend,
+		 SLUICE_FRAGMENT_LIFE_S, path == EXPLAIN_PATH_XDP ? "; one that comes before it is dropped" : "");
 	return json_string(text);
 }
 

@@ -84,6 +84,7 @@ static const char *const shared_pins[STEERING_SHARED] = {
     [STEERING_SHARED_LOOKUPS] = "lookups",
     [STEERING_SHARED_STATES] = "states",
     [STEERING_SHARED_EXCEPTIONS] = "exceptions_in_use",
+    [STEERING_SHARED_FRAGMENTS] = "fragments",
     [STEERING_SHARED_CPUS] = "cpus",
 };
 
@@ -95,6 +96,7 @@ static struct bpf_map *shared_map(const struct steering_bpf *skeleton, enum stee
 	case STEERING_SHARED_PARTS: return skeleton->maps.parts;
 	case STEERING_SHARED_LOOKUPS: return skeleton->maps.lookups;
 	case STEERING_SHARED_STATES: return skeleton->maps.states;
+	case STEERING_SHARED_FRAGMENTS: return skeleton->maps.fragments;
 	case STEERING_SHARED_CPUS: return skeleton->maps.cpus;
 	default: return skeleton->maps.exceptions;
 	}

@@ -8,6 +8,7 @@
 
 #include "control.h"
 #include "exceptions_map.h"
+#include "fragments_map.h"
 #include "loop.h"
 
 /*
@@ -23,6 +24,7 @@ struct daemon {
 	struct control *control;
 	struct table_store *store;
 	struct exceptions_map *exceptions; /* NULL: none is looked for */
+	struct fragments_map *fragments;   /* likewise */
 };
 
 /* Serve until SIGTERM or SIGINT. The workers run. 0, or -errno when there is nothing to wait with. */

@@ -67,7 +67,7 @@ struct loop {
 struct loops {
 	struct loops_context context;
 	struct loop *loop;                  /* context.workers of them */
-	struct sluice_fragments *fragments; /* of all workers */
+	struct sluice_fragments *fragments; /* of all workers, while the host has none */
 };
 
 /* ------------------------------------------------------------------------------ a turn ---- */
@@ -274,6 +274,9 @@ static int run(void *argument)
 	while (!atomic_load_explicit(&l->stop, memory_order_relaxed)) {
 		const struct sluice_table *table = table_store_current(l->loops->context.store);
 		l->worker->exceptions = exceptions_map_current(l->loops->context.exceptions);
+		l->worker->fragments = fragments_map_current(l->loops->context.fragments);
+		if (!l->worker->fragments)
+			l->worker->fragments = l->loops->fragments;
 		uint32_t got = take_turn(l, table, then);
 		counters->generation = table ? table->header->generation : 0;
 		counters->heartbeat++;
@@ -335,7 +338,6 @@ int loops_create(const struct loops_context *context, struct loops **ret)
 		}
 		worker_init(l->worker, context->counters->header, i, context->config->port_count);
 		worker_limit_answers(l->worker, context->config->icmp_rate);
-		l->worker->fragments = loops->fragments;
 	}
 	*ret = loops;
 	return 0;

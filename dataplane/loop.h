@@ -8,6 +8,7 @@
 
 #include "counters_memory.h"
 #include "exceptions_map.h"
+#include "fragments_map.h"
 #include "port.h"
 #include "table_store.h"
 
@@ -19,6 +20,7 @@ struct loops_context {
 	struct table_store *store;
 	const struct counters_memory *counters;
 	const struct exceptions_map *exceptions; /* NULL: none */
+	const struct fragments_map *fragments;   /* NULL, or none in it: the loops have a record of their own */
 	struct rte_mempool *mbufs;               /* for what comes from TAPs; NULL when there are none */
 	uint32_t workers;
 };

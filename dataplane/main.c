@@ -8,6 +8,7 @@
 #include "daemon.h"
 #include "eal.h"
 #include "exceptions_map.h"
+#include "fragments_map.h"
 #include "last_table.h"
 #include "log.h"
 #include "loop.h"
@@ -54,6 +55,7 @@ static int serve(const struct config *config, const char *runtime_dir, const str
 	struct ports ports;
 	struct loops *loops = NULL;
 	struct exceptions_map *exceptions;
+	struct fragments_map *fragments;
 	struct last_table_writer *writer;
 	struct control *control;
 
@@ -87,16 +89,21 @@ static int serve(const struct config *config, const char *runtime_dir, const str
 	if (error)
 		goto close_ports;
 	exceptions_map_visit(exceptions);
+	error = fragments_map_create(runtime_dir, wait_for_workers, &loops, &fragments);
+	if (error)
+		goto destroy_exceptions;
+	fragments_map_visit(fragments);
 	const struct loops_context loops_context = {.config = config,
 						    .store = store,
 						    .counters = &counters,
 						    .exceptions = exceptions,
+						    .fragments = fragments,
 						    .mbufs = pools.mbufs,
 						    .workers = workers};
 	error = loops_create(&loops_context, &loops);
 	if (error) {
 		log_error("no memory for workers: %s", strerror(-error));
-		goto destroy_exceptions;
+		goto destroy_fragments;
 	}
 	error = last_table_writer_create(runtime_dir, &writer);
 	if (error) {
@@ -120,7 +127,8 @@ static int serve(const struct config *config, const char *runtime_dir, const str
 					      .loops = loops,
 					      .control = control,
 					      .store = store,
-					      .exceptions = exceptions};
+					      .exceptions = exceptions,
+					      .fragments = fragments};
 		error = daemon_run(&daemon);
 	}
 	loops_stop(loops);
@@ -132,6 +140,8 @@ destroy_writer:
 destroy_loops:
 	loops_destroy(loops);
 	loops = NULL;
+destroy_fragments:
+	fragments_map_destroy(fragments);
 destroy_exceptions:
 	exceptions_map_destroy(exceptions);
 close_ports:

@@ -18,9 +18,6 @@
 
 #include "sluice/fragments.h"
 
-/* Another worker may be at the same place; not again and again. */
-#define FRAGMENT_RECORD_TRIES 4
-
 /* A first fragment, which goes on. */
 static __rte_always_inline void fragment_note(struct worker *w, const struct sluice_table *table, struct rte_mbuf *m,
 					      const struct sluice_packet *p)
@@ -77,7 +74,7 @@ static __rte_noinline void fragments_record(struct worker *w, const struct sluic
 		uint32_t number = decide_again(lanes, table, lane);
 		if (number == SLUICE_NONE)
 			continue;
-		for (int tries = 0; tries < FRAGMENT_RECORD_TRIES; tries++)
+		for (uint32_t tries = 0; tries < SLUICE_FRAGMENT_RECORD_TRIES; tries++)
 			if (sluice_fragment_record(sluice_fragment_group(w->fragments, key), key,
 						   (uint32_t)(service - table->services),
 						   number - service->first_backend, w->now_s)) {

@@ -175,7 +175,7 @@ struct worker {
 	/* The caller: writes between two bursts, worker_burst(): reads. */
 	uint32_t now_s;                              /* coarse seconds of CLOCK_MONOTONIC; at most one late */
 	struct sluice_exceptions_header *exceptions; /* the host's, sound; NULL: none, as if it had no room */
-	struct sluice_fragments *fragments;          /* shared by all workers; NULL: later fragments are dropped */
+	struct sluice_fragments *fragments;          /* shared by all workers, and the kernel; NULL: none */
 	uint32_t now_ms;                             /* CLOCK_MONOTONIC; read by worker_release() alone */
 
 	/* The worker: writes, the caller: reads. */

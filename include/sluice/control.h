@@ -49,6 +49,12 @@
  */
 #define SLUICE_EXCEPTIONS_PIN "bpf/exceptions"
 #define SLUICE_EXCEPTIONS_FILE "exceptions"
+/*
+ * Where the host's first fragments went (fragments.h), for a dataplane to share with the programs: a BPF array of the
+ * groups, BPF_F_MMAPABLE, mapped and looked for like the exceptions. Without it a dataplane keeps its own. There is no
+ * number of its layout: another one takes another name.
+ */
+#define SLUICE_FRAGMENTS_PIN "bpf/fragments"
 #define SLUICE_MESSAGE_MAGIC 0x53434c53u /* "SLCS" */
 #define SLUICE_MESSAGE_MAX 4096u
 #define SLUICE_MESSAGE_FDS_MAX 3u

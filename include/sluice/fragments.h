@@ -46,6 +46,8 @@
 #define SLUICE_FRAGMENT_AHEAD_S 64u
 #define SLUICE_FRAGMENT_ORDER_BITS 10u
 #define SLUICE_FRAGMENT_RECORDED (1ull << 31)
+/* Another worker may be at the same place; not again and again. */
+#define SLUICE_FRAGMENT_RECORD_TRIES 4u
 
 struct sluice_fragment {
 	uint64_t key;
@@ -62,14 +64,21 @@ struct sluice_fragments {
 	struct sluice_fragment_group group[SLUICE_FRAGMENTS_GROUPS];
 };
 
-/* The name of a fragment's datagram. packet: first or later, as the parser left it. Pure. */
-SLUICE_INLINE uint64_t sluice_fragment_key(const struct sluice_hash_key *key, const struct sluice_packet *packet)
+/* What names a fragment's datagram, as a flow. packet: first or later, as the parser left it. Pure. */
+SLUICE_INLINE struct sluice_flow sluice_fragment_datagram(const struct sluice_packet *packet)
 {
 	struct sluice_flow datagram = packet->flow;
 	datagram.source_port_be16 = (uint16_t)packet->fragment_id;
 	datagram.destination_port_be16 = (uint16_t)(packet->fragment_id >> 16);
 	if (packet->ip_version == 6)
 		datagram.protocol = SLUICE_IP_FRAGMENT;
+	return datagram;
+}
+
+/* Its hash: the name. */
+SLUICE_INLINE uint64_t sluice_fragment_key(const struct sluice_hash_key *key, const struct sluice_packet *packet)
+{
+	struct sluice_flow datagram = sluice_fragment_datagram(packet);
 	return sluice_flow_hash(key, &datagram, SLUICE_AFFINITY_FLOW);
 }
 
@@ -222,7 +231,7 @@ SLUICE_INLINE uint32_t sluice_fragment_backend(const struct sluice_service *serv
 	if ((protocol == SLUICE_IP_TCP || protocol == SLUICE_IP_UDP) && protocol != service->protocol)
 		return SLUICE_NONE;
 	uint32_t number = service->first_backend + slot;
-	return sluice_state_lives(states[number]) ? number : SLUICE_NONE;
+	return sluice_state_lives(sluice_state_at(states, number)) ? number : SLUICE_NONE;
 }
 
 #endif

@@ -8,6 +8,7 @@
  *   RUNTIME_DIR/bpf/states      one value: the array of backend states
  *   RUNTIME_DIR/bpf/exceptions  array of lines of 128 bytes: the host's exception table (exceptions.h)
  *   RUNTIME_DIR/bpf/exceptions_in_use   array of maps, 0 -> the map before
+ *   RUNTIME_DIR/bpf/fragments   array of lines of 128 bytes: where the host's first fragments went (fragments.h)
  *   RUNTIME_DIR/bpf/cpus        array of struct sluice_kernel_cpu by CPU, for mmap()
  *   RUNTIME_DIR/bpf/layout      one value: SLUICE_KERNEL_LAYOUT of who made them
  *

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Datagrams in fragments: all of each at one backend, the one that `explain` names for its flow."""
+"""Datagrams in fragments: all of each at one backend, the one that `explain` names for its flow, by whichever path."""
 
 import ipaddress
 import itertools
 import os
 import random
 import select
+import signal
 import socket
 import struct
 import time
@@ -28,22 +29,47 @@ NUMBERS = itertools.count(1)
 TOGETHER = 8  # datagrams whose fragments are shuffled: fewer fragments than a worker holds
 
 
-@pytest.fixture(scope="module")
-def lab(make_lab):
-    lab = make_lab(queues=2)
+def prepare(lab, **settings):
     lab.start_servers(udp_ports=(PORT,))
     lab.open_tunnels()
     lab.balancer.configure(
         [lab.service("{}-{}in{}".format(*way), lab.vip(way[1], VIP[way]), PORT, protocol="udp", forward=way[0],
-                     family=way[2], weights=(100, 200, 300)) for way in WAYS],
-        dataplane={"cores": list(range(min(2, os.cpu_count()))), "idle": "sleep", "hugepages": False})
-    lab.balancer.start()
-    lab.balancer.wait_backends()
+                     family=way[2], weights=(100, 200, 300)) for way in WAYS], **settings)
     # What the client's kernel sends in fragments fits a tunnel.
     lab.client.namespace.ip(f"""
         route replace default via 203.0.113.1 mtu {FRAGMENT_BYTES}
         route replace default via 2001:db8:c::1 mtu {FRAGMENT_BYTES}
         """)
+    return lab
+
+
+@pytest.fixture(scope="module")
+def lab(make_lab):
+    lab = prepare(make_lab(queues=2), dataplane={"cores": list(range(min(2, os.cpu_count()))), "idle": "sleep",
+                                                 "hugepages": False})
+    lab.balancer.start()
+    lab.balancer.wait_backends()
+    # Only a worker holds what comes too early.
+    wait_for("the dataplane has its sockets in",
+             lambda: "receives what the XDP program redirects" in lab.balancer.dataplane.text(), 20)
+    return lab
+
+
+@pytest.fixture(scope="module")
+def alone(make_lab):
+    """A balancer that has no dataplane at all."""
+    lab = prepare(make_lab(), interfaces=[{"name": "eth0", "path": "xdp"}])
+    lab.balancer.start_controlplane()
+    lab.balancer.wait_backends()
+    return lab
+
+
+@pytest.fixture(scope="module")
+def both(make_lab):
+    """One queue: the paths take turns at all that comes."""
+    lab = prepare(make_lab())
+    lab.balancer.start()
+    lab.balancer.wait_backends()
     return lab
 
 
@@ -115,14 +141,31 @@ class Sockets:
         return found
 
 
+def send_all(raw, frames):
+    for frame in frames:
+        raw.send(frame)
+
+
 def payload_of(number):
     """That no two datagrams have a part of in common."""
     return random.Random(number).randbytes(BYTES)
 
 
-def exchange(lab, target, count, send, link):
-    """One datagram of each of `count` flows, in fragments that `send` puts on the wire in any order, until all are
-    answered. Returns how many were sent again, after all answers were found right."""
+def shuffled(dice, datagrams):
+    frames = list(itertools.chain(*datagrams))
+    dice.shuffle(frames)
+    return frames
+
+
+def in_order(dice, datagrams):
+    """Each datagram's own fragments as their sender made them, those of several mixed."""
+    turns = shuffled(dice, [[iter(datagram)] * len(datagram) for datagram in datagrams])
+    return [next(turn) for turn in turns]
+
+
+def exchange(lab, target, count, send, link, mix=shuffled):
+    """One datagram of each of `count` flows, in fragments that `send` puts on the wire, mixed, until all are answered.
+    Returns how many were sent again, after all answers were found right."""
     dice, repeated = random.Random(f"{target}{count}"), 0
     with Sockets(lab, target, count) as sockets:
         flows = list(sockets.by_flow)
@@ -132,13 +175,12 @@ def exchange(lab, target, count, send, link):
         for at in range(0, count, TOGETHER):
             missing = flows[at:at + TOGETHER]
             for attempt in range(4):
-                sent, frames = {}, []
+                sent, datagrams = {}, []
                 for flow in missing:
                     number = next(NUMBERS)
                     sent[flow] = payload_of(number)
-                    frames += fragments(link, flow[1], flow[2], target, sent[flow], number)
-                dice.shuffle(frames)
-                send(frames)
+                    datagrams.append(fragments(link, flow[1], flow[2], target, sent[flow], number))
+                send(mix(dice, datagrams))
                 for flow, (server, payload) in sockets.answers(len(missing), 1).items():
                     assert payload == sent[flow], f"{flow}: the answer of {server} has other bytes"
                     assert server == explained[flow]["backend"], f"{flow} was answered by {server}: {explained[flow]}"
@@ -156,10 +198,7 @@ def test_shuffled(lab, counts, measured, way):
     target, count = lab.vip(way[1], VIP[way]), counts(200, 1000)
     link = macs(lab.router.mac("client"), lab.client.mac())
     with lab.client.frames() as raw:
-        def send(frames):
-            for frame in frames:
-                raw.send(frame)
-        repeated = exchange(lab, target, count, send, link)
+        repeated = exchange(lab, target, count, lambda frames: send_all(raw, frames), link)
     measured(f"{count} of {count} datagrams whole at the backend explained, {repeated} sent again")
     assert repeated <= count * MISHAPS
 
@@ -225,3 +264,141 @@ def test_orphans(lab):
     wait_for("the balancer has them", lambda: sum(received(lab)) == came + 200, 5)
     wait_for("all are dropped", lambda: dropped() - before >= 200, 5)
     assert dropped() - before == 200 and sum(received(lab)) == came + 200
+
+
+# ------------------------------------------------------ the path in the kernel ----
+
+def interface(lab):
+    return lab.balancer.ctl("paths")["interfaces"][0]
+
+
+def fragments_dropped(lab):
+    [packets] = [d["packets"] for d in lab.balancer.ctl("drops")["drops"] if d["reason"] == "fragment"]
+    return packets
+
+
+@pytest.mark.parametrize("way", WAYS, ids="{0[0]}-{0[1]}in{0[2]}".format)
+def test_xdp_in_order(alone, counts, measured, way):
+    """Without a dataplane: 8 KiB datagrams, several at a time, arrive whole at the backend that explain names."""
+    target, count = alone.vip(way[1], VIP[way]), counts(200, 1000)
+    link = macs(alone.router.mac("client"), alone.client.mac())
+    before, dropped = interface(alone), fragments_dropped(alone)
+    with alone.client.frames() as raw:
+        repeated = exchange(alone, target, count, lambda frames: send_all(raw, frames), link, mix=in_order)
+    after, dropped = interface(alone), fragments_dropped(alone) - dropped
+    measured(f"{count} of {count} datagrams whole at the backend explained, {repeated} sent again; "
+             f"{after['forwarded'] - before['forwarded']} packets by the kernel, {dropped} fragments dropped")
+    assert repeated <= count * MISHAPS
+    assert after["forwarded"] - before["forwarded"] >= 6 * count
+    assert dropped <= 6 * repeated
+
+
+@pytest.mark.parametrize("way", WAYS, ids="{0[0]}-{0[1]}in{0[2]}".format)
+def test_xdp_real_sockets(alone, counts, measured, way):
+    """Without a dataplane: what a client's kernel sends in fragments is answered, whole, by whom explain names."""
+    test_real_sockets(alone, counts, measured, way)
+
+
+@pytest.mark.parametrize("family", (4, 6))
+def test_xdp_out_of_order(alone, measured, family):
+    """A fragment that comes before its first one is dropped there, and counted; those after it are not."""
+    way = next(w for w in WAYS if w[0] == "ipip" and w[1] == family)
+    target, count = alone.vip(family, VIP[way]), 50
+    link, source = macs(alone.router.mac("client"), alone.client.mac()), alone.client.sources(alone.vip(family, 1))[0]
+    before, dropped = interface(alone), fragments_dropped(alone)
+    with alone.client.frames() as raw:
+        for number in range(count):
+            frames = fragments(link, source, 9000 + number, target, payload_of(number), next(NUMBERS))
+            send_all(raw, frames[1:3] + frames[:1] + frames[3:])
+    sent = count * len(frames)
+    wait_for("all have come", lambda: interface(alone)["forwarded"] + fragments_dropped(alone)
+             >= before["forwarded"] + dropped + sent, 5)
+    after = interface(alone)
+    measured(f"{count} datagrams with two of {len(frames)} fragments too early: "
+             f"{fragments_dropped(alone) - dropped} fragments dropped")
+    assert fragments_dropped(alone) - dropped == 2 * count
+    assert after["forwarded"] - before["forwarded"] == sent - 2 * count
+
+
+class Changeover:
+    """From one path to the other, by whole datagrams that tell which has them now."""
+
+    def __init__(self, lab, target):
+        self.lab, self.dataplane = lab, lab.balancer.dataplane
+        self.taker = Sockets(lab, target, 1)
+        [(flow, self.one)] = self.taker.by_flow.items()
+        self.target = (flow[3], flow[4])
+        self.wait_for_dataplane()
+
+    def wait_for_dataplane(self):
+        wait_for("the dataplane has the packets", lambda: self.pokes(lambda q: not q["hung"] and q["path"] == "dpdk"), 15)
+
+    def pokes(self, condition):
+        self.one.sendto(b"x", self.target)
+        return condition(interface(self.lab)["queues"][0])
+
+    def stop(self):
+        self.dataplane.signal(signal.SIGSTOP)
+        wait_for("the kernel has the packets", lambda: self.pokes(lambda q: q["hung"] and q["path"] == "xdp"), 5)
+
+    def go_on(self):
+        self.dataplane.signal(signal.SIGCONT)
+        self.wait_for_dataplane()
+
+    def kill(self):
+        self.dataplane.kill()
+        wait_for("the kernel has the packets", lambda: self.pokes(lambda q: q["path"] == "xdp"), 5)
+
+    def restart(self):
+        if not self.dataplane.alive():
+            self.lab.balancer.start_dataplane()
+            self.lab.balancer.wait_published()
+            self.dataplane = self.lab.balancer.dataplane
+            self.wait_for_dataplane()
+
+
+@pytest.mark.parametrize("way", WAYS[2:4], ids="{0[0]}-{0[1]}in{0[2]}".format)
+@pytest.mark.parametrize("begun, then", (("dpdk", "kill"), ("dpdk", "stop"), ("xdp", "go_on")))
+def test_changeover(both, measured, way, begun, then):
+    """A path goes on with the datagrams whose first fragments the other one had: all arrive whole where explain says."""
+    target = both.vip(way[1], VIP[way])
+    link = macs(both.router.mac("client"), both.client.mac())
+    change = Changeover(both, target)
+    told = []
+    with both.client.frames() as raw, change.taker, Sockets(both, target, TOGETHER) as sockets:
+        explained = dict(zip(sockets.by_flow, both.balancer.explain(list(sockets.by_flow))))
+        for attempt in range(5):
+            if begun == "xdp":
+                change.stop()
+            before, received_before = interface(both)["forwarded"], sum(received(both))
+            sent, rest = {}, []
+            for flow in sockets.by_flow:
+                number = next(NUMBERS)
+                sent[flow] = payload_of(number)
+                first, *later = fragments(link, flow[1], flow[2], target, sent[flow], number)
+                raw.send(first)
+                rest += later
+            began = time.monotonic()
+            if begun == "xdp":
+                wait_for("XDP has the first ones", lambda: interface(both)["forwarded"] - before >= TOGETHER, 2)
+            else:
+                wait_for("the worker has the first ones", lambda: sum(received(both)) - received_before >= TOGETHER, 2)
+                assert interface(both)["forwarded"] == before
+            getattr(change, then)()
+            before, received_before = interface(both)["forwarded"], sum(received(both))
+            send_all(raw, rest)
+            answers = sockets.answers(TOGETHER, 1)
+            told.append(time.monotonic() - began)
+            by_xdp = interface(both)["forwarded"] - before
+            if then == "stop":
+                change.go_on()
+            change.restart()
+            for flow, (server, payload) in answers.items():
+                assert payload == sent[flow] and server == explained[flow]["backend"], f"{flow}: {explained[flow]}"
+            # Beyond the life of a record they are lost, as they should be.
+            if len(answers) == TOGETHER:
+                break
+    measured(f"{len(answers)} of {TOGETHER} datagrams begun by {begun} were finished after {then}, "
+             f"{by_xdp} packets of them by XDP; attempts {[f'{t:.1f} s' for t in told]}")
+    assert len(answers) == TOGETHER
+    assert by_xdp >= len(rest) if begun == "dpdk" else by_xdp == 0

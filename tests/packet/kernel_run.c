@@ -20,6 +20,7 @@ struct kernel_run {
 	uint8_t *states;
 	struct sluice_exceptions_header *exceptions;
 	uint64_t exceptions_bytes;
+	struct sluice_fragments *fragments;
 	struct sluice_kernel_cpu *cpus_map; /* by CPU */
 	uint32_t cpus;
 	uint64_t counters[STEERING_COUNTERS]; /* before the packet */
@@ -98,6 +99,11 @@ int kernel_run_create(uint32_t exceptions_log2, struct kernel_run **ret)
 				   bpf_map__fd(run->skeleton->maps.states), 0);
 		error = run->states == MAP_FAILED ? -errno : 0;
 	}
+	if (!error) {
+		run->fragments = mmap(NULL, sizeof(*run->fragments), PROT_READ | PROT_WRITE, MAP_SHARED,
+				      bpf_map__fd(run->skeleton->maps.fragments), 0);
+		error = run->fragments == MAP_FAILED ? -errno : 0;
+	}
 	if (!error)
 		error = exceptions_make(run, exceptions_log2);
 	if (error)
@@ -166,6 +172,11 @@ int kernel_run_table(struct kernel_run *run, const struct sluice_table *table)
 struct sluice_exceptions_header *kernel_run_exceptions(struct kernel_run *run)
 {
 	return run->exceptions;
+}
+
+struct sluice_fragments *kernel_run_fragments(struct kernel_run *run)
+{
+	return run->fragments;
 }
 
 struct sluice_kernel_cpu *kernel_run_cpu(struct kernel_run *run, uint32_t cpu)

@@ -8,6 +8,7 @@
 
 #include "sluice/exceptions.h"
 #include "sluice/forwarding.h"
+#include "sluice/fragments.h"
 #include "sluice/kernel.h"
 
 struct kernel_run;
@@ -23,8 +24,9 @@ int kernel_run_table(struct kernel_run *run, const struct sluice_table *table);
 /* What the program keeps for a CPU. A packet meets that of the CPU which kernel_run_packet() runs on. */
 struct sluice_kernel_cpu *kernel_run_cpu(struct kernel_run *run, uint32_t cpu);
 
-/* The exception table that the program uses, live counts behind it. */
+/* The exception table that the program uses, live counts behind it; its record of fragments, by the same clock. */
 struct sluice_exceptions_header *kernel_run_exceptions(struct kernel_run *run);
+struct sluice_fragments *kernel_run_fragments(struct kernel_run *run);
 
 /* What became of a packet. */
 struct kernel_result {

@@ -2,7 +2,8 @@
 /*
  * The two paths beside each other: every packet through the DPDK worker and through the XDP program in the kernel,
  * which must give it the same verdict, the same backend, the same counters and the same bytes, and leave the same
- * exceptions behind.
+ * exceptions and records of fragments behind. Where the worker would hold a later fragment, its time is let pass at
+ * once: the kernel drops it.
  *
  *   test_parity VECTORS [CASES [SEED]]
  *
@@ -42,7 +43,9 @@ static struct rte_mempool *pool;
 static struct worker *worker;
 static struct kernel_run *kernel;
 static uint64_t cases = 100000, seed = 1;
-static uint64_t split; /* packets that the worker split, and the kernel drops */
+static uint64_t split;                  /* packets that the worker split, and the kernel drops */
+static uint64_t followed;               /* later fragments that both sent after their first one */
+static struct sluice_fragments records; /* the worker's own */
 
 /* ------------------------------------------------------------------ worker ---- */
 
@@ -84,6 +87,10 @@ static void worker_run(const uint8_t *bytes, uint32_t length, struct outcome *re
 	memcpy(before, worker->counters->verdicts, sizeof(before));
 	memcpy(was, worker->backends, backends * sizeof(was[0]));
 	worker_burst(worker, &vectors.table, &m, 1, 0);
+	while (worker->held_count) {
+		worker_release(worker, &vectors.table);
+		worker->now_ms += WORKER_HELD_MS;
+	}
 	const uint32_t sent = worker->transmit[0].count;
 	for (uint32_t i = 0; i < sent; i++) {
 		m = worker->transmit[0].packets[i];
@@ -142,6 +149,9 @@ static void compare(const uint8_t *bytes, uint32_t length, const char *name, uin
 	const bool leaves = verdict == SLUICE_FORWARD || sluice_verdict_is_answer(verdict);
 	const uint32_t action = leaves ? XDP_TX : sluice_verdict_is_pass(verdict) ? XDP_PASS : XDP_DROP;
 	const char *wrong = NULL;
+	struct sluice_packet p;
+	if (sluice_packet_parse(bytes, bytes + length, &p) == SLUICE_DROP_FRAGMENT)
+		followed += verdict == SLUICE_FORWARD;
 	if (theirs.counted != 1)
 		wrong = "not one counter";
 	else if (theirs.verdict != verdict)
@@ -192,6 +202,8 @@ static void compare_memory(uint64_t number)
 			fail_msg("case %lu, seed %lu: exceptions, line %lu word %lu: %016lx, in the kernel %016lx",
 				 (unsigned long)number, (unsigned long)seed, (unsigned long)i / 16,
 				 (unsigned long)i % 16, (unsigned long)a[i], (unsigned long)b[i]);
+	if (memcmp(&records, kernel_run_fragments(kernel), sizeof(records)) != 0)
+		fail_msg("case %lu, seed %lu: other records of fragments", (unsigned long)number, (unsigned long)seed);
 }
 
 /* Turns of round robin: the worker's, and those of the CPU that all runs on. */
@@ -211,14 +223,11 @@ static void each_vector(void **state)
 {
 	(void)state;
 	assert_int_equal(kernel_run_table(kernel, &vectors.table), 0);
+	kernel_run_exceptions(kernel)->now_s = worker->now_s;
 	for (uint32_t i = 0; i < vectors.vector_count; i++) {
 		const struct vector *v = &vectors.vectors[i];
 		static struct kernel_result result;
 		if (v->input_bytes < FRAME_MIN)
-			continue;
-		struct sluice_packet p;
-		/* It has no memory of first fragments: later ones it drops. */
-		if (sluice_packet_parse(v->input, v->input + v->input_bytes, &p) == SLUICE_DROP_FRAGMENT)
 			continue;
 		assert_int_equal(kernel_run_packet(kernel, v->input, v->input_bytes, &result), 0);
 		if (result.verdict != expected_of(v->verdict))
@@ -251,10 +260,49 @@ static uint64_t draw(uint64_t *s)
 	return *s * 0x2545f4914f6cdd1dull;
 }
 
+/*
+ * Make a fragment of a whole frame that is for a flow: a first one, or a later one, `units` of 8 bytes into it. Returns
+ * its length; 0: there is no room.
+ */
+static uint32_t fragment_make(uint8_t *frame, uint32_t length, uint8_t identification, uint16_t units, bool more)
+{
+	struct sluice_packet p;
+
+	sluice_packet_parse(frame, frame + length, &p);
+	uint8_t *l3 = frame + p.l3_offset;
+	if (p.ip_version == 4) {
+		sluice_store16(l3 + 4, identification);
+		sluice_store16(l3 + 6, SLUICE_BE16((l3[6] & 0x40) << 8 | (more ? 0x2000 : 0) | units));
+		return length;
+	}
+	uint8_t *header = l3 + SLUICE_IPV6_BYTES;
+	if (length + 8 > VECTOR_FRAME_MAX)
+		return 0;
+	memmove(header + 8, header, length - p.l3_offset - SLUICE_IPV6_BYTES);
+	memset(header, 0, 8);
+	header[0] = l3[6];
+	sluice_store16(header + 2, SLUICE_BE16(units << 3 | more));
+	header[7] = identification;
+	l3[6] = SLUICE_IP_FRAGMENT;
+	sluice_store16(l3 + 4, SLUICE_BE16(SLUICE_BE16(sluice_load16(l3 + 4)) + 8));
+	return length + 8;
+}
+
+/* Of a few datagrams: first ones and later ones in any order. */
+static uint32_t fragment_draw(uint8_t *frame, uint32_t length, uint64_t *s)
+{
+	uint64_t r = draw(s);
+	uint16_t units = r & 1 ? (uint16_t)(1 + (r >> 8) % 200) : 0;
+	uint32_t made = fragment_make(frame, length, r >> 16 & 3, units, units == 0 || r & 2);
+	return made ? made : length;
+}
+
 /* A row with another flow, other flags, and now and then a header byte that is wrong, or an end that comes too soon. */
 static uint32_t packet_draw(uint8_t *frame, uint64_t *s)
 {
-	const struct vector *v = &vectors.vectors[draw(s) % vectors.vector_count];
+	static const struct vector *in_fragments; /* so that others of a datagram come soon after one */
+	const bool goes_on = in_fragments && draw(s) % 4 == 0;
+	const struct vector *v = goes_on ? in_fragments : &vectors.vectors[draw(s) % vectors.vector_count];
 	uint32_t length = RTE_MAX(v->input_bytes, (uint32_t)FRAME_MIN);
 	struct sluice_packet p;
 
@@ -275,6 +323,10 @@ static uint32_t packet_draw(uint8_t *frame, uint64_t *s)
 							SLUICE_TCP_SYN | SLUICE_TCP_ACK};
 			frame[p.l4_offset + 13] = flags[draw(s) % sizeof(flags)];
 			sluice_store32(frame + p.l4_offset + 4, SLUICE_BE32(draw(s) % 4 * 40000));
+		}
+		if (!p.is_fragment && (goes_on || draw(s) % 8 == 0)) {
+			length = fragment_draw(frame, length, s);
+			in_fragments = v;
 		}
 	}
 	if (draw(s) % 4)
@@ -383,7 +435,54 @@ static void random_cases(void **state)
 		assert_int_not_equal(worker->turns.draws, 0);
 		assert_int_not_equal(flows_alive(), 0);
 	}
-	print_message("%lu random cases, seed %lu\n", (unsigned long)cases, (unsigned long)seed);
+	print_message("%lu random cases, seed %lu; %lu later fragments after their first one\n", (unsigned long)cases,
+		      (unsigned long)seed, (unsigned long)followed);
+	assert_true(followed >= cases / 50);
+}
+
+/* A fragment of the row's packet through one path alone: its verdict. */
+static enum sluice_verdict one_path(bool is_kernel, const uint8_t *frame, uint32_t length)
+{
+	static struct kernel_result theirs;
+	static struct outcome ours;
+
+	if (!is_kernel) {
+		worker_run(frame, length, &ours);
+		return ours.verdict;
+	}
+	assert_int_equal(kernel_run_packet(kernel, frame, length, &theirs), 0);
+	return theirs.verdict;
+}
+
+/* A datagram that one path begins with, either goes on with: they have one record. Counters go apart here. */
+static void a_datagram_on_two_paths(void **state)
+{
+	uint32_t finished[2] = {0};
+
+	(void)state;
+	worker->fragments = kernel_run_fragments(kernel);
+	kernel_run_exceptions(kernel)->now_s = worker->now_s;
+	for (uint32_t i = 0; i < 2 * vectors.vector_count; i++) {
+		const struct vector *v = &vectors.vectors[i / 2];
+		const bool kernel_begins = i % 2;
+		const uint8_t identification = 8 + kernel_begins;
+		uint8_t frame[VECTOR_FRAME_MAX];
+		struct sluice_packet p;
+		if (sluice_packet_parse(v->input, v->input + v->input_bytes, &p) != SLUICE_FORWARD || p.is_fragment)
+			continue;
+		memcpy(frame, v->input, v->input_bytes);
+		uint32_t length = fragment_make(frame, v->input_bytes, identification, 0, true);
+		if (!length || one_path(kernel_begins, frame, length) != SLUICE_FORWARD)
+			continue;
+		memcpy(frame, v->input, v->input_bytes);
+		length = fragment_make(frame, v->input_bytes, identification, 100, true);
+		const uint64_t before = followed;
+		compare(frame, length, "later fragment of row", i / 2);
+		assert_int_equal(followed, before + 1);
+		finished[kernel_begins]++;
+	}
+	print_message("%u datagrams begun by the worker, %u by the kernel\n", finished[0], finished[1]);
+	assert_true(finished[0] > 20 && finished[1] > 20);
 }
 
 int main(int argc, char **argv)
@@ -394,6 +493,7 @@ int main(int argc, char **argv)
 	    cmocka_unit_test(each_vector),
 	    cmocka_unit_test(every_truncation),
 	    cmocka_unit_test(random_cases),
+	    cmocka_unit_test(a_datagram_on_two_paths),
 	};
 	if (argc < 2) {
 		fprintf(stderr, "usage: %s VECTORS [CASES [SEED]]\n", argv[0]);
@@ -423,6 +523,7 @@ int main(int argc, char **argv)
 	sluice_exceptions_add_live(exceptions);
 	worker_init(worker, counters, 0, 1);
 	worker->exceptions = exceptions;
+	worker->fragments = &records;
 	worker_limit_answers(worker, 1000000000);
 	worker->now_s = 1000;
 	int failed = cmocka_run_group_tests_name("parity", tests, NULL, NULL);
