@@ -59,17 +59,8 @@ struct {
 	__array(values, struct exception_lines);
 } exceptions SEC(".maps");
 
-struct states {
-	uint8_t bytes[SLUICE_BACKENDS_MAX];
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, 1);
-	__type(key, uint32_t);
-	__type(value, struct states);
-} states SEC(".maps");
+/* All of .bss: a map of one value, whose address the program knows. */
+uint8_t states[SLUICE_BACKENDS_MAX];
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -102,10 +93,8 @@ static inline sluice_bucket sluice_kernel_bucket(const void *lookup, uint32_t bu
 __noinline uint32_t sluice_kernel_walk(uint32_t lookup, uint32_t size, uint32_t first_backend, uint32_t bucket)
 {
 	const struct sluice_service service = {.lookup_size = size, .first_backend = first_backend};
-	uint32_t zero = 0;
-	const uint8_t *bytes = bpf_map_lookup_elem(&states, &zero);
 	void *map = bpf_map_lookup_elem(&lookups, &lookup);
-	return map && bytes ? sluice_walk_steps(&service, map, bytes, bucket) : SLUICE_NONE;
+	return map ? sluice_walk_steps(&service, map, states, bucket) : SLUICE_NONE;
 }
 
 static __always_inline void *line_in_window(void *window, uint32_t line)

@@ -268,10 +268,9 @@ static __always_inline uint32_t decide(const struct xdp_md *context, const struc
 				       const struct sluice_service *service, uint32_t number,
 				       const struct sluice_packet *packet, bool follows, uint64_t key, uint64_t hash)
 {
-	uint32_t lookup_number = service->lookup, zero = 0;
-	const uint8_t *bytes = bpf_map_lookup_elem(&states, &zero);
+	uint32_t lookup_number = service->lookup;
 	void *lookup = bpf_map_lookup_elem(&lookups, &lookup_number);
-	if (!lookup || !bytes)
+	if (!lookup)
 		return SLUICE_NONE;
 	struct sluice_decide_input in = {
 	    .flow_key = key,
@@ -283,7 +282,7 @@ static __always_inline uint32_t decide(const struct xdp_md *context, const struc
 	in.word = sluice_kernel_bucket(lookup, in.bucket);
 	if (SLUICE_LIKELY(sluice_decide_is_stateless(in.word, in.tracking, exception_maybe(key)))) {
 		uint32_t owner = service->first_backend + sluice_bucket_cur(in.word);
-		if (SLUICE_LIKELY(sluice_state_lives(sluice_state_at(bytes, owner))))
+		if (SLUICE_LIKELY(sluice_state_lives(sluice_state_at(states, owner))))
 			return owner;
 		uint32_t slot =
 		    sluice_kernel_walk(lookup_number, service->lookup_size, service->first_backend, in.bucket);
@@ -460,16 +459,15 @@ static __always_inline bool steer_plain(struct xdp_md *context, int *ret_action)
 	if (!service || service->lookup == SLUICE_NONE || service->affinity != SLUICE_AFFINITY_FLOW)
 		return false;
 	uint64_t hash = sluice_flow_hash(&head->hash_key, &packet.flow, SLUICE_AFFINITY_FLOW);
-	uint32_t lookup_number = service->lookup, zero = 0;
-	const uint8_t *bytes = bpf_map_lookup_elem(&states, &zero);
+	uint32_t lookup_number = service->lookup;
 	void *lookup = bpf_map_lookup_elem(&lookups, &lookup_number);
-	if (!lookup || !bytes)
+	if (!lookup)
 		return false;
 	sluice_bucket word = sluice_kernel_bucket(lookup, sluice_hash_bucket(hash, service->lookup_size));
 	if (!sluice_decide_is_stateless(word, service->tracking, exception_maybe(hash)))
 		return false;
 	uint32_t chosen = service->first_backend + sluice_bucket_cur(word);
-	if (!sluice_state_lives(sluice_state_at(bytes, chosen)))
+	if (!sluice_state_lives(sluice_state_at(states, chosen)))
 		return false;
 	const struct sluice_backend *backend = line_of_table(&table, head->backends_line + 2 * chosen);
 	if (!backend || backend->encap == SLUICE_ENCAP_NONE ||

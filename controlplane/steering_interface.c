@@ -95,7 +95,7 @@ static struct bpf_map *shared_map(const struct steering_bpf *skeleton, enum stee
 	case STEERING_SHARED_VIPS: return skeleton->maps.data_vips;
 	case STEERING_SHARED_PARTS: return skeleton->maps.parts;
 	case STEERING_SHARED_LOOKUPS: return skeleton->maps.lookups;
-	case STEERING_SHARED_STATES: return skeleton->maps.states;
+	case STEERING_SHARED_STATES: return skeleton->maps.bss;
 	case STEERING_SHARED_FRAGMENTS: return skeleton->maps.fragments;
 	case STEERING_SHARED_CPUS: return skeleton->maps.cpus;
 	default: return skeleton->maps.exceptions;

@@ -96,7 +96,7 @@ int kernel_run_create(uint32_t exceptions_log2, struct kernel_run **ret)
 	}
 	if (!error) {
 		run->states = mmap(NULL, SLUICE_BACKENDS_MAX, PROT_READ | PROT_WRITE, MAP_SHARED,
-				   bpf_map__fd(run->skeleton->maps.states), 0);
+				   bpf_map__fd(run->skeleton->maps.bss), 0);
 		error = run->states == MAP_FAILED ? -errno : 0;
 	}
 	if (!error) {
