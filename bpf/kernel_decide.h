@@ -24,7 +24,7 @@ static __always_inline uint32_t now_s(const struct sluice_exceptions_header *hea
 static __noinline uint64_t hash_of(const struct sluice_kernel_head *head, const struct sluice_flow *flow,
 				   uint32_t affinity)
 {
-	return sluice_flow_hash(&head->hash_key, flow, (enum sluice_affinity)affinity);
+	return sluice_flow_hash_from(&head->hash_start, flow, (enum sluice_affinity)affinity);
 }
 
 /* The share of a flow in the exception table. False: a line is not there. */

@@ -458,7 +458,7 @@ static __always_inline bool steer_plain(struct xdp_md *context, int *ret_action)
 	const struct sluice_service *service = line_of_table(&table, head->services_line + number);
 	if (!service || service->lookup == SLUICE_NONE || service->affinity != SLUICE_AFFINITY_FLOW)
 		return false;
-	uint64_t hash = sluice_flow_hash(&head->hash_key, &packet.flow, SLUICE_AFFINITY_FLOW);
+	uint64_t hash = sluice_flow_hash_from(&head->hash_start, &packet.flow, SLUICE_AFFINITY_FLOW);
 	uint32_t lookup_number = service->lookup;
 	void *lookup = bpf_map_lookup_elem(&lookups, &lookup_number);
 	if (!lookup)

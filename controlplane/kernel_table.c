@@ -153,7 +153,7 @@ static bool table_is_ours(const struct lines *table)
 	const struct sluice_span *lookups = &flat->lookups;
 	const uint64_t room = table->bytes - SLUICE_KERNEL_TABLE_LINE * SLUICE_KERNEL_LINE;
 
-	return table->bytes >= SLUICE_KERNEL_LINE + sizeof(*flat) && flat->magic == SLUICE_TABLE_MAGIC &&
+	return table->bytes >= SLUICE_KERNEL_TABLE_LINE * SLUICE_KERNEL_LINE + sizeof(*flat) && flat->magic == SLUICE_TABLE_MAGIC &&
 	       flat->abi >= SLUICE_ABI_MIN && flat->abi <= SLUICE_ABI && flat->total_bytes <= room &&
 	       lookups->count <= SLUICE_SERVICES_MAX && lookups->offset <= flat->total_bytes &&
 	       lookups->count * sizeof(struct sluice_lookup_ref) <= flat->total_bytes - lookups->offset &&
@@ -445,7 +445,7 @@ static struct sluice_kernel_head head_make(const struct sluice_table *table, uin
 {
 	const struct sluice_table_header *h = table->header;
 	return (struct sluice_kernel_head){
-	    .hash_key = h->hash_key,
+	    .hash_start = sluice_hash_start(&h->hash_key),
 	    .index_seed = table->index_seed,
 	    .index_mask = table->index_mask,
 	    .index_shift = (uint8_t)table->index_shift,

@@ -15,7 +15,7 @@
  * Each lookup in an array of a size of its own is a call, so the parts are cut into windows of 2 MiB. Of the table the
  * first one is asked for once; it holds all of most tables. In the others a line costs a call.
  *
- * SLUICE_KERNEL_TABLE is one generation: its head in line 0, from line 1 on the flat table as it is, but for two
+ * SLUICE_KERNEL_TABLE is one generation: its head in lines 0 and 1, from line 2 on the flat table as it is, but for two
  * things: `lookup` of a service is its table's number in `lookups`, and a port knows its ifindex. It is written whole
  * before one pointer in `parts` makes it the one in force, so no packet sees a part of it. A number in `lookups` that
  * a table in force names is never written: a new generation's lookup tables take free numbers.
@@ -63,7 +63,7 @@ struct sluice_kernel_window {
 
 /* All that is asked of a generation before its arrays. Lines count from the map's start. */
 struct sluice_kernel_head {
-	struct sluice_hash_key hash_key;
+	struct sluice_hash_start hash_start;
 	uint64_t index_seed;
 	uint32_t index_mask; /* entries - 1 */
 	uint8_t index_shift; /* 64 - index_bits */
@@ -77,15 +77,16 @@ struct sluice_kernel_head {
 	uint32_t counters_cpu_lines;     /* of a CPU's block */
 	uint32_t counters_services_line; /* of CPU 0's block */
 	uint32_t counters_backends_line; /* likewise */
+	uint8_t zero[48];
 };
-_Static_assert(sizeof(struct sluice_kernel_head) == SLUICE_KERNEL_LINE, "line 0");
+_Static_assert(sizeof(struct sluice_kernel_head) == 2 * SLUICE_KERNEL_LINE, "lines 0 and 1");
 
 /* What a CPU keeps from packet to packet, over all interfaces. */
 struct sluice_kernel_cpu {
 	struct sluice_turns turns; /* of services with round robin: the program's own */
 } __attribute__((aligned(64)));
 
-#define SLUICE_KERNEL_TABLE_LINE 1u /* where the flat table starts */
+#define SLUICE_KERNEL_TABLE_LINE 2u /* where the flat table starts */
 
 /*
  * Behind the flat table, from the next line on: for each of its lookups[] its number (uint32_t), so that who adopts the
