@@ -18,12 +18,20 @@ bool headers_icmp(const uint8_t *data, const uint8_t *end, const struct sluice_p
 	return sluice_icmp_error_flow(data, end, packet, ret);
 }
 
-uint32_t headers_icmp_too_big(uint8_t *frame, const uint8_t *end, const struct sluice_packet *packet,
-			      struct sluice_icmp_limit *limit, uint64_t now)
+bool headers_icmp_limit(const struct sluice_hash_key *key, const struct sluice_packet *packet,
+			struct sluice_icmp_answers *answers, uint64_t now)
 {
-	if (!sluice_icmp_may_answer_too_big(frame, end, packet, 1400) || !sluice_icmp_limit_take(limit, now))
-		return 0;
-	return sluice_icmp_too_big(frame, end, packet, 1400);
+	uint32_t share = sluice_icmp_share_of(key, packet);
+	if (!sluice_icmp_too_big_has(answers, share, now))
+		return false;
+	sluice_icmp_too_big_spend(answers, share, now);
+	return true;
+}
+
+uint32_t headers_icmp_too_big(uint8_t *frame, const uint8_t *end, const struct sluice_packet *packet)
+{
+	return sluice_icmp_may_answer_too_big(frame, end, packet, 1400) ? sluice_icmp_too_big(frame, end, packet, 1400)
+									: 0;
 }
 
 bool headers_icmp_echo(uint8_t *data, const uint8_t *end, const struct sluice_packet *packet)

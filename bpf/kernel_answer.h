@@ -7,16 +7,9 @@
 
 #include <bpf/bpf_helpers.h>
 
-#include "sluice/icmp.h"
-#include "sluice/steering.h"
+#include "kernel_maps.h"
 
-static __always_inline struct sluice_icmp_limit limit_of(uint64_t full)
-{
-	struct sluice_icmp_limit limit =
-	    sluice_icmp_limit_make(1000000000, STEERING_ANSWERS_PER_SECOND, STEERING_ANSWERS_AT_ONCE);
-	limit.full = full;
-	return limit;
-}
+#include "sluice/icmp.h"
 
 /* Sum of what the frame quotes, `bytes` from `offset` on. Of its own, and not static: the verifier takes it once. */
 __noinline uint64_t quote_sum(struct xdp_md *context, uint32_t offset, uint32_t bytes)
@@ -27,29 +20,30 @@ __noinline uint64_t quote_sum(struct xdp_md *context, uint32_t offset, uint32_t 
 
 /*
  * Answer the frame, of which no more than inner_mtu bytes would fit. packet: what the parser says of the frame itself.
- * full: this CPU's limit. ANSWERED_TOO_BIG: the answer stands in its place; DROP_TOO_BIG: it may not be answered, or
- * too many were. What may be fragmented is not: that takes more than one frame. Not static: the verifier takes it
- * once, by itself.
+ * ANSWERED_TOO_BIG: the answer stands in its place; DROP_NOT_SPLIT: it may be fragmented, but that takes more than one
+ * frame; DROP_TOO_BIG: it may not be answered, or too many were. Not static: the verifier takes it once, by itself.
  */
-__noinline uint32_t answer_too_big(struct xdp_md *context, const struct sluice_packet *packet, uint64_t *full,
-				   uint32_t inner_mtu)
+__noinline uint32_t answer_too_big(struct xdp_md *context, const struct sluice_packet *packet, uint32_t inner_mtu)
 {
 	const uint8_t *data = (const uint8_t *)(long)context->data;
 	const uint8_t *end = (const uint8_t *)(long)context->data_end;
-
+	struct sluice_kernel_cpu *cpu = cpu_get();
 	struct sluice_icmp_answer answer;
+	struct table table;
 
-	if (!packet || !full)
+	if (!packet || !cpu || !table_get(&table))
 		return SLUICE_DROP_TOO_BIG;
-	struct sluice_icmp_limit limit = limit_of(*full);
 	const uint8_t *l3 = data + (packet->l3_offset & 31);
 	SLUICE_OPAQUE(l3);
-	if (l3 + SLUICE_IPV4_BYTES > end || sluice_icmp_may_fragment(l3, packet->ip_version) ||
-	    !sluice_icmp_may_answer_too_big(data, end, packet, inner_mtu) ||
-	    !sluice_icmp_limit_take(&limit, bpf_ktime_get_ns()))
+	if (l3 + SLUICE_IPV4_BYTES > end)
 		return SLUICE_DROP_TOO_BIG;
-	*full = limit.full;
-	if (bpf_xdp_adjust_head(context, -(int)sluice_icmp_too_big_room(packet)))
+	if (sluice_icmp_may_fragment(l3, packet->ip_version))
+		return SLUICE_DROP_NOT_SPLIT;
+	uint32_t share = sluice_icmp_share_of(&table.head->hash_key, packet);
+	uint64_t now = bpf_ktime_get_ns();
+	if (!sluice_icmp_may_answer_too_big(data, end, packet, inner_mtu) ||
+	    !sluice_icmp_too_big_has(&cpu->answers, share, now) ||
+	    bpf_xdp_adjust_head(context, -(int)sluice_icmp_too_big_room(packet)))
 		return SLUICE_DROP_TOO_BIG;
 	uint8_t *frame = (uint8_t *)(long)context->data;
 	end = (const uint8_t *)(long)context->data_end;
@@ -66,6 +60,7 @@ __noinline uint32_t answer_too_big(struct xdp_md *context, const struct sluice_p
 	sluice_store16(icmp + 2, sluice_icmp_checksum(sum));
 	if (bpf_xdp_adjust_tail(context, (int)(quote_offset + answer.quote_bytes) - (int)frame_bytes))
 		return SLUICE_DROP_TOO_BIG;
+	sluice_icmp_too_big_spend(&cpu->answers, share, now);
 	return SLUICE_ANSWERED_TOO_BIG;
 }
 

@@ -40,7 +40,7 @@ uint64_t vips[STEERING_VIPS_WORDS] SEC(".data.vips");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, STEERING_COUNTERS_ENTRIES);
+	__uint(max_entries, STEERING_COUNTERS);
 	__type(key, uint32_t);
 	__type(value, uint64_t);
 } counters SEC(".maps");
@@ -305,11 +305,12 @@ static __always_inline int too_big(struct xdp_md *context, const struct sluice_k
 				   const struct sluice_packet *packet, bool follows,
 				   const struct sluice_backend *backend)
 {
-	uint32_t key = STEERING_TOO_BIG_FULL, overhead = sluice_encap_overhead(backend->encap);
-	uint32_t inner_mtu = backend->mtu > overhead ? backend->mtu - overhead : 0;
-	uint64_t *full = bpf_map_lookup_elem(&counters, &key);
-	if (follows || !full || answer_too_big(context, packet, full, inner_mtu) != SLUICE_ANSWERED_TOO_BIG)
-		return drop_for_service(head, number, SLUICE_DROP_TOO_BIG);
+	uint32_t overhead = sluice_encap_overhead(backend->encap);
+	/* An ICMP error is never answered; 0 is below every link's MTU. */
+	uint32_t inner_mtu = backend->mtu > overhead && !follows ? backend->mtu - overhead : 0;
+	uint32_t verdict = answer_too_big(context, packet, inner_mtu);
+	if (verdict != SLUICE_ANSWERED_TOO_BIG)
+		return drop_for_service(head, number, verdict);
 	return finish(STEERING_VERDICT + SLUICE_ANSWERED_TOO_BIG, XDP_TX);
 }
 
@@ -415,15 +416,12 @@ static __always_inline bool follow(const struct sluice_packet *packet, struct fo
 /* Answer a ping in its place, unless too many came to this CPU. */
 static __always_inline int echo(struct xdp_md *context, const struct sluice_packet *packet)
 {
-	uint32_t key = STEERING_ECHO_FULL;
-	uint64_t *full = bpf_map_lookup_elem(&counters, &key);
-	if (!full)
-		return finish_drop(SLUICE_DROP_ECHO_LIMIT);
-	struct sluice_icmp_limit limit = limit_of(*full);
-	if (!sluice_icmp_limit_take(&limit, bpf_ktime_get_ns()) ||
+	struct sluice_kernel_cpu *cpu = cpu_get();
+	uint64_t now = bpf_ktime_get_ns();
+	if (!cpu || !sluice_icmp_limit_has(&cpu->answers.echo, now) ||
 	    !sluice_icmp_echo_reply((uint8_t *)(long)context->data, (const uint8_t *)(long)context->data_end, packet))
 		return finish_drop(SLUICE_DROP_ECHO_LIMIT);
-	*full = limit.full;
+	sluice_icmp_limit_spend(&cpu->answers.echo, now);
 	return finish(STEERING_VERDICT + SLUICE_ANSWERED_ECHO, XDP_TX);
 }
 

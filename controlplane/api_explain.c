@@ -198,7 +198,7 @@ static void reason_write(const struct api *api, const struct sluice_table *table
 			 "fit, %s",
 			 r->sent_bytes, backend, table->backends[r->backend].mtu, r->inner_mtu,
 			 query->path == EXPLAIN_PATH_XDP
-			     ? "at a limited rate; without DF the packet is dropped"
+			     ? "at the rate of icmp_rate; without DF the packet is dropped"
 			     : "at the rate of icmp_rate; without DF the packet goes in fragments");
 		break;
 	case SLUICE_FRAGMENTED:
@@ -209,9 +209,10 @@ static void reason_write(const struct api *api, const struct sluice_table *table
 			 r->sent_bytes, backend, table->backends[r->backend].mtu, r->inner_mtu);
 		break;
 	case SLUICE_DROP_TOO_BIG:
+	case SLUICE_DROP_NOT_SPLIT:
 		snprintf(ret, bytes, "dropped: %u bytes on the way to %s, its adjacency's MTU is %u%s", r->sent_bytes,
 			 backend, table->backends[r->backend].mtu,
-			 query->path == EXPLAIN_PATH_XDP ? ", and the kernel's path makes no fragments" : "");
+			 r->verdict == SLUICE_DROP_NOT_SPLIT ? ", and the kernel's path makes no fragments" : "");
 		break;
 	case SLUICE_DROP_TRANSMIT:
 		snprintf(ret, bytes, "dropped: the way to %s leads by %s, which is no interface of the kernel", backend,

@@ -3,6 +3,7 @@
 #include "config_reader.h"
 
 #include "sluice/exceptions.h"
+#include "sluice/icmp.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -13,7 +14,7 @@
 #define HASH_KEY_FILE_DEFAULT "/etc/sluice/hash.key"
 
 enum { EXCEPTIONS_LOG2_DEFAULT = 20 };
-enum { CORES_MAX = 64, CORE_MAX = 1023, ICMP_RATE_MAX = 1000000 }; /* as the dataplane has them */
+enum { CORES_MAX = 64, CORE_MAX = 1023 }; /* as the dataplane has them */
 
 /* -------------------------------------------------------------------- node ---- */
 
@@ -108,8 +109,8 @@ static void read_icmp_rate(struct config_reader *reader, const config_setting_t 
 {
 	int64_t rate;
 
-	(void)object; /* the dataplane's own; here it is only checked */
-	config_integer(reader, setting, 0, ICMP_RATE_MAX, &rate);
+	if (config_integer(reader, setting, 0, SLUICE_ICMP_PER_SECOND_MAX, &rate))
+		((struct model *)object)->dataplane.icmp_rate = (uint32_t)rate;
 }
 
 static const struct config_key dataplane_keys[] = {{"cores", read_cores},         {"idle", read_idle},
@@ -218,6 +219,7 @@ static bool model_prepare(struct config_reader *reader, const char *name)
 	model->dataplane.idle_sleep = true;
 	model->dataplane.hugepages = true;
 	model->dataplane.exceptions_log2 = EXCEPTIONS_LOG2_DEFAULT;
+	model->dataplane.icmp_rate = SLUICE_ICMP_PER_SECOND;
 	gethostname(host, sizeof(host) - 1);
 	model->file = strdup(name);
 	model->node_name = strdup(host[0] ? host : "node");

@@ -460,7 +460,7 @@ static void on_timer(uv_timer_t *timer)
 	memory->tells = memory->news != NULL;
 	memory->looking = memory->tells && uv_now(memory->loop) - memory->swept_ms < memory->sweep_every_ms;
 	memory->next_group = 0;
-	memory->teller.count = 0;
+	memory->teller.count = memory->teller.first = 0;
 	memory->teller.waiting = 0;
 	if (memory->tells_anew)
 		memset(memory->teller.told, 0, sluice_exceptions_places(memory->header) * sizeof(*memory->teller.told));

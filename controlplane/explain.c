@@ -168,8 +168,9 @@ static enum sluice_verdict too_big(const uint8_t *frame, uint32_t frame_bytes, c
 				   enum explain_path path, const struct explain_result *r)
 {
 	if (sluice_icmp_may_fragment(frame + packet->l3_offset, packet->ip_version))
-		return path == EXPLAIN_PATH_XDP || r->inner_mtu < SLUICE_IPV4_MTU_MIN ? SLUICE_DROP_TOO_BIG
-										      : SLUICE_FRAGMENTED;
+		return path == EXPLAIN_PATH_XDP             ? SLUICE_DROP_NOT_SPLIT
+		       : r->inner_mtu < SLUICE_IPV4_MTU_MIN ? SLUICE_DROP_TOO_BIG
+							    : SLUICE_FRAGMENTED;
 	if (sluice_icmp_may_answer_too_big(frame, frame + frame_bytes, packet, r->inner_mtu))
 		return SLUICE_ANSWERED_TOO_BIG;
 	return SLUICE_DROP_TOO_BIG;

@@ -125,6 +125,7 @@ struct model {
 		bool idle_sleep;
 		bool hugepages;
 		uint32_t exceptions_log2; /* entries of the host's exception table, as a power of two */
+		uint32_t icmp_rate;       /* answers a second of a worker, and of all CPUs in the kernel together */
 	} dataplane;
 	struct {
 		char *listen; /* "ADDRESS:PORT" for read-only HTTP on loopback, or NULL */

@@ -68,8 +68,8 @@ static bool is_zero(const uint8_t *bytes, size_t length)
 static bool entry_is_sound(const struct peers_entry *entry)
 {
 	const bool names = entry->kind != PEERS_ENTRY_ENDED;
-	return entry->kind >= PEERS_ENTRY_ESTABLISHED && entry->kind <= PEERS_ENTRY_ENDED &&
-	       is_zero(entry->zero, sizeof(entry->zero)) &&
+	return entry->kind >= PEERS_ENTRY_ESTABLISHED && entry->kind <= PEERS_ENTRY_FIRST && !entry->zero &&
+	       !entry->zeros && (entry->kind == PEERS_ENTRY_FIRST || !entry->sequence) &&
 	       (names || (!entry->service && is_zero(entry->backend.bytes, 16)));
 }
 

@@ -28,6 +28,7 @@ enum peers_entry_kind {
 	PEERS_ENTRY_ESTABLISHED = 1,
 	PEERS_ENTRY_DATAGRAM = 2,
 	PEERS_ENTRY_ENDED = 3, /* service and backend are 0 */
+	PEERS_ENTRY_FIRST = 4, /* its first packet alone was seen */
 };
 
 /* A flow. */
@@ -37,7 +38,9 @@ struct peers_entry {
 	union sluice_address backend; /* its address: what it is known by in its service */
 	uint16_t age_s;               /* since it was seen */
 	uint8_t kind;                 /* enum peers_entry_kind */
-	uint8_t zero[5];
+	uint8_t zero;
+	uint16_t sequence; /* FIRST: upper half of the packet's sequence number, 0 without one; else 0 */
+	uint16_t zeros;
 };
 _Static_assert(sizeof(struct peers_entry) == 40, "layout");
 

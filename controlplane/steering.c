@@ -162,6 +162,7 @@ int steering_configure_interfaces(struct steering *steering, const struct model 
 			return error;
 		steering->services_replaced = false;
 	}
+	first_error = steering_cpus_set_icmp_rate(steering, model->dataplane.icmp_rate);
 	detach_others(steering);
 	for (uint32_t i = 0; i < count; i++) {
 		if (steering_interface_is_current(&interfaces[i]))

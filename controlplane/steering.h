@@ -9,7 +9,7 @@
  *   RUNTIME_DIR/bpf/IFACE/xsks    BPF_MAP_TYPE_XSKMAP, key: queue number
  *   RUNTIME_DIR/bpf/IFACE/link    the attachment
  *   RUNTIME_DIR/bpf/IFACE/progress  where the dataplane tells that its workers turn
- *   RUNTIME_DIR/bpf/IFACE/program, IFACE/counters, IFACE/queues
+ *   RUNTIME_DIR/bpf/IFACE/program, IFACE/counters, IFACE/queues, IFACE/layout
  *   RUNTIME_DIR/bpf/services      struct steering_key -> struct steering_value, shared by all interfaces
  *   RUNTIME_DIR/bpf/parts, lookups, states, exceptions_in_use, fragments   the forwarding table, likewise
  *   RUNTIME_DIR/bpf/cpus          what the programs keep for each CPU, likewise
@@ -40,7 +40,9 @@ int steering_create(const char *runtime_dir, struct steering **ret);
 /* Leaves programs attached and maps pinned: forwarding goes on without us. Accepts NULL. */
 void steering_destroy(struct steering *steering);
 
-/* Attach to the model's kernel interfaces, detach from those that left. Errors of one interface do not stop the others.
+/*
+ * Attach to the model's kernel interfaces, detach from those that left, and set its icmp_rate. Errors of one interface
+ * do not stop the others.
  */
 int steering_configure_interfaces(struct steering *steering, const struct model *model);
 

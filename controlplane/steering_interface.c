@@ -156,7 +156,7 @@ int steering_shared_open(struct steering *steering)
 	char path[PATH_BYTES];
 	bool adopted[STEERING_SHARED] = {false}, replaced[STEERING_SHARED] = {false};
 	uint32_t layout = SLUICE_KERNEL_LAYOUT;
-	int error = steering_layout_read(steering, &layout);
+	int error = steering_layout_read(steering, NULL, &layout);
 	if (error)
 		goto log;
 	struct steering_bpf *skeleton = steering_bpf__open();
@@ -190,7 +190,7 @@ int steering_shared_open(struct steering *steering)
 	for (uint32_t i = 0; !error && i < STEERING_SHARED; i++)
 		error = shared_take(steering, skeleton, i, adopted[i]);
 	if (!error)
-		error = steering_layout_write(steering);
+		error = steering_layout_write(steering, NULL);
 	/* Two maps that say one thing: with one of them new, neither is up to date. */
 	steering->services_replaced = replaced[STEERING_SHARED_SERVICES] || replaced[STEERING_SHARED_VIPS] ||
 				      adopted[STEERING_SHARED_SERVICES] != adopted[STEERING_SHARED_VIPS];
@@ -208,8 +208,9 @@ static int load(const struct steering *steering, const struct steering_interface
 		struct steering_bpf **ret)
 {
 	char paths[STEERING_OWN][PATH_BYTES];
-	bool adopted[STEERING_OWN], replaced[STEERING_OWN];
-	int error = 0;
+	bool adopted[STEERING_OWN] = {false}, replaced[STEERING_OWN] = {false};
+	uint32_t layout = STEERING_LAYOUT;
+	int error = steering_layout_read(steering, interface->name, &layout);
 
 	for (uint32_t i = 0; !error && i < STEERING_OWN; i++)
 		error = pin_path(steering, interface->name, own_maps[i].pin, paths[i]);
@@ -224,7 +225,9 @@ static int load(const struct steering *steering, const struct steering_interface
 		struct bpf_map *map = own_map(skeleton, i);
 		if (own_maps[i].by_queue && queues > STEERING_XSKS_MIN)
 			error = bpf_map__set_max_entries(map, queues);
-		if (!error)
+		if (!error && layout != STEERING_LAYOUT)
+			replaced[i] = access(paths[i], F_OK) == 0;
+		else if (!error)
 			error = map_adopt(paths[i], map, own_maps[i].by_queue, &adopted[i], &replaced[i]);
 	}
 	if (!error)
@@ -236,6 +239,8 @@ static int load(const struct steering *steering, const struct steering_interface
 		if (!adopted[i])
 			error = pin_replace(paths[i], bpf_map__fd(own_map(skeleton, i)));
 	}
+	if (!error)
+		error = steering_layout_write(steering, interface->name);
 	if (error) {
 		steering_bpf__destroy(skeleton);
 		return error;
@@ -520,7 +525,7 @@ void steering_interface_release(struct steering_interface *interface)
 
 void steering_interface_detach(const struct steering *steering, const char *name)
 {
-	static const char *const leaves[] = {"link", "program", "xsks", "counters", "progress", "queues"};
+	static const char *const leaves[] = {"link", "program", "xsks", "counters", "progress", "queues", "layout"};
 	char path[PATH_BYTES];
 	int link = pin_path(steering, name, "link", path) == 0 ? bpf_obj_get(path) : -1;
 

@@ -63,12 +63,24 @@ void steering_interface_detach(const struct steering *steering, const char *name
 /* Open the pinned maps that are shared, or make them. 0 or -errno (logged). */
 int steering_shared_open(struct steering *steering);
 
-/* ---- steering_layout.c: which layout the pinned maps' content has (SLUICE_KERNEL_LAYOUT) ---- */
+/* ---- steering_layout.c: which layout the pinned maps' content has ---- */
 
-/* *ret: the number pinned beside them; ours when nothing is pinned, 0 when they came without one. 0 or -errno. */
-int steering_layout_read(const struct steering *steering, uint32_t *ret);
+/*
+ * Of the maps that all share (interface NULL; SLUICE_KERNEL_LAYOUT), or of an interface's own (STEERING_LAYOUT). *ret:
+ * the number pinned beside them. Without one: of an interface's 1; of those that all share ours when there are none, and
+ * else 0. 0 or -errno.
+ */
+int steering_layout_read(const struct steering *steering, const char *interface, uint32_t *ret);
 /* What is pinned is ours from here on. 0 or -errno. */
-int steering_layout_write(const struct steering *steering);
+int steering_layout_write(const struct steering *steering, const char *interface);
+
+/* ---- steering_cpus.c: what the programs keep for each CPU ---- */
+
+/*
+ * Let all CPUs together answer so many packets that are too big, and so many pings, a second; 0: none. At any time.
+ * What a CPU has spent is forgotten when the rate is another one. 0 or -errno (logged).
+ */
+int steering_cpus_set_icmp_rate(const struct steering *steering, uint32_t per_second);
 
 /* ---- steering_nic.c: what XDP asks of an interface ---- */
 

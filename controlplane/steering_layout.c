@@ -12,29 +12,46 @@
 
 #define PATH_BYTES 4096
 
-static int layout_path(const struct steering *steering, const char *leaf, char *ret)
+/* interface: NULL for the maps that all share. */
+static int leaf_path(const struct steering *steering, const char *interface, const char *leaf, char *ret)
 {
-	return snprintf(ret, PATH_BYTES, "%s/%s", steering->directory, leaf) < PATH_BYTES ? 0 : -ENAMETOOLONG;
+	int n = snprintf(ret, PATH_BYTES, "%s/%s%s%s", steering->directory, interface ? interface : "",
+			 interface ? "/" : "", leaf);
+	return n < PATH_BYTES ? 0 : -ENAMETOOLONG;
 }
 
-int steering_layout_read(const struct steering *steering, uint32_t *ret)
+static uint32_t layout_of_ours(const char *interface)
+{
+	return interface ? STEERING_LAYOUT : SLUICE_KERNEL_LAYOUT;
+}
+
+/* What is said where no number is pinned: those that all share are from before there was one, which nobody has. */
+static int layout_unsaid(const struct steering *steering, const char *interface, uint32_t *ret)
+{
+	char path[PATH_BYTES];
+	int error = leaf_path(steering, NULL, "parts", path);
+
+	if (error)
+		return error;
+	if (interface)
+		*ret = 1;
+	else
+		*ret = access(path, F_OK) < 0 ? SLUICE_KERNEL_LAYOUT : 0;
+	return 0;
+}
+
+int steering_layout_read(const struct steering *steering, const char *interface, uint32_t *ret)
 {
 	char path[PATH_BYTES];
 	struct bpf_map_info info = {0};
 	uint32_t length = sizeof(info), zero = 0, layout = 0;
-	int error = layout_path(steering, "layout", path);
+	int error = leaf_path(steering, interface, "layout", path);
 
 	if (error)
 		return error;
 	int fd = bpf_obj_get(path);
-	if (fd == -ENOENT) {
-		/* From before there was a number: one that nobody has. */
-		error = layout_path(steering, "parts", path);
-		if (error)
-			return error;
-		*ret = access(path, F_OK) < 0 ? SLUICE_KERNEL_LAYOUT : 0;
-		return 0;
-	}
+	if (fd == -ENOENT)
+		return layout_unsaid(steering, interface, ret);
 	if (fd < 0)
 		return fd;
 	error = bpf_obj_get_info_by_fd(fd, &info, &length);
@@ -48,11 +65,11 @@ int steering_layout_read(const struct steering *steering, uint32_t *ret)
 	return error;
 }
 
-int steering_layout_write(const struct steering *steering)
+int steering_layout_write(const struct steering *steering, const char *interface)
 {
-	const uint32_t zero = 0, layout = SLUICE_KERNEL_LAYOUT;
+	const uint32_t zero = 0, layout = layout_of_ours(interface);
 	char path[PATH_BYTES];
-	int error = layout_path(steering, "layout", path);
+	int error = leaf_path(steering, interface, "layout", path);
 
 	if (error)
 		return error;

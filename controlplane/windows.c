@@ -11,17 +11,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #define WINDOWS_BYTES_MAX (8ull << 30)
-
-uint32_t windows_now_s(void)
-{
-	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint32_t)t.tv_sec;
-}
 
 static void boot_id_read(char ret[40])
 {

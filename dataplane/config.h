@@ -8,13 +8,14 @@
 #define DATAPLANE_CONFIG_H
 
 #include "sluice/counters.h"
+#include "sluice/icmp.h"
 
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 
 enum { CONFIG_CORES_MAX = 64, CONFIG_QUEUES_MAX = 64 };
-enum { CONFIG_ICMP_RATE = 1000, CONFIG_ICMP_RATE_MAX = 1000000 };
+enum { CONFIG_ICMP_RATE = SLUICE_ICMP_PER_SECOND, CONFIG_ICMP_RATE_MAX = SLUICE_ICMP_PER_SECOND_MAX };
 
 enum config_port_kind {
 	CONFIG_PORT_KERNEL, /* an interface of the kernel: AF_XDP */

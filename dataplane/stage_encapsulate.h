@@ -32,7 +32,7 @@ static __rte_noinline void judge_too_big(struct worker *w, const struct sluice_t
 	enum sluice_verdict verdict = SLUICE_DROP_TOO_BIG;
 	if (sluice_icmp_may_fragment(l3, l3[0] >> 4))
 		verdict = split(w, backend, number, lane, inner_mtu);
-	else if (icmp_answer_too_big(w, m, inner_mtu))
+	else if (icmp_answer_too_big(w, table, m, inner_mtu))
 		verdict = SLUICE_ANSWERED_TOO_BIG;
 	if (sluice_verdict_is_drop(verdict))
 		exit_drop_for_service(w, m, (uint32_t)(lanes->service[lane] - table->services), verdict);

@@ -18,10 +18,13 @@
 static __rte_noinline void icmp_echo(struct worker *w, struct rte_mbuf *m, const struct sluice_packet *p)
 {
 	uint8_t *data = rte_pktmbuf_mtod(m, uint8_t *);
-	if (sluice_icmp_limit_take(&w->echo_limit, rte_rdtsc()) && sluice_icmp_echo_reply(data, data + m->data_len, p))
-		exit_transmit_as(w, w->in_port, m, SLUICE_ANSWERED_ECHO);
-	else
+	uint64_t now = rte_rdtsc();
+	if (!sluice_icmp_limit_has(&w->answers.echo, now) || !sluice_icmp_echo_reply(data, data + m->data_len, p)) {
 		exit_drop(w, m, SLUICE_DROP_ECHO_LIMIT);
+		return;
+	}
+	sluice_icmp_limit_spend(&w->answers.echo, now);
+	exit_transmit_as(w, w->in_port, m, SLUICE_ANSWERED_ECHO);
 }
 
 /*
@@ -49,7 +52,8 @@ static __rte_noinline enum sluice_verdict icmp_judge(struct worker *w, const str
  * Answer `m`, of which no more than inner_mtu bytes would fit the way to its backend. False: it may not be answered, or
  * too many were; nothing has become of it.
  */
-static __rte_noinline bool icmp_answer_too_big(struct worker *w, struct rte_mbuf *m, uint32_t inner_mtu)
+static __rte_noinline bool icmp_answer_too_big(struct worker *w, const struct sluice_table *table, struct rte_mbuf *m,
+					       uint32_t inner_mtu)
 {
 	uint8_t *data = rte_pktmbuf_mtod(m, uint8_t *);
 	const uint8_t *end = data + m->data_len;
@@ -59,10 +63,16 @@ static __rte_noinline bool icmp_answer_too_big(struct worker *w, struct rte_mbuf
 	/* The lane may have the flow that an ICMP error quotes. */
 	sluice_packet_parse(data, end, &p);
 	uint32_t room = sluice_icmp_too_big_room(&p);
-	if (!sluice_icmp_may_answer_too_big(data, end, &p, inner_mtu) || rte_pktmbuf_headroom(m) < room ||
-	    !sluice_icmp_limit_take(&w->too_big_limit, rte_rdtsc()))
+	if (!sluice_icmp_may_answer_too_big(data, end, &p, inner_mtu) || rte_pktmbuf_headroom(m) < room)
+		return false;
+	uint32_t share = sluice_icmp_share_of(&table->header->hash_key, &p);
+	uint64_t now = rte_rdtsc();
+	if (!sluice_icmp_too_big_has(&w->answers, share, now))
 		return false;
 	uint32_t bytes = sluice_icmp_too_big(data - room, end, &p, inner_mtu);
+	if (bytes == 0)
+		return false;
+	sluice_icmp_too_big_spend(&w->answers, share, now);
 	m->data_off = (uint16_t)(m->data_off - room);
 	m->data_len = (uint16_t)bytes;
 	m->pkt_len = bytes;

@@ -107,15 +107,14 @@ void worker_init(struct worker *w, struct sluice_counters_header *counters, uint
 	w->services = (struct sluice_service_counters *)(block + counters->service_offset);
 	w->backends = (struct sluice_backend_counters *)(block + counters->backend_offset);
 	w->port_count = port_count;
-	worker_limit_answers(w, WORKER_ANSWERS_A_SECOND);
+	worker_limit_answers(w, SLUICE_ICMP_PER_SECOND);
 	for (int isa = WORKER_ISAS - 1; isa >= 0 && worker_set_isa(w, isa) != 0; isa--)
 		;
 }
 
 void worker_limit_answers(struct worker *w, uint32_t per_second)
 {
-	w->too_big_limit = sluice_icmp_limit_make(rte_get_tsc_hz(), per_second, WORKER_ANSWERS_AT_ONCE);
-	w->echo_limit = w->too_big_limit;
+	sluice_icmp_answers_init(&w->answers, rte_get_tsc_hz(), per_second);
 }
 
 /* The verdicts of a queue in which some frames are no packets that were forwarded whole. */

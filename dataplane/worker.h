@@ -47,9 +47,6 @@
 #define WORKER_QUEUE (2 * WORKER_BURST)
 /* And room for as many frames again, for packets that leave as several. When that is full, such a packet is dropped. */
 #define WORKER_FRAMES (2 * WORKER_QUEUE)
-/* Answers of one kind that a worker sends: at once, and in a second unless configured otherwise. */
-#define WORKER_ANSWERS_AT_ONCE 100u
-#define WORKER_ANSWERS_A_SECOND 1000u
 /*
  * A later fragment that comes before its first one waits for that: so many of a worker, so long. Fragments leave their
  * sender together, and what parallel paths and queues put out of order is a matter of milliseconds.
@@ -183,7 +180,7 @@ struct worker {
 	uint32_t held_due;   /* of which so many are for worker_release_due() */
 
 	/* The worker's; whoever changes the rate does so before it runs. By its TSC. */
-	struct sluice_icmp_limit too_big_limit, echo_limit;
+	struct sluice_icmp_answers answers;
 	uint32_t in_port; /* of the burst; SLUICE_NONE: its packets came in by several */
 
 	/* worker_burst(): appends; the caller: flushes after each burst. By the table's port index. */
@@ -221,7 +218,7 @@ void worker_init(struct worker *w, struct sluice_counters_header *counters, uint
 
 /*
  * Answer at most so many packets that are too big, and so many pings, a second each; 0: none. Before the worker runs.
- * worker_init() has set WORKER_ANSWERS_A_SECOND.
+ * worker_init() has set SLUICE_ICMP_PER_SECOND.
  */
 void worker_limit_answers(struct worker *w, uint32_t per_second);
 

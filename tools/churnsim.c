@@ -54,7 +54,7 @@ static void shared(struct churn_scenario *s)
 static void told(struct churn_scenario *s)
 {
 	reshuffles(s);
-	s->told_within_s = 0.5;
+	s->told_within_s = 0.3;
 }
 
 static void untracked(struct churn_scenario *s)
@@ -75,7 +75,7 @@ static const struct assumption {
     {"reshuffles_forget", "... and one that comes back has lost exceptions and windows", forgets},
     {"reshuffles_soon", "8 balancers, reshuffled 5 s after each change of the backends", soon},
     {"reshuffles_shared", "8 balancers, reshuffled at any time, had they one exception table", shared},
-    {"reshuffles_told", "8 balancers, reshuffled at any time, each tells the others within 0.5 s", told},
+    {"reshuffles_told", "8 balancers, reshuffled at any time, each tells the others within 0.3 s", told},
     {"tracking_none", "tracking = \"none\"", untracked},
 };
 

@@ -174,6 +174,8 @@ void churn_sluice_publish(struct churn_sluice *sluice, uint32_t now_ms);
 void churn_sluice_second(struct churn_sluice *sluice, uint32_t now_ms);
 /* Every CHURN_LOOK_MS: what balancers tell each other. */
 void churn_sluice_look(struct churn_sluice *sluice, uint32_t now_ms);
+/* Every millisecond: what has arrived of that. */
+void churn_sluice_hear(struct churn_sluice *sluice, uint32_t now_ms);
 /* A balancer starts with nothing but the table in force. */
 void churn_sluice_forget(struct churn_sluice *sluice, uint32_t balancer, uint32_t now_ms);
 uint32_t churn_sluice_packet(struct churn_sluice *sluice, const struct churn_packet *packet); /* slot */

@@ -333,6 +333,7 @@ static void changes_happen(struct run *run)
 	}
 	if (run->now_ms % CHURN_LOOK_MS == 0)
 		churn_sluice_look(run->sluice, run->now_ms);
+	churn_sluice_hear(run->sluice, run->now_ms);
 	if (run->now_ms % 1000 == 0) {
 		churn_sluice_second(run->sluice, run->now_ms);
 		if (run->now_ms / 1000 % SAMPLE_EVERY_S == 0)

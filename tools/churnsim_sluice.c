@@ -119,7 +119,7 @@ static void balancer_tell(struct churn_sluice *sluice, uint32_t from, uint32_t n
 	struct telling *telling;
 	uint32_t group = 0;
 
-	teller->count = 0;
+	teller->count = teller->first = 0;
 	if (sluice_exceptions_any(b->exceptions))
 		sluice_exceptions_tell_step(teller, b->exceptions, &group, UINT32_MAX, clock_s(now_ms));
 	if (teller->count == 0)
@@ -134,7 +134,7 @@ static void balancer_tell(struct churn_sluice *sluice, uint32_t from, uint32_t n
 }
 
 /* Times are those of the one who tells: it gives ages, and all clocks are one here. */
-static void tellings_arrive(struct churn_sluice *sluice, uint32_t now_ms)
+void churn_sluice_hear(struct churn_sluice *sluice, uint32_t now_ms)
 {
 	while (sluice->tellings && sluice->tellings->due_ms <= now_ms) {
 		struct telling *telling = sluice->tellings;
@@ -158,7 +158,6 @@ void churn_sluice_look(struct churn_sluice *sluice, uint32_t now_ms)
 		return;
 	for (uint32_t i = 0; i < sluice->churn->scenario->balancers; i++)
 		balancer_tell(sluice, i, now_ms);
-	tellings_arrive(sluice, now_ms);
 }
 
 /* --------------------------------------------------------------- tables ---- */

@@ -11,7 +11,7 @@
  *
  *   decide(flow, packet):
  *     e = this flow's exception; forgotten when its backend does not live, or when e is SYN-only and
- *         this is no SYN and its sequence is not within 64 Ki after that SYN's
+ *         this is no SYN and its sequence is not near after that SYN's: in the same 64 Ki or the next
  *     e                                            -> e.backend   (a SYN-only e is thereby established)
  *     bucket steady                                -> owner(cur)  (no memory of the flow read or written)
  *     first packet, room for it                    -> owner(cur), remembered: SYN-only, with its sequence
@@ -47,9 +47,6 @@
 
 #include "exceptions.h"
 #include "forwarding.h"
-
-/* A non-SYN at most this far after the SYN's sequence number answers to that SYN. */
-#define SLUICE_SEQUENCE_NEAR (64u * 1024)
 
 /* What a packet can do to its flow's exception. */
 enum sluice_role {
@@ -129,7 +126,8 @@ SLUICE_INLINE bool sluice_decide_is_stateless(sluice_bucket word, uint32_t track
 /* Whether a packet answers to the SYN of a SYN-only exception: its sequence number says so, or it has none. Pure. */
 SLUICE_INLINE bool sluice_exception_is_near(uint64_t value, const struct sluice_decide_input *in)
 {
-	return in->is_datagram || in->sequence - sluice_exception_sequence(value) <= SLUICE_SEQUENCE_NEAR;
+	uint32_t ahead = (in->sequence >> 16) - (sluice_exception_sequence(value) >> 16);
+	return in->is_datagram || (ahead & 0xffff) <= 1;
 }
 
 /* Whether an exception was made for another service, that had the flow's address and port before. Pure. */
@@ -139,7 +137,10 @@ SLUICE_INLINE bool sluice_exception_is_of_another(uint64_t value, const struct s
 	uint32_t says = sluice_is_equal(kind, SLUICE_EXCEPTION_PROVISIONAL) |
 			sluice_is_equal(kind, SLUICE_EXCEPTION_ESTABLISHED) |
 			sluice_is_equal(kind, SLUICE_EXCEPTION_DATAGRAM);
-	return says & (sluice_is_equal(service, 0) ^ 1) & (sluice_is_equal(service, in->service + 1) ^ 1);
+	uint32_t is_other = (sluice_is_equal(service, 0) ^ 1) & (sluice_is_equal(service, in->service + 1) ^ 1);
+	uint32_t is_first = sluice_is_equal(kind, SLUICE_EXCEPTION_SYN);
+	uint32_t is_first_other = sluice_is_equal(sluice_exception_first_service(value), in->service) ^ 1;
+	return (says & is_other) | (is_first & is_first_other);
 }
 
 /* Whether an exception answers for a packet of its flow, else it is to be forgotten. Pure. */
@@ -163,7 +164,7 @@ SLUICE_INLINE uint64_t sluice_exception_after(uint64_t value, const struct sluic
 	if (kind == SLUICE_EXCEPTION_SYN && in->role == SLUICE_ROLE_RST && !sluice_exception_is_near(value, in))
 		return value;
 	if (kind == SLUICE_EXCEPTION_SYN && in->role == SLUICE_ROLE_FIRST)
-		return sluice_exception_value(slot, kind, now_s, in->sequence);
+		return sluice_exception_value(slot, kind, now_s, sluice_exception_first(in->sequence, in->service));
 	/* `seen` of a provisional one stays that of its first packet. */
 	if (kind == SLUICE_EXCEPTION_PROVISIONAL &&
 	    (in->role == SLUICE_ROLE_RST || sluice_exception_age(value, now_s) < 1))
@@ -222,7 +223,8 @@ SLUICE_INLINE uint32_t sluice_decide_remember(const struct sluice_service *servi
 					      const struct sluice_decide_input *in, uint32_t backend,
 					      enum sluice_exception_kind kind, bool writes)
 {
-	uint32_t more = kind == SLUICE_EXCEPTION_SYN ? in->sequence : in->service + 1;
+	uint32_t more =
+	    kind == SLUICE_EXCEPTION_SYN ? sluice_exception_first(in->sequence, in->service) : in->service + 1;
 	uint64_t value = sluice_exception_value(backend - service->first_backend, kind, in->now_s, more);
 	uint64_t answer = value;
 	if (!writes)

@@ -23,7 +23,8 @@
  *   value  slot:15 kind:3 seen:14 sequence:32
  *
  * `sequence` of a kind without one (PROVISIONAL, ESTABLISHED, DATAGRAM) is the service's number + 1, for those who
- * count flows; 0: not known.
+ * count flows or tell of them; 0: not known. Of a SYN it is the number's upper half and the service:
+ * sluice_exception_first().
  *
  * The value is the entry's lock, and the only thing that decides what a place holds. Whoever wants a place
  * changes its value, by compare-and-swap, from exactly what it judged to CLAIMED, then the key, then
@@ -60,7 +61,7 @@
 
 enum sluice_exception_kind {
 	SLUICE_EXCEPTION_FREE = 0,
-	SLUICE_EXCEPTION_SYN = 1,         /* only a first packet was seen; `sequence` is its own */
+	SLUICE_EXCEPTION_SYN = 1,         /* only a first packet was seen */
 	SLUICE_EXCEPTION_PROVISIONAL = 2, /* one packet in mid-flow was seen, at `seen` */
 	SLUICE_EXCEPTION_ESTABLISHED = 3,
 	SLUICE_EXCEPTION_CLOSING = 4,  /* as ESTABLISHED; FIN or RST was seen in second `sequence` */
@@ -398,6 +399,17 @@ SLUICE_INLINE enum sluice_exception_kind sluice_exception_kind(uint64_t value)
 SLUICE_INLINE uint32_t sluice_exception_sequence(uint64_t value)
 {
 	return (uint32_t)(value >> 32);
+}
+
+/* `sequence` of a SYN: service:16 upper half of the packet's own sequence number:16. */
+SLUICE_INLINE uint32_t sluice_exception_first(uint32_t sequence, uint32_t service)
+{
+	return (sequence & 0xffff0000u) | (service & 0xffffu);
+}
+
+SLUICE_INLINE uint32_t sluice_exception_first_service(uint64_t value)
+{
+	return (uint32_t)(value >> 32) & 0xffffu;
 }
 
 /* Seconds since `seen`. Paths differ by a moment: what lies a little in the future was seen now. */

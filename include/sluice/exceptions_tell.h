@@ -2,9 +2,9 @@
 /*
  * Exceptions between the nodes of a group: which of them the others are told of, and what becomes of what they tell.
  *
- * Told are flows that are established, and the end of one that was told. Not those of which one packet alone is known:
- * a first packet that is answered is established within a moment, anything else a stranger can make as many of as he
- * likes. What was told of a place stands beside the table, in a word for each place of whoever tells:
+ * Told are flows that are established, and the end of one that was told; and of first packets, which a stranger can
+ * make as many of as he likes, a few in each sweep: a flow may be moved before its second one. Not a guess from one
+ * packet in mid-flow. What was told of a place stands beside the table, in a word for each place of whoever tells:
  *
  *   times:2 closing:1 seen:12 mark:17
  *
@@ -18,7 +18,10 @@
 
 #include "exceptions.h"
 
-enum { SLUICE_TELL_TIMES = 2 };
+enum {
+	SLUICE_TELL_TIMES = 2,
+	SLUICE_TELL_FIRST = 256, /* first packets in a sweep */
+};
 
 /* One entry as it was found. */
 struct sluice_exceptions_news {
@@ -30,6 +33,7 @@ struct sluice_exceptions_teller {
 	uint32_t *told;                      /* by place; zeroed before the first sweep: tell all */
 	struct sluice_exceptions_news *news; /* [room]; what this sweep has found */
 	uint32_t count, room;
+	uint32_t first;   /* how many of them are first packets */
 	uint64_t waiting; /* news without room in this sweep: the next one meets them again */
 };
 
@@ -48,8 +52,13 @@ static inline uint32_t sluice_exceptions_place_number(struct sluice_exceptions_h
 
 static inline uint32_t sluice_told_word(uint64_t key, uint64_t value, uint32_t times)
 {
-	uint64_t mixed = (key ^ (uint64_t)(sluice_exception_slot(value) + 1) << 40) * 0x9e3779b97f4a7c15ull;
-	uint32_t closing = sluice_exception_kind(value) == SLUICE_EXCEPTION_CLOSING;
+	enum sluice_exception_kind kind = sluice_exception_kind(value);
+	uint64_t what = (uint64_t)(sluice_exception_slot(value) + 1) << 40;
+	/* A first packet is one of its own: not the flow's that it begins, nor that of before. */
+	if (kind == SLUICE_EXCEPTION_SYN)
+		what |= 1ull << 63 | sluice_exception_sequence(value);
+	uint64_t mixed = (key ^ what) * 0x9e3779b97f4a7c15ull;
+	uint32_t closing = kind == SLUICE_EXCEPTION_CLOSING;
 	return times | closing << 2 | (uint32_t)(value >> 20 & 0xfff) << 3 | (uint32_t)(mixed >> 47) << 15;
 }
 
@@ -70,9 +79,10 @@ static inline uint32_t sluice_told_next(const struct sluice_exception_times *tim
 	enum sluice_exception_kind kind = sluice_exception_kind(value);
 	const bool is_live = kind == SLUICE_EXCEPTION_ESTABLISHED || kind == SLUICE_EXCEPTION_DATAGRAM;
 	const uint32_t fresh = sluice_told_word(key, value, 1), times_told = told & 3;
+	const bool is_first = kind == SLUICE_EXCEPTION_SYN;
 	const bool same_flow = times_told && told >> 15 == fresh >> 15, same_end = (told >> 2 & 1) == (fresh >> 2 & 1);
 
-	if (!is_live && (kind != SLUICE_EXCEPTION_CLOSING || !same_flow))
+	if (!is_live && !is_first && (kind != SLUICE_EXCEPTION_CLOSING || !same_flow))
 		return 0;
 	if (!same_flow || !same_end)
 		return fresh;
@@ -96,10 +106,14 @@ static inline void sluice_exceptions_tell(struct sluice_exceptions_teller *telle
 	if (!next || sluice_exception_slot(sluice_shared_load64(&e->value)) != sluice_exception_slot(value) ||
 	    sluice_exception_kind(sluice_shared_load64(&e->value)) != sluice_exception_kind(value))
 		return;
+	const bool is_first = sluice_exception_kind(value) == SLUICE_EXCEPTION_SYN;
+	if (is_first && teller->first == SLUICE_TELL_FIRST)
+		return;
 	if (teller->count == teller->room) {
 		teller->waiting++;
 		return;
 	}
+	teller->first += is_first;
 	teller->news[teller->count++] = (struct sluice_exceptions_news){key, value};
 	sluice_told_store(told, next);
 }
@@ -135,10 +149,10 @@ enum sluice_heard {
 };
 
 /*
- * Another node has this flow at value's slot (of this node), as ESTABLISHED or DATAGRAM, last seen at value's `seen` by
- * this node's clock and not over; or as CLOSING, with a slot of no meaning: has seen it end. An entry that was made
- * here by one packet in mid-flow is a guess, and yields; any other that names another backend stays. Any thread, beside
- * packets and sweeps.
+ * Another node has this flow at value's slot (of this node), as SYN, ESTABLISHED or DATAGRAM, last seen at value's
+ * `seen` by this node's clock and not over; or as CLOSING, with a slot of no meaning: has seen it end. An entry that
+ * was made here by one packet in mid-flow is a guess, and yields; any other that names another backend stays. A first
+ * packet changes nothing that is here. Any thread, beside packets and sweeps.
  */
 static inline enum sluice_heard sluice_exceptions_hear(struct sluice_exceptions_header *header, uint32_t *told,
 						       uint64_t key, uint64_t value, uint32_t now_s)
@@ -161,19 +175,20 @@ static inline enum sluice_heard sluice_exceptions_hear(struct sluice_exceptions_
 	}
 	const enum sluice_exception_kind kind = sluice_exception_kind(here);
 	const uint32_t age = sluice_exception_age(value, now_s), age_here = sluice_exception_age(here, now_s);
-	const bool is_guess = kind == SLUICE_EXCEPTION_PROVISIONAL;
+	const bool is_guess = kind == SLUICE_EXCEPTION_PROVISIONAL, is_first = kind == SLUICE_EXCEPTION_SYN;
+	const bool same_slot = sluice_exception_slot(here) == sluice_exception_slot(value);
 	uint64_t after = here;
-	/* A first packet alone begins a new flow under the old one's name. */
-	if (kind == SLUICE_EXCEPTION_SYN)
+	/* A first packet alone, at another backend, begins a new flow under the old one's name. */
+	if (sluice_exception_kind(value) == SLUICE_EXCEPTION_SYN || (is_first && !same_slot))
 		return SLUICE_HEARD_KNOWN;
 	if (ends) {
 		/* A packet here since then says that it lives. */
 		if (kind == SLUICE_EXCEPTION_ESTABLISHED && age <= age_here)
 			after = sluice_exception_value(sluice_exception_slot(here), SLUICE_EXCEPTION_CLOSING,
 						       now_s - age, now_s - age);
-	} else if (sluice_exception_slot(here) != sluice_exception_slot(value) && !is_guess) {
+	} else if (!same_slot && !is_guess) {
 		return SLUICE_HEARD_DIFFERS;
-	} else if (is_guess || age < age_here) {
+	} else if (is_guess || is_first || age < age_here) {
 		after =
 		    sluice_exception_value(sluice_exception_slot(value), sluice_exception_kind(value),
 					   now_s - (age < age_here ? age : age_here), sluice_exception_sequence(value));

@@ -9,7 +9,7 @@
  * exception as the client's own packets, and the error goes where they go.
  *
  * An answer takes the packet's place in its buffer and leaves by the port it came in by, to whom it came from: its
- * source is the VIP. How many may be sent is limited (struct sluice_icmp_limit).
+ * source is the VIP. How many may be sent is limited (struct sluice_icmp_answers).
  *
  * Sources: RFC 792, RFC 1122 3.2.2, RFC 1191, RFC 1812 4.3.2, RFC 4443, RFC 8200 5.
  */
@@ -17,6 +17,7 @@
 #define SLUICE_ICMP_H
 
 #include "encap.h"
+#include "flow_hash.h"
 #include "packet.h"
 #include "types.h"
 
@@ -176,14 +177,78 @@ SLUICE_INLINE struct sluice_icmp_limit sluice_icmp_limit_make(uint64_t hz, uint3
 	return limit;
 }
 
-/* Whether an answer may be sent at `now`; true takes its token. */
-SLUICE_INLINE bool sluice_icmp_limit_take(struct sluice_icmp_limit *limit, uint64_t now)
+/* Whether an answer may be sent at `now`. Its token is taken by sluice_icmp_limit_spend(), when it has been made. */
+SLUICE_INLINE bool sluice_icmp_limit_has(const struct sluice_icmp_limit *limit, uint64_t now)
 {
 	uint64_t full = limit->full > now ? limit->full : now;
-	if (limit->interval == 0 || full - now > limit->burst)
-		return false;
-	limit->full = full + limit->interval;
-	return true;
+	return limit->interval != 0 && full - now <= limit->burst;
+}
+
+SLUICE_INLINE void sluice_icmp_limit_spend(struct sluice_icmp_limit *limit, uint64_t now)
+{
+	limit->full = (limit->full > now ? limit->full : now) + limit->interval;
+}
+
+#define SLUICE_ICMP_PER_SECOND 1000u /* unless configured otherwise (dataplane.icmp_rate) */
+#define SLUICE_ICMP_PER_SECOND_MAX 1000000u
+#define SLUICE_ICMP_AT_ONCE 100u
+/* Of the answers to what is too big, one sender's share: a sixteenth of the rate, and so many at once. */
+#define SLUICE_ICMP_SHARES 256u
+#define SLUICE_ICMP_SHARE_OF 16u
+#define SLUICE_ICMP_SHARE_AT_ONCE 32u
+
+/*
+ * The answers of a worker or CPU. Whoever sends packets that are too big in a flood would have all answers, and
+ * everyone else would wait for word of their path's MTU: so each sender has a share, and senders that fall into the
+ * same of SLUICE_ICMP_SHARES have it together. Who forges many sources still has them all.
+ */
+struct sluice_icmp_answers {
+	struct sluice_icmp_limit echo;
+	struct sluice_icmp_limit too_big;          /* of all senders together */
+	uint64_t too_big_full[SLUICE_ICMP_SHARES]; /* `full` of each share */
+};
+
+/* So many answers of each kind a second, by a clock of hz units a second; 0: none. *answers: anything. */
+SLUICE_INLINE void sluice_icmp_answers_init(struct sluice_icmp_answers *answers, uint64_t hz, uint32_t per_second)
+{
+	answers->echo = sluice_icmp_limit_make(hz, per_second, SLUICE_ICMP_AT_ONCE);
+	answers->too_big = answers->echo;
+	for (uint32_t i = 0; i < SLUICE_ICMP_SHARES; i++)
+		answers->too_big_full[i] = 0;
+}
+
+/*
+ * Which share is that of the packet's sender: by its address under the secret, so that nobody aims at another's. Of an
+ * IPv6 address the network's half, for the rest is its owner's to choose. Below SLUICE_ICMP_SHARES. Pure.
+ */
+SLUICE_INLINE uint32_t sluice_icmp_share_of(const struct sluice_hash_key *key, const struct sluice_packet *packet)
+{
+	const union sluice_address *source = &packet->flow.source;
+	uint64_t words[2] = {packet->ip_version == 4 ? source->words[3] : source->halves[0],
+			     sluice_hash_last_word(0, 0, 8)};
+	return (uint32_t)sluice_sip13(key, words, 2) & (SLUICE_ICMP_SHARES - 1);
+}
+
+SLUICE_INLINE struct sluice_icmp_limit sluice_icmp_share(const struct sluice_icmp_answers *answers, uint32_t share)
+{
+	uint64_t interval = answers->too_big.interval * SLUICE_ICMP_SHARE_OF;
+	return (struct sluice_icmp_limit){interval, interval * (SLUICE_ICMP_SHARE_AT_ONCE - 1),
+					  answers->too_big_full[share & (SLUICE_ICMP_SHARES - 1)]};
+}
+
+/* Whether a packet that is too big may be answered, and that it has been. share: sluice_icmp_share_of() its sender. */
+SLUICE_INLINE bool sluice_icmp_too_big_has(const struct sluice_icmp_answers *answers, uint32_t share, uint64_t now)
+{
+	struct sluice_icmp_limit own = sluice_icmp_share(answers, share);
+	return sluice_icmp_limit_has(&answers->too_big, now) && sluice_icmp_limit_has(&own, now);
+}
+
+SLUICE_INLINE void sluice_icmp_too_big_spend(struct sluice_icmp_answers *answers, uint32_t share, uint64_t now)
+{
+	struct sluice_icmp_limit own = sluice_icmp_share(answers, share);
+	sluice_icmp_limit_spend(&own, now);
+	sluice_icmp_limit_spend(&answers->too_big, now);
+	answers->too_big_full[share & (SLUICE_ICMP_SHARES - 1)] = own.full;
 }
 
 /* -------------------------------------------------------------- answers ---- */

@@ -32,6 +32,7 @@
 #include "counters.h"
 #include "exceptions.h"
 #include "forwarding.h"
+#include "icmp.h"
 
 /*
  * What the maps' shapes do not tell. One more with every change that a program or a control plane of the version before
@@ -83,7 +84,8 @@ _Static_assert(sizeof(struct sluice_kernel_head) == 2 * SLUICE_KERNEL_LINE, "lin
 
 /* What a CPU keeps from packet to packet, over all interfaces. */
 struct sluice_kernel_cpu {
-	struct sluice_turns turns; /* of services with round robin: the program's own */
+	struct sluice_icmp_answers answers; /* in ns; the control plane writes the limits, the program what is spent */
+	struct sluice_turns turns;          /* of services with round robin: the program's own */
 } __attribute__((aligned(64)));
 
 #define SLUICE_KERNEL_TABLE_LINE 2u /* where the flat table starts */

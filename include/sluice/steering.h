@@ -11,6 +11,7 @@
  *   RUNTIME_DIR/bpf/IFACE/counters  per-CPU array: packets (u64) by enum steering_outcome, then by verdict
  *   RUNTIME_DIR/bpf/IFACE/progress  array of struct steering_progress by receive queue, for mmap()
  *   RUNTIME_DIR/bpf/IFACE/queues    array of struct steering_queue by receive queue: the program's own
+ *   RUNTIME_DIR/bpf/IFACE/layout    one value: STEERING_LAYOUT of who made these
  *
  * The forwarding table's maps are kernel.h's.
  */
@@ -23,12 +24,16 @@
 
 #include <linux/bpf.h> /* struct bpf_timer */
 
+/*
+ * As SLUICE_KERNEL_LAYOUT, of the maps in IFACE: one more with every change to what lies in counters, xsks, progress and
+ * queues that a program, control plane or dataplane of the version before would misread, in shapes that are the same.
+ * Maps without a number have layout 1. `services` is one of kernel.h's maps.
+ */
+#define STEERING_LAYOUT 1u
+
 /* Room for twice the most entries (a service and its VIP each), so that additions can come before removals. */
 #define STEERING_SERVICES_ENTRIES (4u * SLUICE_SERVICES_MAX)
 #define STEERING_XSKS_MIN 64u
-/* Answers that each CPU may send in the kernel: to pings of VIPs with icmp_echo, and as many to what is too big. */
-#define STEERING_ANSWERS_PER_SECOND 1000u
-#define STEERING_ANSWERS_AT_ONCE 50u
 
 /* As struct sluice_index_entry: a service; port 0 with a protocol: port ranges; port 0 and protocol 0: a VIP. */
 struct steering_key {
@@ -133,12 +138,5 @@ enum steering_outcome {
 /* One of all of these counts each packet: an outcome, or STEERING_VERDICT + what the kernel's path made of it. */
 #define STEERING_VERDICT ((uint32_t)STEERING_OUTCOMES)
 #define STEERING_COUNTERS (STEERING_VERDICT + SLUICE_VERDICTS)
-/*
- * Beside them, no counters: when this CPU may answer at the full rate again (struct sluice_icmp_limit), in ns: pings,
- * and what is too big.
- */
-#define STEERING_ECHO_FULL STEERING_COUNTERS
-#define STEERING_TOO_BIG_FULL (STEERING_COUNTERS + 1)
-#define STEERING_COUNTERS_ENTRIES (STEERING_COUNTERS + 2)
 
 #endif

@@ -45,7 +45,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		uint8_t again[PEERS_MESSAGE_MAX];
 		HOLDS(m.header.count <= PEERS_ENTRIES_MAX);
 		for (uint32_t i = 0; i < m.header.count; i++)
-			HOLDS(m.entries[i].kind >= PEERS_ENTRY_ESTABLISHED && m.entries[i].kind <= PEERS_ENTRY_ENDED);
+			HOLDS(m.entries[i].kind >= PEERS_ENTRY_ESTABLISHED && m.entries[i].kind <= PEERS_ENTRY_FIRST);
 		/* All of it was read: written again it is the same. */
 		HOLDS(peers_message_write(&key, &m, again) == (int)bytes && !memcmp(again, datagram, bytes));
 		if (peers_window_take(&window, m.header.epoch, m.header.sequence))

@@ -37,6 +37,12 @@ def measured(request):
 
 
 @pytest.fixture(scope="module")
+def report(request):
+    """report("..."): as measured(), for what a module's tests have found together."""
+    return lambda text: _outcomes.append((request.node.name, text))
+
+
+@pytest.fixture(scope="module")
 def make_lab():
     """make_lab(...) lays a Lab that is removed when the module's tests have ended."""
     labs = []

@@ -71,6 +71,37 @@ def test_alone_path_mtu_discovery(alone, measured, family):
     assert mtu == (1480 if family == 4 else 1460)
 
 
+def test_alone_icmp_rate(alone, measured):
+    """icmp_rate is the kernel's path's, too, from a reload on: with 0 no ping of a VIP with icmp_echo is answered, and
+    each is counted; with a rate all are, and far more than that are not."""
+    vip, settings = alone.vip(4, VIP["ipip"]), alone.balancer.base_settings()
+    names = sorted({service["address"] for service in services(alone)})
+
+    def lost(rate, count, pause):
+        alone.balancer.configure(
+            services(alone), interfaces=[{"name": "eth0", "path": "xdp"}],
+            vips=[{"address": address, "mode": "static", "interface": "lo", "icmp_echo": True} for address in names],
+            dataplane={**settings["dataplane"], "icmp_rate": rate})
+        alone.balancer.ctl("reload")
+        alone.balancer.wait_published()
+        before = interface(alone)["dropped"]
+        done = alone.client.namespace.run(["ping", "-n", "-q", "-c", count, "-i", pause, "-W", 1, vip], check=False)
+        words = done.stdout.split()
+        answered = int(words[words.index("transmitted,") + 1])
+        assert interface(alone)["dropped"] - before == count - answered
+        return count - answered
+
+    try:
+        none, all_of_them, few = lost(0, 10, 0.01), lost(1000, 50, 0.01), lost(1, 400, 0.002)
+        measured(f"pings lost: {none} of 10 at 0 a second, {all_of_them} of 50 at 1000, {few} of 400 at 1")
+        assert (none, all_of_them) == (10, 0)
+        assert few >= 150  # 100 at once from each CPU
+    finally:
+        alone.balancer.configure(services(alone), interfaces=[{"name": "eth0", "path": "xdp"}])
+        alone.balancer.ctl("reload")
+        alone.balancer.wait_published()
+
+
 def test_alone_explain(alone):
     """Who asks without a dataplane is told of the path in the kernel, and of a dataplane's when that is asked for."""
     for forward, vip, backend in WAYS:

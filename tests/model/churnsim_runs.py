@@ -59,7 +59,7 @@ def test_each_violation_counts():
     assert broken(reshuffled, "maglev_lru") > 0
     assert broken(run("--balancers", "8", "--reshuffle-every", "0")) == 0, "balancers that stay"
     assert broken(run("--balancers", "8", "--exceptions-shared")) == 0
-    told = run("--balancers", "8", "--exceptions-told-within", "0.5")
+    told = run("--balancers", "8", "--exceptions-told-within", "0.3")
     assert told["exceptions"]["told"] > 1000 and broken(told) < broken(reshuffled) / 10
     assert broken(told) < broken(run("--balancers", "8", "--exceptions-told-within", "10"))
     assert 0 < broken(run("--balancers", "8", "--ecmp", "resilient")) < broken(reshuffled)

@@ -69,17 +69,16 @@ static bool is_too_old(const struct model *model, const struct model_flow *e, bo
 	return now - e->last > (udp ? model->times.udp : model->times.tcp);
 }
 
-static bool is_within_64ki_after(uint32_t sequence, uint32_t syn_sequence)
+/* Numbers in blocks of 64 Ki: the SYN's own block, or the one after it. So all that is within 64 Ki after it is near. */
+static bool is_near_after(uint32_t sequence, uint32_t syn_sequence)
 {
-	int64_t distance = (int64_t)sequence - (int64_t)syn_sequence;
-	if (distance < 0)
-		distance += INT64_C(1) << 32;
-	return distance <= 64 * 1024;
+	uint32_t block = sequence / 65536, syn_block = syn_sequence / 65536;
+	return block == syn_block || block == (syn_block + 1) % 65536;
 }
 
 /*
  * "e = this flow's exception; forgotten when its backend is down [...], or when e is SYN-only and this is no SYN and
- * its sequence is not within 64 Ki after that SYN's". True when e answers for the packet.
+ * its sequence is not [near] after that SYN's". True when e answers for the packet.
  */
 static bool is_answered(const struct model *model, const struct model_service *service, struct model_flow *e,
 			const struct model_packet *packet, long now)
@@ -95,7 +94,7 @@ static bool is_answered(const struct model *model, const struct model_service *s
 	if (e->firmness != SYN_ONLY || packet->kind == MODEL_SYN || packet->kind == MODEL_FOLLOWER || packet->udp)
 		return true;
 	/* A server that takes the SYN for a stray of an older connection is told so by a RST of that one's number. */
-	if (packet->kind == MODEL_RST || is_within_64ki_after(packet->sequence, e->syn_sequence))
+	if (packet->kind == MODEL_RST || is_near_after(packet->sequence, e->syn_sequence))
 		return true;
 	e->remembered = false;
 	return false;
@@ -110,7 +109,7 @@ static void use(struct model_flow *e, const struct model_packet *packet, long no
 	case SYN_ONLY:
 		if (packet->kind == MODEL_SYN)
 			e->syn_sequence = packet->sequence;
-		else if (packet->kind == MODEL_RST && !is_within_64ki_after(packet->sequence, e->syn_sequence))
+		else if (packet->kind == MODEL_RST && !is_near_after(packet->sequence, e->syn_sequence))
 			return;
 		else
 			e->firmness = ESTABLISHED; /* "thereby established" */

@@ -88,6 +88,8 @@ int kernel_run_create(uint32_t exceptions_log2, struct kernel_run **ret)
 		run->cpus_map = mmap(NULL, run->cpus * sizeof(*run->cpus_map), PROT_READ | PROT_WRITE, MAP_SHARED,
 				     bpf_map__fd(run->skeleton->maps.cpus), 0);
 		error = run->cpus_map == MAP_FAILED ? -errno : 0;
+		for (uint32_t i = 0; !error && i < run->cpus; i++)
+			sluice_icmp_answers_init(&run->cpus_map[i].answers, 1000000000, UINT32_MAX);
 	}
 	if (!error) {
 		const struct kernel_table_maps maps = {.parts_fd = bpf_map__fd(run->skeleton->maps.parts),
@@ -188,15 +190,8 @@ int kernel_run_packet(struct kernel_run *run, const uint8_t *bytes, uint32_t len
 {
 	LIBBPF_OPTS(bpf_test_run_opts, options, .data_in = bytes, .data_size_in = length, .data_out = ret->frame,
 		    .data_size_out = sizeof(ret->frame), .repeat = 1);
-	static const uint64_t full[CPUS_MAX]; /* as many answers as one likes */
 	uint64_t now[STEERING_COUNTERS];
-	const uint32_t echo = STEERING_ECHO_FULL, too_big = STEERING_TOO_BIG_FULL;
-	int error = bpf_map_update_elem(bpf_map__fd(run->skeleton->maps.counters), &echo, full, BPF_ANY);
-
-	if (!error)
-		error = bpf_map_update_elem(bpf_map__fd(run->skeleton->maps.counters), &too_big, full, BPF_ANY);
-	if (!error)
-		error = bpf_prog_test_run_opts(bpf_program__fd(run->skeleton->progs.sluice_steering), &options);
+	int error = bpf_prog_test_run_opts(bpf_program__fd(run->skeleton->progs.sluice_steering), &options);
 
 	if (!error)
 		error = counters_read(run, now);

@@ -21,7 +21,10 @@ void kernel_run_destroy(struct kernel_run *run); /* accepts NULL */
  */
 int kernel_run_table(struct kernel_run *run, const struct sluice_table *table);
 
-/* What the program keeps for a CPU. A packet meets that of the CPU which kernel_run_packet() runs on. */
+/*
+ * What the program keeps for a CPU. A packet meets that of the CPU which kernel_run_packet() runs on. At first it
+ * answers as much as one likes.
+ */
 struct sluice_kernel_cpu *kernel_run_cpu(struct kernel_run *run, uint32_t cpu);
 
 /* The exception table that the program uses, live counts behind it; its record of fragments, by the same clock. */

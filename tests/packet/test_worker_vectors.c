@@ -300,7 +300,7 @@ static void mutated_packets_get_one_verdict_each(void **state)
 static int with_isa(void **state)
 {
 	(void)state;
-	worker_limit_answers(worker, WORKER_ANSWERS_A_SECOND); /* afresh: as many rows may be answered */
+	worker_limit_answers(worker, SLUICE_ICMP_PER_SECOND); /* afresh: as many rows may be answered */
 	return worker_set_isa(worker, isa);
 }
 

@@ -7,6 +7,7 @@ import pathlib
 import subprocess
 import sys
 
+from .balancer import program
 from .run import LabError
 
 PROGRAMS = pathlib.Path(__file__).parent / "programs"
@@ -34,14 +35,6 @@ class Answers:
     def slower_than(self, seconds):
         """Requests that took so long: above 1 s a SYN was sent again, so a packet was lost."""
         return [r for r in self.requests if not r.error and r.end - r.start > seconds]
-
-    def moved(self):
-        """Connections that more than one server has answered: {source: [servers]}."""
-        servers = {}
-        for request in self.requests:
-            if not request.error:
-                servers.setdefault(request.source, set()).add(request.backend)
-        return {name: sorted(found) for name, found in servers.items() if len(found) > 1}
 
     def errors(self):
         return dict(collections.Counter(r.error for r in self.failed))
@@ -80,6 +73,25 @@ class Traffic:
         return Answers(json.loads(self.output.read_text())["requests"])
 
 
+class Load:
+    """All kinds of a client's traffic at steady rates (load.c), until finish()."""
+
+    def __init__(self, run, namespace, name, arguments):
+        self.output = run.directory / f"{name}.json"
+        with open(self.output, "wb") as output:
+            self.process = run.start(name, [program("tests/lab/lab-load"), *arguments], namespace=namespace,
+                                     stdin=subprocess.PIPE, stdout=output)
+
+    def finish(self):
+        """End it; returns what became of it: the document that load.c describes."""
+        self.process.popen.stdin.close()
+        if self.process.popen.wait(30) != 0:
+            raise LabError(f"{self.process.name} failed{self.process.quote()}")
+        told = json.loads(self.output.read_text())
+        self.output.unlink()  # some 10 MB a minute
+        return told
+
+
 class Client:
     def __init__(self, run, namespace, sources):
         self.run, self.namespace = run, namespace
@@ -114,17 +126,11 @@ class Client:
         traffic = Traffic(self.run, self.namespace, self._name("udp"), "udp_client.py", job)
         return traffic.wait(30 + count * timeout / concurrency)
 
-    def hold_start(self, target, connections, port=80):
-        """Hold connections that ask every 100 to 300 ms until finish(). See programs/hold_client.py."""
-        return Traffic(self.run, self.namespace, self._name("hold"), "hold_client.py", {
-            "target": target, "port": port, "connections": connections, "timeout": 5, "sources": self.sources(target),
-            "pause": [0.1, 0.3], "life": [None]})
-
-    def pulse_start(self, target, rate, port=5300, flows=16):
-        """Send datagrams at a steady rate until finish(). See programs/pulse_client.py."""
-        return Traffic(self.run, self.namespace, self._name("pulse"), "pulse_client.py", {
-            "target": target, "port": port, "rate": rate, "flows": flows, "timeout": 1,
-            "sources": self.sources(target)})
+    def load_start(self, target, held, new, pulse, pause_ms=100):
+        """Load until finish(): `held` connections that ask every pause_ms, `new` ones and `pulse` datagrams a second."""
+        sources = [a for source in self.sources(target) for a in ("--source", source)]
+        return Load(self.run, self.namespace, self._name("load"), [
+            "--target", target, *sources, "--held", held, "--pause-ms", pause_ms, "--new", new, "--pulse", pulse])
 
     def frames(self):
         """A raw socket on eth0: send() takes whole Ethernet frames."""

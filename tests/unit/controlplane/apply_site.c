@@ -92,7 +92,7 @@ void apply_site_open(struct apply_site *site)
 							      .running = on_running,
 							      .user = site,
 							      .hello_wait_ms = site->hello_wait_ms,
-							      .close_every_ms = 300},
+							      .close_every_ms = 30},
 				      &site->apply),
 			 0);
 }

@@ -39,6 +39,7 @@ static void defaults(const struct model *m)
 	assert_int_equal(m->dataplane.core_count, 0);
 	assert_true(m->dataplane.idle_sleep);
 	assert_true(m->dataplane.hugepages);
+	assert_int_equal(m->dataplane.icmp_rate, 1000);
 	assert_null(m->api.listen);
 	assert_null(m->api.group);
 	assert_int_equal(m->interface_count, 3);
@@ -132,6 +133,7 @@ static void everything(const struct model *m)
 	assert_int_equal(m->dataplane.cores[1], 3);
 	assert_false(m->dataplane.idle_sleep);
 	assert_false(m->dataplane.hugepages);
+	assert_int_equal(m->dataplane.icmp_rate, 0);
 	assert_true(m->has_encap_source4 && m->has_encap_source6);
 	is_address(&m->encap_source4, "10.127.0.0");
 	assert_int_equal(m->spread_mask4_be32, htonl(0xffff));

@@ -223,7 +223,8 @@ static void test_changes(void **state)
 					 .protocol = SLUICE_IP_TCP};
 	const uint64_t key = sluice_flow_hash(&table->header->hash_key, &flow, SLUICE_AFFINITY_FLOW);
 	const struct sluice_exceptions_at at = sluice_exceptions_at(exceptions, key);
-	uint64_t value = sluice_exception_value(w2, SLUICE_EXCEPTION_SYN, windows_now_s(), 12345);
+	uint64_t value =
+	    sluice_exception_value(w2, SLUICE_EXCEPTION_SYN, windows_now_s(), sluice_exception_first(12345, 0));
 	assert_true(sluice_exception_insert(&at, key, value, windows_now_s(), &value));
 	memcpy(before, exceptions, bytes);
 	answer_is("S", "exception", "w2", "syn");
@@ -386,7 +387,7 @@ static void test_kernel_path(void **state)
 	    {"xdp", "tcp", "192.0.2.10:80", NULL, "lo", "forward", "belongs to"},
 	    {"xdp", "tcp", "192.0.2.10:80", "1480", "lo", "forward", "belongs to"},
 	    {"xdp", "tcp", "192.0.2.10:80", "1481", "lo", "answered_too_big", "without DF the packet is dropped"},
-	    {"xdp", "udp", "192.0.2.10:53", "1490", "lo", "too_big", "makes no fragments"},
+	    {"xdp", "udp", "192.0.2.10:53", "1490", "lo", "not_split", "makes no fragments"},
 	    {"dpdk", "udp", "192.0.2.10:53", "1490", "lo", "fragmented", "in fragments"},
 	    {"xdp", "tcp", "192.0.2.10:80", NULL, "absent0", "transmit", "by absent0, which is no interface"},
 	    {"dpdk", "tcp", "192.0.2.10:80", NULL, "absent0", "forward", "belongs to"},

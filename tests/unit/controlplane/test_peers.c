@@ -238,6 +238,22 @@ static void test_inserts_by_names(void **state)
 	m.entries[0].key = 99;
 	receive(&m, &endpoints[1], NOW_S);
 	assert_true(is_address(remembered(&sites[0], 99, "192.0.2.11"), "10.0.0.2"));
+	/* A first packet. */
+	m = message_of("192.0.2.10", 80, SLUICE_IP_TCP, "10.0.0.2", PEERS_ENTRY_FIRST);
+	m.header.sequence += 3000;
+	m.entries[0].key = 100;
+	m.entries[0].sequence = 0x1234;
+	receive(&m, &endpoints[1], NOW_S);
+	struct sluice_exceptions_header *header = exceptions_memory_header(sites[0].memory);
+	const struct sluice_exceptions_at at = sluice_exceptions_at(header, 100);
+	uint64_t value = 0;
+	assert_non_null(sluice_exception_find(&at, 100, windows_now_s(), &value));
+	assert_int_equal(sluice_exception_kind(value), SLUICE_EXCEPTION_SYN);
+	assert_int_equal(sluice_exception_sequence(value) >> 16, 0x1234);
+	const struct identity_service *s = &sites[0].table->identity->services[sluice_exception_first_service(value)];
+	const union sluice_address vip = address_of("192.0.2.10");
+	assert_true(sluice_address_equal(&s->address, &vip) && s->protocol == SLUICE_IP_TCP);
+	assert_true(is_address(&s->slot[sluice_exception_slot(value)].address, "10.0.0.2"));
 	assert_int_equal(refused(PEERS_FORGED), 0);
 }
 

@@ -111,22 +111,28 @@ static void test_senseless(void **state)
 	uint8_t bytes[PEERS_MESSAGE_MAX];
 	struct peers_message read = {0};
 	(void)state;
-	for (int row = 0; row < 6; row++) {
+	for (int row = 0; row < 9; row++) {
 		struct peers_message m = sample(2);
 		struct peers_entry *e = &m.entries[1];
 		switch (row) {
 		case 0: e->kind = 0; break;
-		case 1: e->kind = PEERS_ENTRY_ENDED + 1; break;
-		case 2: e->zero[4] = 1; break;
+		case 1: e->kind = PEERS_ENTRY_FIRST + 1; break;
+		case 2: e->zero = 1; break;
 		case 3: e->kind = PEERS_ENTRY_ENDED; break; /* names a service and a backend */
 		case 4:
 			e->kind = PEERS_ENTRY_ENDED;
 			e->service = 0;
 			break;
+		case 5: e->zeros = 1; break;
+		case 6: e->sequence = 1; break; /* of a flow that is established */
+		case 7:                         /* of one that is not */
+			e->kind = PEERS_ENTRY_FIRST;
+			e->sequence = 0xffff;
+			break;
 		default: *e = (struct peers_entry){.key = 5, .kind = PEERS_ENTRY_ENDED}; break;
 		}
 		const int length = peers_message_write(&key, &m, bytes);
-		assert_int_equal(read_exact(&key, bytes, (size_t)length, &read), row == 5 ? 0 : -EBADMSG);
+		assert_int_equal(read_exact(&key, bytes, (size_t)length, &read), row >= 7 ? 0 : -EBADMSG);
 	}
 }
 

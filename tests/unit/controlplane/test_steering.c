@@ -292,6 +292,93 @@ static void content_of_another_layout_is_made_anew(void **state)
 	assert_int_equal(map_id(f, "sv0/counters"), counters);
 }
 
+/* Likewise an interface's own. Without a number they are the first layout's. */
+static void own_maps_of_another_layout_are_made_anew(void **state)
+{
+	static const char *const leaves[] = {"sv0/counters", "sv0/xsks", "sv0/progress", "sv0/queues"};
+	struct steering_site *f = *state;
+	const uint32_t zero = 0, other = STEERING_LAYOUT + 1;
+	uint32_t ids[4], layout;
+	char path[128];
+
+	snprintf(path, sizeof(path), "%s/bpf/sv0/layout", f->runtime);
+	steering_site_configure(f, "sv0", NULL);
+	assert_int_equal(steering_configure_interfaces(f->steering, &f->model), 0);
+	const uint32_t link = link_id(f), parts = map_id(f, "parts");
+	for (int round = 0; round < 3; round++) {
+		const uint32_t program = program_on("sv0");
+		const bool is_anew = round == 0 || (round == 1 && STEERING_LAYOUT != 1);
+		int fd = steering_site_pin(f, "sv0/layout");
+		assert_true(fd >= 0);
+		if (round == 0)
+			assert_int_equal(bpf_map_update_elem(fd, &zero, &other, BPF_ANY), 0);
+		else if (round == 1)
+			assert_int_equal(unlink(path), 0);
+		close(fd);
+		for (uint32_t i = 0; i < 4; i++)
+			ids[i] = map_id(f, leaves[i]);
+		steering_site_restart(f);
+		assert_int_equal(steering_configure_interfaces(f->steering, &f->model), 0);
+		assert_int_equal(program_on("sv0") != program, is_anew);
+		for (uint32_t i = 0; i < 4; i++)
+			assert_int_equal(map_id(f, leaves[i]) != ids[i], is_anew);
+		fd = steering_site_pin(f, "sv0/layout");
+		assert_int_equal(bpf_map_lookup_elem(fd, &zero, &layout), 0);
+		assert_int_equal(layout, STEERING_LAYOUT);
+		close(fd);
+	}
+	assert_int_equal(link_id(f), link); /* never detached */
+	assert_int_equal(map_id(f, "parts"), parts);
+}
+
+/* ------------------------------------------------------------------ CPUs ---- */
+
+static struct sluice_kernel_cpu cpu_of(struct steering_site *f, uint32_t n)
+{
+	struct sluice_kernel_cpu cpu;
+	int fd = steering_site_pin(f, "cpus");
+	assert_true(fd >= 0);
+	assert_int_equal(bpf_map_lookup_elem(fd, &n, &cpu), 0);
+	close(fd);
+	return cpu;
+}
+
+/* Each CPU has its part of the rate; what it has spent is kept while that stays, and over a restart. */
+static void icmp_rate_is_shared_by_the_cpus(void **state)
+{
+	struct steering_site *f = *state;
+	const uint32_t last = (uint32_t)libbpf_num_possible_cpus() - 1;
+	const uint64_t interval = UINT64_C(1000000000) * (uint64_t)sysconf(_SC_NPROCESSORS_ONLN) / 500;
+	struct sluice_kernel_cpu cpu = cpu_of(f, last);
+
+	assert_int_equal(cpu.answers.too_big.interval, 0); /* nobody has said yet */
+	steering_site_configure(f, "sv0", NULL);
+	f->model.dataplane.icmp_rate = 500;
+	assert_int_equal(steering_configure_interfaces(f->steering, &f->model), 0);
+	for (uint32_t n = 0; n <= last; n++) {
+		cpu = cpu_of(f, n);
+		assert_int_equal(cpu.answers.too_big.interval, interval);
+		assert_int_equal(cpu.answers.echo.interval, interval);
+		assert_int_equal(cpu.answers.too_big.burst, interval * (SLUICE_ICMP_AT_ONCE - 1));
+	}
+	int fd = steering_site_pin(f, "cpus");
+	cpu.answers.too_big_full[17] = cpu.answers.too_big.full = 4711;
+	cpu.turns.draws = 42;
+	assert_int_equal(bpf_map_update_elem(fd, &last, &cpu, BPF_ANY), 0);
+	close(fd);
+	steering_site_restart(f);
+	assert_int_equal(steering_configure_interfaces(f->steering, &f->model), 0);
+	assert_int_equal(cpu_of(f, last).answers.too_big_full[17], 4711);
+
+	f->model.dataplane.icmp_rate = 0;
+	assert_int_equal(steering_configure_interfaces(f->steering, &f->model), 0);
+	cpu = cpu_of(f, last);
+	assert_int_equal(cpu.answers.too_big.interval, 0);
+	assert_int_equal(cpu.answers.echo.interval, 0);
+	assert_int_equal(cpu.answers.too_big_full[17], 0);
+	assert_int_equal(cpu.turns.draws, 42);
+}
+
 /* ---------------------------------------------------------- refuse, try again ---- */
 
 static void another_program_is_named_and_left_alone(void **state)
@@ -445,6 +532,8 @@ int main(void)
 	    STEERING_TEST(maps_of_another_layout_are_replaced),
 	    STEERING_TEST(vips_that_are_gone_are_filled_again),
 	    STEERING_TEST(content_of_another_layout_is_made_anew),
+	    STEERING_TEST(own_maps_of_another_layout_are_made_anew),
+	    STEERING_TEST(icmp_rate_is_shared_by_the_cpus),
 	    STEERING_TEST(another_program_is_named_and_left_alone),
 	    STEERING_TEST(another_link_is_named_and_left_alone),
 	    STEERING_TEST(one_interface_does_not_stop_the_other),

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Time in a change, over the real socket: windows that open and close, who is removed, restarts in the middle. */
+/*
+ * Time in a change, over the real socket: windows that open and close, who is removed, restarts in the middle. The
+ * clock of windows stands still but for pass().
+ */
 #include "apply_internal.h"
 #include "apply_site.h"
 #include "model_spec.h"
@@ -19,6 +22,18 @@
 #define ONE "hot 192.0.2.20 80 tcp 1021 10.0.0.1"
 
 static struct fake_dataplane *dataplane;
+static _Atomic uint32_t clock_s = 1000;
+
+/* In the place of windows_clock.c's. */
+uint32_t windows_now_s(void)
+{
+	return clock_s;
+}
+
+static void pass(uint32_t seconds)
+{
+	clock_s += seconds;
+}
 
 static struct sluice_flow flow_of(uint16_t port)
 {
@@ -135,7 +150,11 @@ static void test_open_closing_steady(void **state)
 		assert_int_equal(fake_dataplane_previous(dataplane, &flow), before[i]);
 	}
 	assert_true(moved > 40);
+	/* It is open until its time is over. */
 	const uint64_t opened = apply_generation(site->apply);
+	apply_site_turn(site, 100);
+	assert_int_equal(apply_generation(site->apply), opened);
+	pass(1);
 	apply_site_until(site, is_closing);
 	assert_int_equal(buckets_now().open, 0);
 	const uint64_t closing = fake_dataplane_generation(dataplane);
@@ -145,9 +164,24 @@ static void test_open_closing_steady(void **state)
 	assert_true(buckets_now().id == fresh_id(site));
 	/* And then nothing is published any more. */
 	const uint64_t generation = apply_generation(site->apply);
-	apply_site_turn(site, 1500);
+	pass(100);
+	apply_site_turn(site, 150);
 	assert_int_equal(apply_generation(site->apply), generation);
 	finish();
+}
+
+static uint32_t received_before;
+
+static void refuse(void)
+{
+	fake_dataplane_refuse_from(dataplane, 1);
+	received_before = fake_dataplane_tables_received(dataplane);
+}
+
+static bool has_refused(struct apply_site *site)
+{
+	(void)site;
+	return fake_dataplane_tables_received(dataplane) > received_before;
 }
 
 /* A step that a path has not taken is not followed by the next one. */
@@ -157,15 +191,16 @@ static void test_closing_waits_for_all_paths(void **state)
 
 	start(site, TWO, "window = \"1s\";");
 	add_third(site);
-	fake_dataplane_refuse_from(dataplane, 1);
-	const uint32_t refused = fake_dataplane_tables_received(dataplane);
-	apply_site_turn(site, 2500);
-	assert_true(fake_dataplane_tables_received(dataplane) >= refused);
+	refuse();
+	pass(1);
+	apply_site_until(site, has_refused);
+	apply_site_turn(site, 100);
 	assert_true(buckets_now().open > 0 && site->apply->table->open > 0 && site->apply->table->closing == 0);
 	fake_dataplane_refuse_from(dataplane, 0);
 	apply_site_until(site, is_closing);
-	fake_dataplane_refuse_from(dataplane, 1);
-	apply_site_turn(site, 1000);
+	refuse();
+	apply_site_until(site, has_refused);
+	apply_site_turn(site, 100);
 	assert_true(buckets_now().closing > 0 && site->apply->table->closing > 0);
 	fake_dataplane_refuse_from(dataplane, 0);
 	apply_site_until(site, is_steady);
@@ -235,19 +270,22 @@ static void test_another_table_keeps_the_old_one(void **state)
 	assert_int_equal(buckets_now().size, 251);
 	assert_int_equal(buckets_now().previous_size, 1021);
 	assert_true(buckets_now().open == 0 && flows_are_kept(before) > 40);
+	pass(1);
 	apply_site_until(site, previous_is_closing);
 	apply_site_until(site, previous_is_gone);
 	apply_site_synced(site, dataplane);
 	assert_true(is_steady(site) && buckets_now().id == fresh_id(site));
 	/* Nothing is published any more, until another affinity. */
 	const uint64_t generation = apply_generation(site->apply);
-	apply_site_turn(site, 1500);
+	pass(100);
+	apply_site_turn(site, 150);
 	assert_int_equal(apply_generation(site->apply), generation);
 	flows_remember(before);
 	model_spec_more = "window = \"1s\"; affinity = \"client\";";
 	change(site, SMALL("10.0.0.1 10.0.0.2"));
 	assert_int_equal(buckets_now().previous_size, 251);
 	assert_true(flows_are_kept(before) > 40);
+	pass(1);
 	apply_site_until(site, previous_is_gone);
 	finish();
 }
@@ -269,6 +307,7 @@ static void test_another_table_without_a_backend(void **state)
 	apply_site_until(site, is_open);
 	flows_are_kept(before);
 	assert_int_equal(fake_dataplane_state(dataplane, number), SLUICE_BACKEND_DRAINING);
+	pass(1);
 	apply_site_until(site, previous_is_gone);
 	apply_site_until(site, nobody_is_retired);
 	apply_site_synced(site, dataplane);
@@ -295,6 +334,7 @@ static void test_another_table_waits_for_the_one_before(void **state)
 	apply_windows_status(site->apply, &status);
 	assert_int_equal(status.previous_open, 1);
 	assert_int_equal(status.waiting, 1);
+	pass(2);
 	apply_site_until(site, is_large);
 	apply_site_synced(site, dataplane);
 	assert_int_equal(buckets_now().previous_size, 251);
@@ -304,6 +344,7 @@ static void test_another_table_waits_for_the_one_before(void **state)
 	change(site, SMALL("10.0.0.1 10.0.0.2"));
 	assert_int_equal(buckets_now().size, 4093);
 	change(site, LARGE("10.0.0.1 10.0.0.2"));
+	pass(2);
 	apply_site_until(site, previous_is_gone);
 	assert_int_equal(buckets_now().size, 4093);
 	finish();
@@ -333,6 +374,7 @@ static void test_removed_is_draining_for_a_window(void **state)
 	assert_int_equal(fake_dataplane_state(dataplane, number), SLUICE_BACKEND_DRAINING);
 	assert_string_equal(apply_site_backend(site, "hot", "b2").state, "draining");
 	assert_true(is_open(site));
+	pass(1);
 	apply_site_until(site, nobody_is_retired);
 	apply_site_synced(site, dataplane);
 	assert_true(is_steady(site));
@@ -354,11 +396,14 @@ static void test_removed_after_its_windows(void **state)
 	const uint32_t number = number_of(site, "b2");
 	const struct operator_order drained = {.admin = OPERATOR_DRAINED};
 	assert_int_equal(apply_site_order(site, "hot", "b2", drained), 0);
+	pass(1);
 	apply_site_until(site, is_closing);
 	apply_site_until(site, is_steady);
 	assert_int_equal(fake_dataplane_state(dataplane, number), SLUICE_BACKEND_DRAINING);
 	change(site, ONE);
+	apply_site_turn(site, 100);
 	assert_int_equal(fake_dataplane_state(dataplane, number), SLUICE_BACKEND_DRAINING);
+	pass(1);
 	apply_site_until(site, nobody_is_retired);
 	assert_int_equal(fake_dataplane_state(dataplane, number), SLUICE_BACKEND_UNUSED);
 	finish();
@@ -422,6 +467,7 @@ static void test_flap_within_a_fold(void **state)
 	apply_site_until(site, is_open); /* whom it lost keep who answered meanwhile */
 	apply_site_synced(site, dataplane);
 	assert_int_equal(fake_dataplane_state(dataplane, number), SLUICE_BACKEND_UP);
+	pass(1);
 	apply_site_until(site, is_closing);
 	apply_site_until(site, is_steady);
 	finish();
@@ -457,6 +503,7 @@ static void test_restart_in_a_window(void **state)
 	assert_true(buckets_now().id == before.id);
 	assert_int_equal(fake_dataplane_lookups_received(dataplane), 0);
 	assert_int_equal(site->apply->table->due_s, opened_s);
+	pass(3);
 	apply_site_until(site, is_closing);
 	restart(site, THREE);
 	apply_site_until(site, is_steady);
@@ -481,6 +528,7 @@ static void test_another_table_over_a_restart(void **state)
 	assert_int_equal(buckets_now().previous_size, 1021);
 	flows_are_kept(before);
 	assert_int_equal(number_of(site, "b2"), number);
+	pass(4);
 	apply_site_until(site, is_large);
 	assert_int_equal(buckets_now().previous_size, 251);
 	finish();
@@ -498,6 +546,7 @@ static void test_restart_with_another_table(void **state)
 	assert_int_equal(buckets_now().size, 251);
 	assert_int_equal(buckets_now().previous_size, 1021);
 	assert_true(flows_are_kept(before) > 40);
+	pass(1);
 	apply_site_until(site, previous_is_gone);
 	finish();
 }
@@ -520,6 +569,7 @@ static void test_restart_with_another_file(void **state)
 		const struct sluice_flow flow = flow_of(i);
 		assert_int_equal(fake_dataplane_previous(dataplane, &flow), before[i]);
 	}
+	pass(1);
 	apply_site_until(site, nobody_is_retired);
 	apply_site_synced(site, dataplane);
 	assert_int_equal(fake_dataplane_state(dataplane, number), SLUICE_BACKEND_UNUSED);

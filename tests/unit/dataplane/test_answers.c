@@ -87,13 +87,36 @@ static void no_more_answers_than_the_limit(void **state)
 	/* As many at once as may be, and then one a second: none in the time of this test. */
 	worker_limit_answers(f->worker, 1);
 	for (uint32_t given = 0; given < 5 * WORKER_BURST; given += WORKER_BURST) {
-		burst(f, given & WORKER_BURST ? too_big4 : too_big6, WORKER_BURST);
+		burst(f, too_big4, WORKER_BURST);
 		transmit(f, IN_PORT, f->worker->transmit[IN_PORT].count);
 	}
-	assert_in_range(fixture_verdict(f, SLUICE_ANSWERED_TOO_BIG), WORKER_ANSWERS_AT_ONCE,
-			WORKER_ANSWERS_AT_ONCE + 5);
+	assert_in_range(fixture_verdict(f, SLUICE_ANSWERED_TOO_BIG), SLUICE_ICMP_AT_ONCE, SLUICE_ICMP_AT_ONCE + 5);
 	assert_int_equal(fixture_verdicts(f), 3 + 5 * WORKER_BURST);
 	fixture_destroy(f);
+}
+
+/* A flood from one address, or one network of IPv6, has no more than its share: another sender is answered. */
+static void one_sender_has_no_more_than_its_share(void **state)
+{
+	static const struct fixture_frame *specs[] = {&too_big4, &too_big6};
+	(void)state;
+	for (uint32_t i = 0; i < RTE_DIM(specs); i++) {
+		struct fixture *f = open_fixture(1);
+		struct fixture_frame flood = *specs[i], other = *specs[1 - i];
+		flood.same_client = specs[i] == &too_big4; /* those of IPv6 are of one network */
+		for (uint32_t n = 0; n < 3; n++) {
+			burst(f, flood, WORKER_BURST);
+			transmit(f, IN_PORT, f->worker->transmit[IN_PORT].count);
+		}
+		assert_in_range(fixture_verdict(f, SLUICE_ANSWERED_TOO_BIG), SLUICE_ICMP_SHARE_AT_ONCE,
+				SLUICE_ICMP_SHARE_AT_ONCE + 1);
+		uint64_t answered = fixture_verdict(f, SLUICE_ANSWERED_TOO_BIG);
+		other.flow = 3;
+		burst(f, other, 1);
+		transmit(f, IN_PORT, f->worker->transmit[IN_PORT].count);
+		assert_int_equal(fixture_verdict(f, SLUICE_ANSWERED_TOO_BIG), answered + 1);
+		fixture_destroy(f);
+	}
 }
 
 static void pings_have_a_limit_of_their_own(void **state)
@@ -109,15 +132,15 @@ static void pings_have_a_limit_of_their_own(void **state)
 	frame[14 + 9] = SLUICE_IP_ICMP;
 	frame[14 + 20] = SLUICE_ICMP_ECHO;
 	frame[14 + 21] = 0;
-	f->worker->too_big_limit.interval = 0;
-	for (uint32_t i = 0; i < WORKER_ANSWERS_AT_ONCE + 20; i++) {
+	f->worker->answers.too_big.interval = 0;
+	for (uint32_t i = 0; i < SLUICE_ICMP_AT_ONCE + 20; i++) {
 		struct rte_mbuf *m = fixture_mbuf(f, frame, sizeof(frame));
 		worker_burst(f->worker, &f->table, &m, 1, IN_PORT);
 		transmit(f, IN_PORT, f->worker->transmit[IN_PORT].count);
 	}
-	assert_in_range(fixture_verdict(f, SLUICE_ANSWERED_ECHO), WORKER_ANSWERS_AT_ONCE, WORKER_ANSWERS_AT_ONCE + 5);
+	assert_in_range(fixture_verdict(f, SLUICE_ANSWERED_ECHO), SLUICE_ICMP_AT_ONCE, SLUICE_ICMP_AT_ONCE + 5);
 	assert_int_equal(fixture_verdict(f, SLUICE_ANSWERED_ECHO) + fixture_verdict(f, SLUICE_DROP_ECHO_LIMIT),
-			 WORKER_ANSWERS_AT_ONCE + 20);
+			 SLUICE_ICMP_AT_ONCE + 20);
 	fixture_destroy(f);
 }
 
@@ -127,6 +150,7 @@ static void an_answer_needs_headroom(void **state)
 	static const struct fixture_frame *specs[] = {&too_big4, &too_big6};
 	static const uint32_t rooms[] = {SLUICE_ICMP_TOO_BIG_ROOM_V4, SLUICE_ICMP_TOO_BIG_ROOM_V6};
 	struct fixture *f = open_fixture(1);
+	uint64_t spent = 0;
 	(void)state;
 	for (uint32_t i = 0; i < 4; i++) {
 		uint8_t frame[2048];
@@ -138,6 +162,10 @@ static void an_answer_needs_headroom(void **state)
 		transmit(f, IN_PORT, f->worker->transmit[IN_PORT].count);
 		assert_int_equal(fixture_verdict(f, SLUICE_ANSWERED_TOO_BIG), i / 2 + 1);
 		assert_int_equal(fixture_verdict(f, SLUICE_DROP_TOO_BIG), (i + 1) / 2);
+		/* What was not sent has cost nothing. */
+		const uint64_t full = f->worker->answers.too_big.full;
+		assert_int_equal(full != spent, i % 2 == 0);
+		spent = full;
 	}
 	fixture_destroy(f);
 }
@@ -221,6 +249,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(an_answer_leaves_by_the_port_it_came_in_by),
 	    cmocka_unit_test(no_more_answers_than_the_limit),
+	    cmocka_unit_test(one_sender_has_no_more_than_its_share),
 	    cmocka_unit_test(pings_have_a_limit_of_their_own),
 	    cmocka_unit_test(an_answer_needs_headroom),
 	    cmocka_unit_test(fragments_are_one_packet),

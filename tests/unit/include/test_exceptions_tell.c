@@ -86,7 +86,7 @@ static uint32_t tells(struct node *node, uint32_t now_s, bool by_sweep)
 	struct sluice_exceptions_sweep sweep;
 	uint32_t group = 0;
 
-	node->teller.count = 0;
+	node->teller.count = node->teller.first = 0;
 	node->teller.waiting = 0;
 	if (!by_sweep) {
 		while (sluice_exceptions_tell_step(&node->teller, node->table, &group, 7, now_s))
@@ -140,7 +140,6 @@ static void told_twice_then_at_a_quarter(void **state)
 static void only_what_is_sure(void **state)
 {
 	(void)state;
-	put(&a, 1, 1, SLUICE_EXCEPTION_SYN, NOW_S);
 	put(&a, 2, 1, SLUICE_EXCEPTION_PROVISIONAL, NOW_S);
 	put(&a, 3, 1, SLUICE_EXCEPTION_CLOSING, NOW_S); /* began and ended between two looks */
 	assert_int_equal(tells(&a, NOW_S, true), 0);
@@ -149,6 +148,45 @@ static void only_what_is_sure(void **state)
 	/* What is over is told no more. */
 	memset(a.teller.told, 0, 4u << SIZE_LOG2);
 	assert_int_equal(tells(&a, NOW_S + WINDOW_S + 10, false), 0);
+}
+
+/* Twice, and its second packet is news at once, as is another first packet in its place. */
+static void a_first_packet(void **state)
+{
+	const uint64_t anew = sluice_exception_value(1, SLUICE_EXCEPTION_SYN, NOW_S, 0x70000005);
+	(void)state;
+	put(&a, KEY, 1, SLUICE_EXCEPTION_SYN, NOW_S);
+	assert_int_equal(tells(&a, NOW_S, false), 1);
+	assert_int_equal(sluice_exception_kind(a.teller.news[0].value), SLUICE_EXCEPTION_SYN);
+	assert_int_equal(tells(&a, NOW_S, false), 1);
+	assert_int_equal(tells(&a, NOW_S, true), 0);
+	struct sluice_exceptions_at at = sluice_exceptions_at(a.table, KEY);
+	uint64_t value;
+	struct sluice_exception *e = sluice_exception_find(&at, KEY, NOW_S, &value);
+	assert_true(e && sluice_exception_change(e, value, anew));
+	assert_int_equal(tells(&a, NOW_S, false), 1);
+	put(&a, KEY, 1, SLUICE_EXCEPTION_ESTABLISHED, NOW_S);
+	assert_int_equal(tells(&a, NOW_S, true), 1);
+	assert_int_equal(sluice_exception_kind(a.teller.news[0].value), SLUICE_EXCEPTION_ESTABLISHED);
+	assert_int_equal(tells(&a, NOW_S, true), 1);
+	assert_int_equal(tells(&a, NOW_S, true), 0);
+}
+
+/* However many there are, flows have room beside them. */
+static void first_packets_are_few(void **state)
+{
+	(void)state;
+	free(a.teller.news);
+	a.teller.room = 2 * SLUICE_TELL_FIRST;
+	a.teller.news = calloc(a.teller.room, sizeof(*a.teller.news));
+	assert_non_null(a.teller.news);
+	for (uint64_t n = 0; n < SLUICE_TELL_FIRST + 50; n++)
+		put(&a, n * 0x9e3779b97f4a7c15ull, 1, SLUICE_EXCEPTION_SYN, NOW_S);
+	put(&a, UINT64_MAX, 1, SLUICE_EXCEPTION_ESTABLISHED, NOW_S);
+	for (int by_sweep = 0; by_sweep < 2; by_sweep++) {
+		assert_int_equal(tells(&a, NOW_S, by_sweep), SLUICE_TELL_FIRST + 1);
+		assert_int_equal(a.teller.waiting, 0);
+	}
 }
 
 static void the_end_of_what_was_told(void **state)
@@ -255,9 +293,34 @@ static void what_is_here_stays_but_a_guess(void **state)
 	assert_int_equal(hears(&b, 3, told, NOW_S), SLUICE_HEARD_TAKEN);
 	assert_int_equal(sluice_exception_slot(get(&b, 3, NOW_S)), 9);
 	assert_int_equal(sluice_exception_kind(get(&b, 3, NOW_S)), SLUICE_EXCEPTION_ESTABLISHED);
-	/* Flow 1 alone is this node's own news. */
-	assert_int_equal(tells(&b, NOW_S, true), 1);
-	assert_int_equal(b.teller.news[0].key, 1);
+	/* Flows 1 and 2 are this node's own news. */
+	assert_int_equal(tells(&b, NOW_S, true), 2);
+	assert_int_not_equal(b.teller.news[0].key, 3);
+	assert_int_not_equal(b.teller.news[1].key, 3);
+}
+
+static void a_first_packet_is_heard(void **state)
+{
+	const uint64_t first = value_of(9, SLUICE_EXCEPTION_SYN, NOW_S);
+	const uint64_t established = value_of(9, SLUICE_EXCEPTION_ESTABLISHED, NOW_S);
+	(void)state;
+
+	assert_int_equal(hears(&b, 1, first, NOW_S), SLUICE_HEARD_INSERTED);
+	assert_true(get(&b, 1, NOW_S) == first);
+	assert_int_equal(tells(&b, NOW_S, true), 0);
+	/* Its flow is established there; within the same second, too. */
+	assert_int_equal(hears(&b, 1, established, NOW_S), SLUICE_HEARD_TAKEN);
+	assert_true(get(&b, 1, NOW_S) == established);
+	assert_int_equal(tells(&b, NOW_S, true), 0);
+	/* What is here knows better, a guess too: its packet went there. */
+	static const enum sluice_exception_kind kinds[] = {SLUICE_EXCEPTION_SYN, SLUICE_EXCEPTION_PROVISIONAL,
+							   SLUICE_EXCEPTION_ESTABLISHED, SLUICE_EXCEPTION_CLOSING};
+	for (uint64_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+		put(&b, 2 + i, 8, kinds[i], NOW_S - 1);
+		const uint64_t here = get(&b, 2 + i, NOW_S);
+		assert_int_equal(hears(&b, 2 + i, first, NOW_S), SLUICE_HEARD_KNOWN);
+		assert_true(get(&b, 2 + i, NOW_S) == here);
+	}
 }
 
 static void a_full_group_has_no_room(void **state)
@@ -278,12 +341,15 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    TEST(told_twice_then_at_a_quarter),
 	    TEST(only_what_is_sure),
+	    TEST(a_first_packet),
+	    TEST(first_packets_are_few),
 	    TEST(the_end_of_what_was_told),
 	    TEST(what_has_no_room_waits),
 	    TEST(heard_is_known_and_not_sent_back),
 	    TEST(heard_anew_lives_longer),
 	    TEST(the_end_is_heard),
 	    TEST(what_is_here_stays_but_a_guess),
+	    TEST(a_first_packet_is_heard),
 	    TEST(a_full_group_has_no_room),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

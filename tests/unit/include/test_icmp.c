@@ -19,8 +19,8 @@
 static uint32_t take_all(struct sluice_icmp_limit *limit, uint64_t now)
 {
 	uint32_t taken = 0;
-	while (taken < 1000000 && sluice_icmp_limit_take(limit, now))
-		taken++;
+	for (; taken < 1000000 && sluice_icmp_limit_has(limit, now); taken++)
+		sluice_icmp_limit_spend(limit, now);
 	return taken;
 }
 
@@ -64,6 +64,73 @@ static void a_rate_of_nothing_allows_nothing(void **state)
 	assert_int_equal(take_all(&limit, 0), 0);
 	assert_int_equal(take_all(&limit, UINT64_MAX / 2), 0);
 	assert_int_equal(take_all(&zero, 5), 0);
+}
+
+/* ----------------------------------------------------------------- shares ---- */
+
+static uint32_t take_share(struct sluice_icmp_answers *answers, uint32_t share, uint64_t now)
+{
+	uint32_t taken = 0;
+	for (; taken < 1000000 && sluice_icmp_too_big_has(answers, share, now); taken++)
+		sluice_icmp_too_big_spend(answers, share, now);
+	return taken;
+}
+
+static void one_share_leaves_the_others_theirs(void **state)
+{
+	const uint64_t hz = 1000000, interval = 1000, later = 1ull << 40;
+	struct sluice_icmp_answers answers;
+	(void)state;
+	sluice_icmp_answers_init(&answers, hz, 1000);
+	/* At once: its share, others likewise, until all have had as many as may be. */
+	assert_int_equal(take_share(&answers, 7, later), SLUICE_ICMP_SHARE_AT_ONCE);
+	assert_int_equal(take_share(&answers, 8, later), SLUICE_ICMP_SHARE_AT_ONCE);
+	assert_int_equal(take_share(&answers, 9, later), SLUICE_ICMP_SHARE_AT_ONCE);
+	assert_int_equal(take_share(&answers, 10, later), SLUICE_ICMP_AT_ONCE - 3 * SLUICE_ICMP_SHARE_AT_ONCE);
+	/* Pings are another matter. */
+	assert_true(sluice_icmp_limit_has(&answers.echo, later));
+	/* And then at its part of the rate: of a flood that asks in each interval, so many in a second. */
+	uint32_t flood = 0;
+	for (uint64_t now = later; now < later + hz; now += interval)
+		if (sluice_icmp_too_big_has(&answers, 7, now)) {
+			sluice_icmp_too_big_spend(&answers, 7, now);
+			flood++;
+		}
+	assert_in_range(flood, 1000 / SLUICE_ICMP_SHARE_OF - 1, 1000 / SLUICE_ICMP_SHARE_OF + 1);
+	assert_int_equal(take_share(&answers, 11, later + hz), SLUICE_ICMP_SHARE_AT_ONCE);
+	/* A refusal takes nothing. */
+	const struct sluice_icmp_answers before = answers;
+	assert_int_equal(take_share(&answers, 11, later + hz), 0);
+	assert_memory_equal(&answers, &before, sizeof(before));
+	sluice_icmp_answers_init(&answers, hz, 0);
+	assert_int_equal(take_share(&answers, 0, later), 0);
+}
+
+static void a_share_is_a_network_s(void **state)
+{
+	const struct sluice_hash_key key = {1, 2}, other_key = {3, 4};
+	struct sluice_packet p4 = {.ip_version = 4}, p6 = {.ip_version = 6};
+	uint32_t differs = 0, differs_by_key = 0, used = 0;
+	uint8_t seen[SLUICE_ICMP_SHARES] = {0};
+	(void)state;
+	p6.flow.source.bytes[0] = 0x20;
+	const uint32_t share = sluice_icmp_share_of(&key, &p6);
+	for (uint32_t i = 0; i < 1000; i++) {
+		sluice_store32(p6.flow.source.bytes + 12, i);
+		assert_int_equal(sluice_icmp_share_of(&key, &p6), share);
+	}
+	for (uint32_t i = 0; i < 4096; i++) {
+		p4.flow.source = sluice_address_v4(SLUICE_BE32(0xcb007100 + i));
+		const uint32_t s = sluice_icmp_share_of(&key, &p4);
+		assert_true(s < SLUICE_ICMP_SHARES);
+		used += !seen[s];
+		seen[s] = 1;
+		differs_by_key += s != sluice_icmp_share_of(&other_key, &p4);
+		sluice_store32(p6.flow.source.bytes + 4, i + 1);
+		differs += share != sluice_icmp_share_of(&key, &p6);
+	}
+	assert_int_equal(used, SLUICE_ICMP_SHARES);
+	assert_true(differs > 4000 && differs_by_key > 4000);
 }
 
 /* ---------------------------------------------------------------- answers ---- */
@@ -167,6 +234,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(so_many_at_once_and_then_at_the_rate),
 	    cmocka_unit_test(a_rate_of_nothing_allows_nothing),
+	    cmocka_unit_test(one_share_leaves_the_others_theirs),
+	    cmocka_unit_test(a_share_is_a_network_s),
 	    cmocka_unit_test(answers_of_every_length_are_sound),
 	    cmocka_unit_test(a_buffer_that_is_too_short_is_refused),
 	};
