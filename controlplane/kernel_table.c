@@ -446,6 +446,7 @@ static struct sluice_kernel_head head_make(const struct sluice_table *table, uin
 	const struct sluice_table_header *h = table->header;
 	return (struct sluice_kernel_head){
 	    .hash_start = sluice_hash_start(&h->hash_key),
+	    .hash_key = h->hash_key,
 	    .index_seed = table->index_seed,
 	    .index_mask = table->index_mask,
 	    .index_shift = (uint8_t)table->index_shift,

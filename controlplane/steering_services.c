@@ -239,7 +239,7 @@ static int vips_write(int map_fd, const struct entries *entries, bool exact)
 	return 0;
 }
 
-int steering_publish_services(struct steering *steering, const struct model *model)
+static int publish(struct steering *steering, const struct model *model, bool vips_exact)
 {
 	struct entries have = {0}, want = {0};
 	struct batch set = {0}, remove = {0};
@@ -266,7 +266,7 @@ int steering_publish_services(struct steering *steering, const struct model *mod
 		error = map_update(steering->shared_fds[STEERING_SHARED_SERVICES], &set);
 	if (!error)
 		error = map_delete(steering->shared_fds[STEERING_SHARED_SERVICES], &remove);
-	if (!error)
+	if (!error && vips_exact)
 		error = vips_write(steering->shared_fds[STEERING_SHARED_VIPS], &want, true);
 	if (error)
 		log_error("steering: the services map cannot be written: %s", strerror(-error));
@@ -278,4 +278,14 @@ free_all:
 	free(have.items);
 	free(want.items);
 	return error;
+}
+
+int steering_publish_services(struct steering *steering, const struct model *model)
+{
+	return publish(steering, model, true);
+}
+
+int steering_narrow_services(struct steering *steering, const struct model *model)
+{
+	return publish(steering, model, false);
 }

@@ -78,7 +78,8 @@ struct sluice_kernel_head {
 	uint32_t counters_cpu_lines;     /* of a CPU's block */
 	uint32_t counters_services_line; /* of CPU 0's block */
 	uint32_t counters_backends_line; /* likewise */
-	uint8_t zero[48];
+	struct sluice_hash_key hash_key; /* for what is seldom hashed */
+	uint8_t zero[32];
 };
 _Static_assert(sizeof(struct sluice_kernel_head) == 2 * SLUICE_KERNEL_LINE, "lines 0 and 1");
 

@@ -55,7 +55,8 @@ _Static_assert(sizeof(struct steering_value) == 64, "one cache line");
 
 /*
  * "Surely no VIP": a bit for the hash of each VIP's address, set before the first of its services is in the services
- * map and cleared after the last. Most of what a host receives is passed by one look at it.
+ * map and cleared after the last, when the table in force has dropped that, too. Most of what a host receives is passed
+ * by one look at it.
  */
 #define STEERING_VIPS_WORDS 1024u
 
