@@ -168,6 +168,7 @@ void api_destroy(struct api *api)
 		return;
 	api_waiting_detach(api, false);
 	api_waiting_detach(api, true);
+	api_capture_end(api);
 	if (unix_address(api->runtime_dir, &address) == 0)
 		unlink(address.sun_path);
 	uv_close((uv_handle_t *)&api->sampler, sampler_closed);

@@ -43,6 +43,18 @@ struct api_last_outcome {
 	char text[256]; /* first line of the outcome */
 };
 
+struct api_capture; /* one under way (api_capture.c) */
+
+/* The latest one, under way or over. */
+struct api_capture_summary {
+	uint64_t number;             /* how many there were; 0: none so far */
+	uint64_t began_ns, ended_ns; /* CLOCK_REALTIME; ended_ns 0: it goes on */
+	int64_t uid, pid;            /* who asked */
+	uint64_t packets, lost, refused;
+	char text[512]; /* what was asked for */
+	char why[32];   /* it ended */
+};
+
 struct api {
 	uv_loop_t *loop;
 	struct apply *apply;
@@ -60,6 +72,9 @@ struct api {
 	void (*configured)(struct api *api, const struct model *model);
 	struct api_last_outcome last_config; /* the latest reload, apply or rollback */
 	uint64_t started_ns;                 /* CLOCK_REALTIME */
+
+	struct api_capture *capture; /* NULL: none */
+	struct api_capture_summary last_capture;
 
 	uv_timer_t sampler;
 	struct api_server *unix_server, *tcp_server;
@@ -125,6 +140,9 @@ struct api_backend_states {
 void api_count_state(struct api_backend_states *states, const char *state);
 struct api_backend_states api_count_states(const struct api *api, const struct model_service *service);
 
+/* End the capture that is under way, if any: its client gets what there is. */
+void api_capture_end(struct api *api);
+
 /* Handlers; each answers or defers. */
 void api_get_status(struct api_exchange *exchange);
 void api_get_services(struct api_exchange *exchange);
@@ -133,6 +151,7 @@ void api_get_vips(struct api_exchange *exchange);
 void api_get_paths(struct api_exchange *exchange);
 void api_get_counters(struct api_exchange *exchange);
 void api_get_drops(struct api_exchange *exchange);
+void api_get_capture(struct api_exchange *exchange);
 void api_get_metrics(struct api_exchange *exchange);
 void api_get_explain(struct api_exchange *exchange);
 void api_post_explain(struct api_exchange *exchange);
@@ -143,6 +162,7 @@ void api_post_plan(struct api_exchange *exchange);
 void api_post_drain(struct api_exchange *exchange);
 void api_post_enable(struct api_exchange *exchange);
 void api_post_disable(struct api_exchange *exchange);
+void api_post_capture(struct api_exchange *exchange);
 void api_post_weight(struct api_exchange *exchange);
 
 /* The live table, or NULL: then the error is answered. */

@@ -140,6 +140,8 @@ void api_exchange_put(struct api_exchange *exchange)
 	api_exchange_leave_place(exchange);
 	api_target_fini(&exchange->target);
 	json_decref(exchange->body);
+	if (exchange->stream)
+		exchange->stream->closed(exchange->stream);
 	free(exchange->text);
 	free(exchange);
 }
@@ -173,6 +175,24 @@ void api_reply_text(struct api_exchange *exchange, unsigned status, const char *
 		exchange->text = strdup("{\"error\": \"out of memory\"}\n");
 		exchange->text_bytes = exchange->text ? strlen(exchange->text) : 0;
 	}
+}
+
+void api_reply_stream(struct api_exchange *exchange, const char *content_type, struct api_stream *stream)
+{
+	exchange->status = 200;
+	exchange->content_type = content_type;
+	exchange->stream = stream;
+}
+
+void api_stream_wake(struct api_stream *stream)
+{
+	if (stream->wake)
+		stream->wake(stream);
+}
+
+bool api_stream_has_reader(const struct api_stream *stream)
+{
+	return !stream->has_reader || stream->has_reader(stream);
 }
 
 void api_reply_json(struct api_exchange *exchange, unsigned status, json_t *document)

@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 struct api;
 
@@ -41,6 +42,26 @@ void api_target_fini(struct api_target *target);
 /* Value of a parameter, or NULL. */
 const char *api_target_find(const struct api_target *target, const char *name);
 
+/*
+ * An answer that grows while it is sent, in place of a text. Its maker embeds it; the server reads it, and tells when
+ * it has done with it.
+ */
+struct api_stream {
+	/* Up to `room` bytes to `to`: how many; 0: none now, api_stream_wake() follows; -1: that was all. */
+	ssize_t (*read)(struct api_stream *stream, char *to, size_t room);
+	/* Nobody reads it any more: it may be freed. Called once. */
+	void (*closed)(struct api_stream *stream);
+	/* The server's; NULL where there is none. */
+	void (*wake)(struct api_stream *stream);
+	bool (*has_reader)(const struct api_stream *stream);
+	void *server;
+};
+
+/* There is something to read, or the end. */
+void api_stream_wake(struct api_stream *stream);
+/* Whether its client is still there, as far as can be seen. */
+bool api_stream_has_reader(const struct api_stream *stream);
+
 struct api_exchange {
 	struct api *api;
 	unsigned references; /* the server's and, while a transaction runs, that one's */
@@ -61,7 +82,8 @@ struct api_exchange {
 	const char *retry_after;  /* seconds, with status 503; a constant */
 	char *text;               /* malloc'ed; never NULL once status is set */
 	size_t text_bytes;
-	bool deferred; /* the answer comes later, by `finished` */
+	struct api_stream *stream; /* instead of the text; the server takes it */
+	bool deferred;             /* the answer comes later, by `finished` */
 
 	uint32_t *place; /* the count of long answers that this is one of (api_job.h); NULL: of none */
 
@@ -86,6 +108,9 @@ void api_reply_json(struct api_exchange *exchange, unsigned status, json_t *docu
 
 /* Answer with text; takes malloc'ed `text` (NULL as above). */
 void api_reply_text(struct api_exchange *exchange, unsigned status, const char *content_type, char *text, size_t bytes);
+
+/* Answer with a stream, which is closed() when it has been sent, or cannot be. */
+void api_reply_stream(struct api_exchange *exchange, const char *content_type, struct api_stream *stream);
 
 /*
  * Answer {"error": message, "field": field, "remedy": remedy}: what is wrong, where in the

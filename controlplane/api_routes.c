@@ -27,6 +27,7 @@ static const struct route routes[] = {
     {API_GET, "/v1/counters", api_get_counters, ""},
     {API_GET, "/v1/drops", api_get_drops, ""},
     {API_GET, "/v1/explain", api_get_explain, "proto,src,dst,flags,bytes"},
+    {API_GET, "/v1/capture", api_get_capture, ""},
     {API_GET, "/metrics", api_get_metrics, ""},
     {API_POST, "/v1/explain", api_post_explain, ""},
     {API_POST, "/v1/reload", api_post_reload, ""},
@@ -36,6 +37,7 @@ static const struct route routes[] = {
     {API_POST, "/v1/drain", api_post_drain, "service,backend,timeout_seconds"},
     {API_POST, "/v1/enable", api_post_enable, "service,backend"},
     {API_POST, "/v1/disable", api_post_disable, "service,backend"},
+    {API_POST, "/v1/capture", api_post_capture, "service,client,verdict,path,count,duration,snaplen,sample,format"},
     {API_POST, "/v1/weight", api_post_weight, "service,backend,weight"},
 };
 #define ROUTES (sizeof(routes) / sizeof(routes[0]))

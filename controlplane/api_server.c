@@ -6,11 +6,13 @@
 
 #include <errno.h>
 #include <microhttpd.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#define API_STREAM_PIECE_BYTES (16u * 1024)
 /* Of a body that is too big, this much is read and thrown away so that its sender can read the answer. */
 #define DISCARD_BYTES_MAX (8u * 1024 * 1024)
 
@@ -25,12 +27,21 @@ struct api_server {
 	void *user;
 };
 
+/* An answer that grows. Lives as long as libmicrohttpd may ask for more of it; the connection may end before. */
+struct streaming {
+	struct api_server *server;
+	struct MHD_Connection *connection; /* NULL: it has ended */
+	struct api_stream *stream;
+	bool suspended;
+};
+
 /* One request on its way through libmicrohttpd. */
 struct request {
 	struct api_server *server;
 	struct MHD_Connection *connection;
 	struct api_exchange *exchange;
-	const char *target_problem; /* answered once the headers are read */
+	struct streaming *streaming; /* the answer, when it is one */
+	const char *target_problem;  /* answered once the headers are read */
 	char *body;
 	size_t body_bytes, discarded_bytes;
 	bool started, too_big, suspended, dispatched;
@@ -100,6 +111,8 @@ static void request_completed(void *user, struct MHD_Connection *connection, voi
 		return;
 	request->exchange->finished = NULL;
 	request->exchange->server = NULL;
+	if (request->streaming)
+		request->streaming->connection = NULL;
 	api_exchange_put(request->exchange);
 	free(request->body);
 	free(request);
@@ -131,12 +144,85 @@ static void peer_read(struct request *request)
 	request->exchange->peer.pid = credentials.pid;
 }
 
+/* ------------------------------------------------------------ an answer that grows ---- */
+
+static ssize_t streaming_read(void *user, uint64_t position, char *to, size_t room)
+{
+	struct streaming *streaming = user;
+	ssize_t bytes = streaming->stream->read(streaming->stream, to, room);
+
+	(void)position;
+	if (bytes == 0 && streaming->connection) {
+		streaming->suspended = true;
+		MHD_suspend_connection(streaming->connection);
+	}
+	return bytes < 0 ? MHD_CONTENT_READER_END_OF_STREAM : bytes;
+}
+
+/* The connection goes on in the loop's next turn. */
+static void streaming_wake(struct api_stream *stream)
+{
+	struct streaming *streaming = stream->server;
+
+	if (!streaming->suspended || !streaming->connection)
+		return;
+	streaming->suspended = false;
+	MHD_resume_connection(streaming->connection);
+	uv_timer_start(&streaming->server->timer, timer_fired, 0, 0);
+}
+
+/* libmicrohttpd does not look at connections that are suspended. */
+static bool streaming_has_reader(const struct api_stream *stream)
+{
+	const struct streaming *streaming = stream->server;
+	if (!streaming->connection)
+		return false;
+	const union MHD_ConnectionInfo *info =
+	    MHD_get_connection_info(streaming->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+	struct pollfd peer = {.fd = info ? info->connect_fd : -1, .events = POLLRDHUP};
+
+	return poll(&peer, 1, 0) <= 0 || !(peer.revents & (POLLRDHUP | POLLHUP | POLLERR));
+}
+
+static void streaming_free(void *user)
+{
+	struct streaming *streaming = user;
+	streaming->stream->closed(streaming->stream);
+	free(streaming);
+}
+
+/* The stream belongs to the response from here on. */
+static struct MHD_Response *streaming_response(struct request *request)
+{
+	struct api_exchange *exchange = request->exchange;
+	struct streaming *streaming = malloc(sizeof(*streaming));
+
+	if (!streaming)
+		return NULL;
+	*streaming = (struct streaming){request->server, request->connection, exchange->stream, false};
+	struct MHD_Response *response = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, API_STREAM_PIECE_BYTES,
+									  streaming_read, streaming, streaming_free);
+	if (!response) {
+		free(streaming);
+		return NULL;
+	}
+	exchange->stream->server = streaming;
+	exchange->stream->wake = streaming_wake;
+	exchange->stream->has_reader = streaming_has_reader;
+	exchange->stream = NULL;
+	request->streaming = streaming;
+	return response;
+}
+
 static enum MHD_Result answer_queue(struct request *request)
 {
 	struct api_exchange *exchange = request->exchange;
 	/* The text belongs to the response from here on. */
-	struct MHD_Response *response = MHD_create_response_from_buffer(
-	    exchange->text_bytes, exchange->text, exchange->text ? MHD_RESPMEM_MUST_FREE : MHD_RESPMEM_PERSISTENT);
+	struct MHD_Response *response =
+	    exchange->stream
+		? streaming_response(request)
+		: MHD_create_response_from_buffer(exchange->text_bytes, exchange->text,
+						  exchange->text ? MHD_RESPMEM_MUST_FREE : MHD_RESPMEM_PERSISTENT);
 
 	if (!response)
 		return MHD_NO;

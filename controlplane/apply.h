@@ -130,9 +130,16 @@ struct apply_dataplane_status {
 	uint64_t generation; /* acknowledged */
 	int error;           /* of the last refusal */
 	char text[256];
-	int counters_fd; /* memfd of counters.h, owned by apply; -1 when not connected */
+	int counters_fd;     /* memfd of counters.h, owned by apply; -1 when not connected */
+	uint64_t connection; /* tells two connections of one process apart */
 };
 uint32_t apply_dataplanes(const struct apply *apply, struct apply_dataplane_status *ret, uint32_t max);
+
+/*
+ * Let that dataplane copy packets to the memory behind `fd` (borrowed) of `bytes` bytes (sluice/capture.h); -1 and 0:
+ * no more. 0; -ENOTSUP when it is of a version that cannot; -ENOENT, -errno.
+ */
+int apply_capture(struct apply *apply, uint32_t pid, int fd, uint64_t bytes);
 
 /* What `file` would change, without changing anything: JSON (a new reference) in *ret, or outcome lines on errors. */
 struct json_t;

@@ -105,10 +105,16 @@ uint32_t apply_dataplanes(const struct apply *apply, struct apply_dataplane_stat
 		    .generation = status.generation,
 		    .error = status.error,
 		    .counters_fd = status.counters_fd,
+		    .connection = status.connection,
 		};
 		memcpy(ret[count].text, status.text, sizeof(ret[count].text));
 	}
 	return count;
+}
+
+int apply_capture(struct apply *apply, uint32_t pid, int fd, uint64_t bytes)
+{
+	return apply->publish ? publish_capture(apply->publish, pid, fd, bytes) : -ENOENT;
 }
 
 struct adjacency *apply_adjacency(const struct apply *apply)

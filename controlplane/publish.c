@@ -387,3 +387,17 @@ bool publish_peer_status(const struct publish *publish, uint32_t i, struct publi
 	}
 	return false;
 }
+
+int publish_capture(struct publish *publish, uint32_t pid, int fd, uint64_t bytes)
+{
+	struct publish_peer_status status;
+
+	for (uint32_t n = 0; n < publish->member_count; n++) {
+		if (!publish_peer_is_ready(publish->members[n].peer))
+			continue;
+		publish_peer_status_get(publish->members[n].peer, &status);
+		if (status.pid == pid)
+			return publish_peer_send_capture(publish->members[n].peer, fd, bytes);
+	}
+	return -ENOENT;
+}

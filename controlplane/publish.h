@@ -72,10 +72,18 @@ struct publish_peer_status {
 	uint64_t generation; /* acknowledged; 0: none yet */
 	int error;           /* of the last refusal, 0 after an acknowledgement */
 	char text[256];
-	int counters_fd; /* borrowed */
+	int counters_fd;     /* borrowed */
+	uint64_t connection; /* tells two connections of one process apart */
 	const struct sluice_message_hello *hello;
 };
 /* The i-th of them; false beyond the last. Valid until the next return to the loop. */
 bool publish_peer_status(const struct publish *publish, uint32_t i, struct publish_peer_status *ret);
+
+/*
+ * Let the dataplane of that process copy packets to the memory behind `fd` (duplicated) of `bytes` bytes
+ * (sluice/capture.h), until its connection ends; -1 and 0: no more. 0; -ENOENT when there is none, -ENOTSUP when it
+ * does not know of captures, -errno.
+ */
+int publish_capture(struct publish *publish, uint32_t pid, int fd, uint64_t bytes);
 
 #endif

@@ -33,8 +33,8 @@ static int header_check(const void *bytes, size_t length, struct sluice_message_
 
 static int hello_check(const struct sluice_message_hello *hello, uint32_t fd_count, struct publish_refusal *ret_refusal)
 {
-	if (hello->has_states > 1 || hello->zero)
-		return REFUSE(ret_refusal, "HELLO: has_states %u", hello->has_states);
+	if (hello->has_states > 1 || hello->features > SLUICE_FEATURES)
+		return REFUSE(ret_refusal, "HELLO: has_states %u, features %u", hello->has_states, hello->features);
 	if (fd_count != 2 + hello->has_states)
 		return REFUSE(ret_refusal, "HELLO: %u descriptors, %u expected", fd_count, 2 + hello->has_states);
 	if (hello->held_lookups > PUBLISH_HELD_MAX)

@@ -14,15 +14,23 @@
 /* A message that waits for room in the socket. */
 struct outgoing {
 	struct outgoing *next;
-	int fd; /* its descriptor; ours to close */
+	int fd; /* its descriptor, ours to close; -1: none */
 	uint32_t bytes;
 	union {
 		struct sluice_message_header header;
 		struct sluice_message_states states;
 		struct sluice_message_lookups lookups;
 		struct sluice_message_table table;
+		struct sluice_message_capture capture;
 	};
 };
+
+static void outgoing_free(struct outgoing *o)
+{
+	if (o->fd >= 0)
+		close(o->fd);
+	free(o);
+}
 
 struct publish_peer {
 	uv_loop_t *loop;
@@ -31,6 +39,7 @@ struct publish_peer {
 	uv_poll_t poll;
 	uv_timer_t timer; /* until HELLO; then while a table is under way */
 	uint64_t timeout_ms;
+	uint64_t connected_ns;         /* uv_hrtime() */
 	uint64_t unacknowledged_bytes; /* of the table under way and its lookup tables */
 	uint32_t handles;              /* libuv's still open, and the job's claim */
 	bool closing, silent, ready;
@@ -64,8 +73,7 @@ static void peer_release(struct publish_peer *peer)
 	while (peer->first) {
 		struct outgoing *o = peer->first;
 		peer->first = o->next;
-		close(o->fd);
-		free(o);
+		outgoing_free(o);
 	}
 	for (uint32_t i = 0; i < peer->packed_count; i++)
 		lookup_blob_put(peer->packed[i]);
@@ -158,9 +166,9 @@ static int peer_queue(struct publish_peer *peer, enum sluice_message_type type, 
 		      struct outgoing *message)
 {
 	struct outgoing *o = malloc(sizeof(*o));
-	int copy = o ? fcntl(fd, F_DUPFD_CLOEXEC, 0) : -1;
+	int copy = o && fd >= 0 ? fcntl(fd, F_DUPFD_CLOEXEC, 0) : -1;
 
-	if (copy < 0) {
+	if (!o || (fd >= 0 && copy < 0)) {
 		int error = o ? -errno : -ENOMEM;
 		free(o);
 		return error;
@@ -194,10 +202,15 @@ static int outgoing_send(const struct outgoing *o, int socket)
 	    .msg_iov = &data, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof(control.bytes)};
 	struct cmsghdr *c = CMSG_FIRSTHDR(&message);
 
-	c->cmsg_level = SOL_SOCKET;
-	c->cmsg_type = SCM_RIGHTS;
-	c->cmsg_len = CMSG_LEN(sizeof(int));
-	memcpy(CMSG_DATA(c), &o->fd, sizeof(int));
+	if (o->fd >= 0) {
+		c->cmsg_level = SOL_SOCKET;
+		c->cmsg_type = SCM_RIGHTS;
+		c->cmsg_len = CMSG_LEN(sizeof(int));
+		memcpy(CMSG_DATA(c), &o->fd, sizeof(int));
+	} else {
+		message.msg_control = NULL;
+		message.msg_controllen = 0;
+	}
 	ssize_t n;
 	do
 		n = sendmsg(socket, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -218,8 +231,7 @@ static void peer_flush(struct publish_peer *peer)
 		peer->first = o->next;
 		if (!peer->first)
 			peer->last = &peer->first;
-		close(o->fd);
-		free(o);
+		outgoing_free(o);
 		if (peer->sending)
 			peer_timer_restart(peer); /* it takes what we send: the time runs from the last piece */
 	}
@@ -237,6 +249,19 @@ int publish_peer_send_states(struct publish_peer *peer, int states_fd)
 	if (peer->closing)
 		return -ENOTCONN;
 	int error = peer_queue(peer, SLUICE_MESSAGE_STATES, sizeof(message.states), states_fd, &message);
+	if (!error)
+		peer_flush(peer);
+	return error;
+}
+
+int publish_peer_send_capture(struct publish_peer *peer, int fd, uint64_t bytes)
+{
+	struct outgoing message = {.capture.bytes = bytes};
+	if (peer->closing || !peer->ready)
+		return -ENOTCONN;
+	if (!(peer->hello.features & SLUICE_FEATURE_CAPTURE))
+		return -ENOTSUP;
+	int error = peer_queue(peer, SLUICE_MESSAGE_CAPTURE, sizeof(message.capture), fd, &message);
 	if (!error)
 		peer_flush(peer);
 	return error;
@@ -572,6 +597,7 @@ int publish_peer_create(uv_loop_t *loop, int fd, uint64_t timeout_ms, const stru
 	peer->fd = fd;
 	peer->counters_fd = -1;
 	peer->timeout_ms = timeout_ms;
+	peer->connected_ns = uv_hrtime();
 	peer->last = &peer->first;
 	uv_poll_start(&peer->poll, UV_READABLE, peer_on_poll);
 	peer_timer_restart(peer);
@@ -596,6 +622,7 @@ void publish_peer_status_get(const struct publish_peer *peer, struct publish_pee
 					    .generation = peer->newest ? peer->newest->generation : 0,
 					    .error = peer->error,
 					    .counters_fd = peer->counters_fd,
+					    .connection = peer->connected_ns,
 					    .hello = &peer->hello};
 	memcpy(ret->text, peer->text, sizeof(ret->text));
 }

@@ -39,6 +39,12 @@ void publish_peer_close(struct publish_peer *peer, bool silent);
 int publish_peer_send_states(struct publish_peer *peer, int states_fd);
 
 /*
+ * Let it copy packets to the memory behind `fd` (duplicated) of `bytes` bytes (sluice/capture.h); -1 and 0: no more.
+ * 0; -ENOTSUP when it cannot, -ENOTCONN, -errno.
+ */
+int publish_peer_send_capture(struct publish_peer *peer, int fd, uint64_t bytes);
+
+/*
  * Send `table` (a reference is taken) with those lookup tables that the peer lacks. While it still
  * works on another one, this one waits; one that waits and is replaced by a later call gets no vote.
  */

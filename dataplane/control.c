@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "control.h"
+#include "capture_memory.h"
 #include "log.h"
 #include "message.h"
 #include "refuse.h"
@@ -46,6 +47,8 @@ static void disconnect(struct control *control)
 	if (control->fd >= 0)
 		close(control->fd);
 	control->fd = -1;
+	if (control->context.capture)
+		capture_memory_end(control->context.capture); /* nobody reads */
 }
 
 void control_destroy(struct control *control)
@@ -121,6 +124,7 @@ static int send_hello(struct control *control)
 	    .generation = table ? table->header->generation : 0,
 	    .table_digest = table ? table->header->checksum : 0,
 	    .has_states = states >= 0,
+	    .features = context->capture ? SLUICE_FEATURE_CAPTURE : 0,
 	};
 	int held = table_store_held_ids(context->store, &hello.held_lookups);
 	if (held < 0)
@@ -246,6 +250,17 @@ static int handle_lookups(struct control *control, const struct message *message
 	return error;
 }
 
+static int handle_capture(struct control *control, const struct message *message, int fd,
+			  struct sluice_refusal *ret_refusal)
+{
+	if (!control->context.capture)
+		return refuse(ret_refusal, -EPROTO, "CAPTURE: was not offered");
+	if (message->bytes)
+		return capture_memory_begin(control->context.capture, fd, message->bytes, ret_refusal);
+	capture_memory_end(control->context.capture);
+	return 0;
+}
+
 /* 0, or -errno with why: the connection is to be closed. */
 static int handle(struct control *control, const void *bytes, size_t length, const int *fds, uint32_t fd_count,
 		  struct sluice_refusal *ret_refusal)
@@ -256,6 +271,7 @@ static int handle(struct control *control, const void *bytes, size_t length, con
 		return error;
 	switch (message.type) {
 	case SLUICE_MESSAGE_STATES: return table_store_adopt_states(control->context.store, fds[0], ret_refusal);
+	case SLUICE_MESSAGE_CAPTURE: return handle_capture(control, &message, fds[0], ret_refusal);
 	case SLUICE_MESSAGE_LOOKUPS: return handle_lookups(control, &message, fds[0], ret_refusal);
 	default: error = handle_table(control, &message, fds[0]);
 	}

@@ -21,6 +21,7 @@ struct control_context {
 	const struct ports *ports;
 	const struct counters_memory *counters;
 	struct table_store *store;
+	struct capture_memory *capture;   /* NULL: packets are not captured */
 	struct last_table_writer *writer; /* is offered each table that is put in use; NULL: nobody is */
 	uint32_t workers;
 };

@@ -277,6 +277,7 @@ static int run(void *argument)
 		l->worker->fragments = fragments_map_current(l->loops->context.fragments);
 		if (!l->worker->fragments)
 			l->worker->fragments = l->loops->fragments;
+		l->worker->capture = capture_memory_writer(l->loops->context.capture, l->index);
 		uint32_t got = take_turn(l, table, then);
 		counters->generation = table ? table->header->generation : 0;
 		counters->heartbeat++;
@@ -297,6 +298,7 @@ static int run(void *argument)
 			next_tick = now + tick_tsc;
 		}
 	}
+	l->worker->capture = NULL; /* not to be used beyond a quiescent state */
 	worker_drop_held(l->worker);
 	rte_rcu_qsbr_thread_offline(rcu, l->index);
 	rte_rcu_qsbr_thread_unregister(rcu, l->index);

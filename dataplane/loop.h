@@ -6,6 +6,7 @@
 #ifndef DATAPLANE_LOOP_H
 #define DATAPLANE_LOOP_H
 
+#include "capture_memory.h"
 #include "counters_memory.h"
 #include "exceptions_map.h"
 #include "fragments_map.h"
@@ -21,6 +22,7 @@ struct loops_context {
 	const struct counters_memory *counters;
 	const struct exceptions_map *exceptions; /* NULL: none */
 	const struct fragments_map *fragments;   /* NULL, or none in it: the loops have a record of their own */
+	const struct capture_memory *capture;    /* NULL: none */
 	struct rte_mempool *mbufs;               /* for what comes from TAPs; NULL when there are none */
 	uint32_t workers;
 };

@@ -3,6 +3,7 @@
  * sluice-dataplane: what must be there before a packet can be forwarded, in the order
  * in which one thing needs the other, and all of it undone backwards.
  */
+#include "capture_memory.h"
 #include "control.h"
 #include "counters_memory.h"
 #include "daemon.h"
@@ -56,6 +57,7 @@ static int serve(const struct config *config, const char *runtime_dir, const str
 	struct loops *loops = NULL;
 	struct exceptions_map *exceptions;
 	struct fragments_map *fragments;
+	struct capture_memory *capture;
 	struct last_table_writer *writer;
 	struct control *control;
 
@@ -93,17 +95,23 @@ static int serve(const struct config *config, const char *runtime_dir, const str
 	if (error)
 		goto destroy_exceptions;
 	fragments_map_visit(fragments);
+	error = capture_memory_create(workers, wait_for_workers, &loops, &capture);
+	if (error) {
+		log_error("no memory for captures: %s", strerror(-error));
+		goto destroy_fragments;
+	}
 	const struct loops_context loops_context = {.config = config,
 						    .store = store,
 						    .counters = &counters,
 						    .exceptions = exceptions,
 						    .fragments = fragments,
+						    .capture = capture,
 						    .mbufs = pools.mbufs,
 						    .workers = workers};
 	error = loops_create(&loops_context, &loops);
 	if (error) {
 		log_error("no memory for workers: %s", strerror(-error));
-		goto destroy_fragments;
+		goto destroy_capture;
 	}
 	error = last_table_writer_create(runtime_dir, &writer);
 	if (error) {
@@ -115,6 +123,7 @@ static int serve(const struct config *config, const char *runtime_dir, const str
 							.ports = &ports,
 							.counters = &counters,
 							.store = store,
+							.capture = capture,
 							.writer = writer,
 							.workers = workers};
 	error = control_create(&control_context, &control);
@@ -140,6 +149,8 @@ destroy_writer:
 destroy_loops:
 	loops_destroy(loops);
 	loops = NULL;
+destroy_capture:
+	capture_memory_destroy(capture);
 destroy_fragments:
 	fragments_map_destroy(fragments);
 destroy_exceptions:

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "message.h"
 #include "refuse.h"
+#include "sluice/capture.h"
 #include "table_store.h"
 
 #include <errno.h>
@@ -41,6 +42,7 @@ int message_parse(const void *bytes, size_t length, uint32_t descriptors, struct
 {
 	struct sluice_message_header header = {0};
 	struct message message = {0};
+	uint32_t wanted = 1; /* descriptors */
 	int error = parse_header(bytes, length, &header, ret_refusal);
 	if (error)
 		return error;
@@ -79,12 +81,27 @@ int message_parse(const void *bytes, size_t length, uint32_t descriptors, struct
 		message.bytes = table.bytes;
 		break;
 	}
+	case SLUICE_MESSAGE_CAPTURE: {
+		struct sluice_message_capture capture;
+		error = check_length("CAPTURE", length, sizeof(capture), ret_refusal);
+		if (error)
+			break;
+		memcpy(&capture, bytes, sizeof(capture));
+		if (capture.bytes &&
+		    (capture.bytes < sluice_capture_bytes(1, 1) ||
+		     capture.bytes > sluice_capture_bytes(SLUICE_CAPTURE_WRITERS_MAX, SLUICE_CAPTURE_RECORDS_MAX)))
+			error = refuse(ret_refusal, -EPROTO, "CAPTURE: a memory of %llu bytes is not possible",
+				       (unsigned long long)capture.bytes);
+		message.bytes = capture.bytes;
+		wanted = capture.bytes != 0;
+		break;
+	}
 	default:
 		error = refuse(ret_refusal, -EPROTO, "message: type %u is none that a dataplane receives", header.type);
 	}
-	if (!error && descriptors != 1)
-		error =
-		    refuse(ret_refusal, -EPROTO, "message of type %u: %u descriptors, not 1", header.type, descriptors);
+	if (!error && descriptors != wanted)
+		error = refuse(ret_refusal, -EPROTO, "message of type %u: %u descriptors, not %u", header.type,
+			       descriptors, wanted);
 	if (error)
 		return error;
 	*ret = message;

@@ -11,9 +11,9 @@
 
 /* A message of the control plane, every field checked against the bytes it came in. */
 struct message {
-	enum sluice_message_type type; /* STATES, LOOKUPS or TABLE */
+	enum sluice_message_type type; /* STATES, LOOKUPS, TABLE or CAPTURE */
 	uint64_t generation;           /* TABLE */
-	uint64_t bytes;                /* LOOKUPS, TABLE: what the descriptor must hold */
+	uint64_t bytes; /* LOOKUPS, TABLE, CAPTURE: what the descriptor must hold; CAPTURE: 0 for its end */
 };
 
 /*

@@ -24,7 +24,7 @@ static __rte_always_inline bool decide_bucket(struct worker *w, const struct slu
 	if (SLUICE_UNLIKELY((lanes->facts[from].tcp_flags & (SLUICE_TCP_SYN | SLUICE_TCP_ACK)) == SLUICE_TCP_SYN))
 		w->services[service - table->services].new_flows++;
 	if (SLUICE_UNLIKELY(service->lookup == SLUICE_NONE)) {
-		exit_drop_for_service(w, lanes->packet[from], (uint32_t)(service - table->services),
+		exit_drop_for_service(w, lanes->packet[from], (uint32_t)(service - table->services), SLUICE_NONE,
 				      SLUICE_DROP_NO_BACKEND);
 		return false;
 	}

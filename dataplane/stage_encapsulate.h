@@ -31,11 +31,14 @@ static __rte_noinline void judge_too_big(struct worker *w, const struct sluice_t
 	uint32_t inner_mtu = backend->mtu > overhead ? backend->mtu - overhead : 0;
 	enum sluice_verdict verdict = SLUICE_DROP_TOO_BIG;
 	if (sluice_icmp_may_fragment(l3, l3[0] >> 4))
-		verdict = split(w, backend, number, lane, inner_mtu);
+		verdict = split(w, table, number, lane, inner_mtu);
 	else if (icmp_answer_too_big(w, table, m, inner_mtu))
 		verdict = SLUICE_ANSWERED_TOO_BIG;
+	uint32_t service = (uint32_t)(lanes->service[lane] - table->services);
 	if (sluice_verdict_is_drop(verdict))
-		exit_drop_for_service(w, m, (uint32_t)(lanes->service[lane] - table->services), verdict);
+		exit_drop_for_service(w, m, service, number, verdict);
+	else if (SLUICE_UNLIKELY(w->capture != NULL) && verdict == SLUICE_ANSWERED_TOO_BIG)
+		capture_answer(w, m, service, number, verdict);
 }
 
 /* What a lane adds to the burst's modes, and who serves it; SLUICE_NONE: it has left. */
@@ -65,7 +68,7 @@ static __rte_noinline struct judgement judge_closely(struct worker *w, const str
 	}
 	if (verdict == SLUICE_FORWARD)
 		return (struct judgement){number, room < SLUICE_OUTER_MAX ? MODE_TIGHT : 0};
-	exit_drop_for_service(w, lanes->packet[lane], service, verdict);
+	exit_drop_for_service(w, lanes->packet[lane], service, number, verdict);
 	return (struct judgement){SLUICE_NONE, 0};
 }
 
@@ -228,6 +231,25 @@ static __rte_always_inline void enqueue(struct worker *w, uint32_t count, uint64
 	}
 }
 
+/* The burst's frames are as they leave. */
+static __rte_noinline void capture_lanes(struct worker *w, const struct sluice_table *table, uint32_t count)
+{
+	const struct worker_lanes *lanes = &w->lanes;
+	for (uint32_t i = 0; i < count; i++) {
+		const struct sluice_service *service = lanes->service[i];
+		const struct capture_about about = {
+		    .outcome = SLUICE_FORWARD,
+		    .service = (uint32_t)(service - table->services),
+		    .backend = lanes->backend[i],
+		    .bucket = lane_bucket(w, i),
+		    .port = lanes->port[i],
+		    .inner_offset = lanes->template[i] -> outer_bytes,
+		    .leaves = true,
+		};
+		capture_leaving(w->capture, lanes->packet[i], lanes->port[i], &about);
+	}
+}
+
 static __rte_always_inline void stage_encapsulate(struct worker *w, const struct sluice_table *table, uint32_t count)
 {
 	uint32_t modes;
@@ -236,6 +258,8 @@ static __rte_always_inline void stage_encapsulate(struct worker *w, const struct
 		return;
 	w->modes = modes;
 	enqueue(w, kept, encapsulate_modes(w, kept, modes));
+	if (SLUICE_UNLIKELY(w->capture != NULL))
+		capture_lanes(w, table, kept);
 }
 
 #endif

@@ -6,28 +6,44 @@
 #ifndef STAGE_EXIT_H
 #define STAGE_EXIT_H
 
+#include "capture_writer.h"
 #include "worker.h"
 
 /* Packet `m`, untouched, leaves to the kernel. */
 static __rte_noinline void exit_pass(struct worker *w, struct rte_mbuf *m, enum sluice_verdict verdict)
 {
 	struct worker_pass_queue *q = &w->pass;
+	if (SLUICE_UNLIKELY(w->capture != NULL)) {
+		const struct capture_about about = {verdict, SLUICE_NONE, SLUICE_NONE, SLUICE_NONE, w->in_port};
+		capture_leaving(w->capture, m, CAPTURE_TO_KERNEL, &about);
+	}
 	q->verdicts[q->count] = (uint8_t)verdict;
 	q->packets[q->count++] = m;
 }
 
-static __rte_noinline void exit_drop(struct worker *w, struct rte_mbuf *m, enum sluice_verdict verdict)
+/* service, backend: numbers, or SLUICE_NONE. */
+static __rte_noinline void exit_drop_as(struct worker *w, struct rte_mbuf *m, uint32_t service, uint32_t backend,
+					enum sluice_verdict verdict)
 {
 	w->counters->verdicts[verdict]++;
+	if (SLUICE_UNLIKELY(w->capture != NULL)) {
+		const struct capture_about about = {verdict, service, backend, SLUICE_NONE, w->in_port};
+		capture_final(w->capture, m, &about);
+	}
 	rte_pktmbuf_free(m);
 }
 
-/* A drop after the service was found. */
+static __rte_noinline void exit_drop(struct worker *w, struct rte_mbuf *m, enum sluice_verdict verdict)
+{
+	exit_drop_as(w, m, SLUICE_NONE, SLUICE_NONE, verdict);
+}
+
+/* A drop after the service was found. backend: its number, SLUICE_NONE when none was. */
 static __rte_noinline void exit_drop_for_service(struct worker *w, struct rte_mbuf *m, uint32_t service,
-						 enum sluice_verdict verdict)
+						 uint32_t backend, enum sluice_verdict verdict)
 {
 	w->services[service].drops++;
-	exit_drop(w, m, verdict);
+	exit_drop_as(w, m, service, backend, verdict);
 }
 
 /* Frame `m` leaves by `port`, and with it the packet whose verdict this is; WORKER_GOES_ON: it has more to come. */
@@ -38,6 +54,21 @@ static __rte_noinline void exit_transmit_as(struct worker *w, uint32_t port, str
 	q->is_mixed = 1;
 	q->bytes += m->pkt_len;
 	q->packets[q->count++] = m;
+}
+
+/* The answer `m` is in the queue of the port that its packet came in by. service, backend: numbers, or SLUICE_NONE. */
+static __rte_noinline void capture_answer(struct worker *w, const struct rte_mbuf *m, uint32_t service,
+					  uint32_t backend, enum sluice_verdict verdict)
+{
+	const struct capture_about about = {verdict, service, backend, SLUICE_NONE, w->in_port, .leaves = true};
+	capture_leaving(w->capture, m, w->in_port, &about);
+}
+
+/* The lane's bucket, to be shown. Of later fragments, which have none, SLUICE_NONE. */
+static inline uint32_t lane_bucket(const struct worker *w, uint32_t lane)
+{
+	uint32_t size = w->lanes.service[lane]->lookup_size;
+	return w->in_port == SLUICE_NONE || !size ? SLUICE_NONE : sluice_hash_bucket(w->lanes.hash[lane], size);
 }
 
 /* Close the gap that packets which left have made: lane `from` becomes lane `to`, up to its hash. */

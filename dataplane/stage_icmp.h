@@ -25,6 +25,8 @@ static __rte_noinline void icmp_echo(struct worker *w, struct rte_mbuf *m, const
 	}
 	sluice_icmp_limit_spend(&w->answers.echo, now);
 	exit_transmit_as(w, w->in_port, m, SLUICE_ANSWERED_ECHO);
+	if (SLUICE_UNLIKELY(w->capture != NULL))
+		capture_answer(w, m, SLUICE_NONE, SLUICE_NONE, SLUICE_ANSWERED_ECHO);
 }
 
 /*

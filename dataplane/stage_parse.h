@@ -114,7 +114,7 @@ static __rte_noinline void parse_segmented(struct worker *w, const struct sluice
 	if (verdict == SLUICE_FORWARD) {
 		uint32_t service = sluice_service_find(table, &p.flow);
 		if (service != SLUICE_NONE)
-			exit_drop_for_service(w, m, service, SLUICE_DROP_SEGMENTED);
+			exit_drop_for_service(w, m, service, SLUICE_NONE, SLUICE_DROP_SEGMENTED);
 		else
 			exit_pass(w, m, SLUICE_PASS_NO_SERVICE);
 	} else if (sluice_verdict_is_pass(verdict)) {

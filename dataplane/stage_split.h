@@ -53,14 +53,31 @@ static void split_write(uint8_t *ip, const uint8_t *packet, uint32_t header_byte
 	sluice_store16(ip + 10, sluice_icmp_checksum(sluice_icmp_sum(ip, ip + header_bytes, header_bytes)));
 }
 
+static __rte_noinline void capture_fragment(struct worker *w, const struct sluice_table *table, uint32_t number,
+					    uint32_t lane, const struct rte_mbuf *f)
+{
+	const struct sluice_backend *backend = &table->backends[number];
+	const struct capture_about about = {
+	    .outcome = SLUICE_FRAGMENTED,
+	    .service = (uint32_t)(w->lanes.service[lane] - table->services),
+	    .backend = number,
+	    .bucket = lane_bucket(w, lane),
+	    .port = backend->port,
+	    .inner_offset = backend->outer_bytes,
+	    .leaves = true,
+	};
+	capture_leaving(w->capture, f, backend->port, &about);
+}
+
 /*
  * Send the lane's packet in fragments of at most inner_mtu bytes to the backend of that number. Returns
  * SLUICE_FRAGMENTED: the packet has left; else why it cannot, and the lane is as before.
  */
-static __rte_noinline enum sluice_verdict split(struct worker *w, const struct sluice_backend *backend, uint32_t number,
+static __rte_noinline enum sluice_verdict split(struct worker *w, const struct sluice_table *table, uint32_t number,
 						uint32_t lane, uint32_t inner_mtu)
 {
 	struct worker_lanes *lanes = &w->lanes;
+	const struct sluice_backend *backend = &table->backends[number];
 	struct rte_mbuf *m = lanes->packet[lane], *fragments[SPLIT_MAX];
 	const union worker_facts *facts = &lanes->facts[lane];
 	const uint8_t *packet = lanes->data[lane] + facts->l3_offset;
@@ -92,6 +109,8 @@ static __rte_noinline enum sluice_verdict split(struct worker *w, const struct s
 		f->data_len = (uint16_t)(backend->outer_bytes + inner_bytes);
 		f->pkt_len = f->data_len;
 		exit_transmit_as(w, backend->port, f, i == count - 1 ? SLUICE_FRAGMENTED : WORKER_GOES_ON);
+		if (SLUICE_UNLIKELY(w->capture != NULL))
+			capture_fragment(w, table, number, lane, f);
 	}
 	w->backends[number].packets++;
 	w->backends[number].bytes += facts->l3_bytes;

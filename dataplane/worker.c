@@ -28,11 +28,13 @@ static __rte_noinline void pass_all(struct worker *w, struct rte_mbuf **packets,
 static __rte_always_inline void journey(struct worker *w, const struct sluice_table *table, struct rte_mbuf **packets,
 					uint32_t count, uint32_t in_port)
 {
+	w->in_port = in_port;
+	if (SLUICE_UNLIKELY(w->capture != NULL))
+		capture_begin(w->capture);
 	if (SLUICE_UNLIKELY(!table)) {
 		pass_all(w, packets, count, in_port);
 		return;
 	}
-	w->in_port = in_port;
 	stage_receive(w, packets, count, in_port);
 	count = stage_parse(w, table, count);
 	count = stage_service_and_hash(w, table, count);
@@ -130,6 +132,8 @@ static __rte_noinline void count_mixed(struct worker *w, struct worker_transmit_
 
 void worker_release(struct worker *w, const struct sluice_table *table)
 {
+	if (SLUICE_UNLIKELY(w->capture != NULL))
+		capture_begin(w->capture);
 	w->in_port = SLUICE_NONE; /* of one or another burst: nobody to be answered */
 	stage_encapsulate(w, table, fragments_release(w, table, true));
 }
@@ -153,6 +157,8 @@ void worker_transmitted(struct worker *w, uint32_t port, uint32_t sent)
 	uint64_t bytes = queue->bytes;
 	for (uint32_t i = sent; i < queue->count; i++)
 		bytes -= queue->packets[i]->pkt_len;
+	if (SLUICE_UNLIKELY(w->capture != NULL))
+		capture_settle(w->capture, port, &queue->packets[sent], queue->count - sent, SLUICE_DROP_TRANSMIT);
 	rte_pktmbuf_free_bulk(&queue->packets[sent], queue->count - sent);
 	if (SLUICE_UNLIKELY(queue->is_mixed)) {
 		count_mixed(w, queue, sent);
@@ -171,6 +177,9 @@ void worker_passed(struct worker *w, uint32_t sent)
 	struct worker_pass_queue *queue = &w->pass;
 	for (uint32_t i = 0; i < sent; i++)
 		w->counters->verdicts[queue->verdicts[i]]++;
+	if (SLUICE_UNLIKELY(w->capture != NULL))
+		capture_settle(w->capture, CAPTURE_TO_KERNEL, &queue->packets[sent], queue->count - sent,
+			       SLUICE_DROP_PASS_IMPOSSIBLE);
 	rte_pktmbuf_free_bulk(&queue->packets[sent], queue->count - sent);
 	w->counters->verdicts[SLUICE_DROP_PASS_IMPOSSIBLE] += queue->count - sent;
 	queue->count = 0;

@@ -157,6 +157,7 @@ struct worker_held {
 	bool is_due;      /* it is new, or its first one has just been recorded: for worker_release_due() */
 };
 
+struct capture_writer;
 struct worker;
 typedef void worker_burst_function(struct worker *w, const struct sluice_table *table, struct rte_mbuf **packets,
 				   uint32_t count, uint32_t in_port);
@@ -173,7 +174,8 @@ struct worker {
 	uint32_t now_s;                              /* coarse seconds of CLOCK_MONOTONIC; at most one late */
 	struct sluice_exceptions_header *exceptions; /* the host's, sound; NULL: none, as if it had no room */
 	struct sluice_fragments *fragments;          /* shared by all workers, and the kernel; NULL: none */
-	uint32_t now_ms;                             /* CLOCK_MONOTONIC; read by worker_release() alone */
+	struct capture_writer *capture; /* of this worker, unchanged until its queues are flushed; NULL: none */
+	uint32_t now_ms;                /* CLOCK_MONOTONIC; read by worker_release() alone */
 
 	/* The worker: writes, the caller: reads. */
 	uint32_t held_count; /* later fragments in held[]; on entry of worker_burst() at most WORKER_HELD_MAX */

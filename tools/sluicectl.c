@@ -17,6 +17,7 @@ enum {
 	OPTION_INTERVAL = 32,
 	OPTION_COUNT = 64,
 	OPTION_PATH = 128,
+	OPTION_CAPTURE = 256,
 };
 
 struct command {
@@ -40,6 +41,19 @@ static const struct command commands[] = {
     {"top", command_top, 0, 0, OPTION_INTERVAL | OPTION_COUNT, "[--interval T] [--count N]", "rates, refreshed",
      "  --interval T  time between two looks (default 1s)\n"
      "  --count N     end after N views (default: never; with --json 1)\n"},
+    {"capture", command_capture, 0, 0, OPTION_CAPTURE | OPTION_COUNT | OPTION_PATH,
+     "[-w FILE] [--service S] [--client ADDR[/LEN]] [--verdict V] [--path P] [--count N] [--duration T] [--snaplen N] "
+     "[--sample 1/N]",
+     "packets with their verdicts, as they come",
+     "  -w FILE       write a pcapng file (- is standard output) instead of one line a packet\n"
+     "  --service S   of that service\n"
+     "  --client A    from that address or prefix\n"
+     "  --verdict V   forward, pass, drop, answer, or a label such as no_backend; several with commas\n"
+     "  --path P      dpdk or xdp (default: both)\n"
+     "  --count N     end after N packets (default 10000)\n"
+     "  --duration T  end after T (default 60s)\n"
+     "  --snaplen N   bytes of each frame, 14 to 1984 (default 256)\n"
+     "  --sample 1/N  one packet in N\n"},
     {"explain", command_explain, 0, 3, OPTION_FLAGS | OPTION_BATCH | OPTION_BYTES | OPTION_PATH,
      "PROTO SRC:PORT DST:PORT [--flags S|SA|F|R] [--bytes N] [--path P] | --batch FILE [--path P]",
      "what becomes of a packet, by the code that forwards",
@@ -176,6 +190,14 @@ int main(int argc, char **argv)
 	    {"--path", OPTION_PATH, &ctl.path, NULL},
 	    {"--interval", OPTION_INTERVAL, &ctl.interval, NULL},
 	    {"--count", OPTION_COUNT, &ctl.count, NULL},
+	    {"-w", OPTION_CAPTURE, &ctl.write, NULL},
+	    {"--write", OPTION_CAPTURE, &ctl.write, NULL},
+	    {"--service", OPTION_CAPTURE, &ctl.service, NULL},
+	    {"--client", OPTION_CAPTURE, &ctl.client, NULL},
+	    {"--verdict", OPTION_CAPTURE, &ctl.verdict, NULL},
+	    {"--duration", OPTION_CAPTURE, &ctl.duration, NULL},
+	    {"--snaplen", OPTION_CAPTURE, &ctl.snaplen, NULL},
+	    {"--sample", OPTION_CAPTURE, &ctl.sample, NULL},
 	    {NULL, 0, NULL, NULL},
 	};
 	const struct command *command = NULL;

@@ -25,6 +25,7 @@ struct ctl {
 	int argument_count;
 	/* Options of commands. */
 	const char *timeout, *flags, *batch, *bytes, *interval, *count, *path;
+	const char *write, *service, *client, *verdict, *duration, *snaplen, *sample;
 	bool wait;
 };
 
@@ -37,6 +38,13 @@ struct ctl {
 enum ctl_exit ctl_get(const struct ctl *ctl, const char *target, json_t **ret);
 /* `body` may be NULL; the reference is taken. */
 enum ctl_exit ctl_post(const struct ctl *ctl, const char *target, json_t *body, json_t **ret);
+/*
+ * POST, and hand on the answer piece by piece as it comes, for as long as it takes; with count 0 about once a second
+ * while nothing does. take() returns false to end it, which is no failure. `body`: the reference is taken. A refusal is
+ * printed as above.
+ */
+enum ctl_exit ctl_post_stream(const struct ctl *ctl, const char *target, json_t *body,
+			      bool (*take)(void *user, const char *bytes, size_t count), void *user);
 void ctl_http_close(void);
 
 /* ---- sluicectl_table.c: what people read ---- */
@@ -76,6 +84,7 @@ enum ctl_exit command_vips(const struct ctl *ctl);
 enum ctl_exit command_paths(const struct ctl *ctl);
 enum ctl_exit command_counters(const struct ctl *ctl);
 enum ctl_exit command_drops(const struct ctl *ctl);
+enum ctl_exit command_capture(const struct ctl *ctl);
 enum ctl_exit command_top(const struct ctl *ctl);
 enum ctl_exit command_explain(const struct ctl *ctl);
 enum ctl_exit command_check(const struct ctl *ctl);

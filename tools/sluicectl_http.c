@@ -14,6 +14,10 @@
 struct answer {
 	char *text;
 	size_t bytes;
+	/* Of an answer that is handed on as it comes; NULL: it is kept. */
+	bool (*take)(void *user, const char *bytes, size_t count);
+	void *user;
+	bool ended; /* take() wants no more */
 };
 
 static CURL *curl; /* kept, so that a refreshing view uses one connection */
@@ -22,6 +26,14 @@ static size_t answer_append(char *data, size_t size, size_t count, void *user)
 {
 	struct answer *answer = user;
 	size_t bytes = size * count;
+	long status = 0;
+
+	/* What is refused is a document, whatever was asked for. */
+	curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
+	if (answer->take && status >= 200 && status <= 299) {
+		answer->ended = !answer->take(answer->user, data, bytes);
+		return answer->ended ? 0 : bytes;
+	}
 	char *text = realloc(answer->text, answer->bytes + bytes + 1);
 	if (!text)
 		return 0;
@@ -88,11 +100,22 @@ static enum ctl_exit answer_read(const struct answer *answer, long status, json_
 	return CTL_OK;
 }
 
-/* body: JSON text for POST; NULL for GET. */
-static enum ctl_exit ask(const struct ctl *ctl, const char *target, const char *body, json_t **ret)
+/* While nothing comes: whether to go on. */
+static int answer_waits(void *user, curl_off_t a, curl_off_t b, curl_off_t c, curl_off_t d)
+{
+	struct answer *answer = user;
+
+	(void)a, (void)b, (void)c, (void)d;
+	answer->ended = answer->ended || !answer->take(answer->user, NULL, 0);
+	return answer->ended;
+}
+
+/* body: JSON text for POST; NULL for GET. stream: NULL, or whose take() gets the answer instead of *ret. */
+static enum ctl_exit ask(const struct ctl *ctl, const char *target, const char *body, const struct answer *stream,
+			 json_t **ret)
 {
 	char socket_path[4096], url[8192];
-	struct answer answer = {0};
+	struct answer answer = stream ? *stream : (struct answer){0};
 	struct curl_slist *headers = NULL;
 	enum ctl_exit result;
 	long status = 0, os_error = 0;
@@ -109,7 +132,13 @@ static enum ctl_exit ask(const struct ctl *ctl, const char *target, const char *
 	curl_easy_setopt(curl, CURLOPT_PROXY, "");
 	curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
 	curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT, CONNECT_SECONDS);
-	curl_easy_setopt(curl, CURLOPT_TIMEOUT, ANSWER_SECONDS);
+	if (stream) {
+		curl_easy_setopt(curl, CURLOPT_NOPROGRESS, 0L);
+		curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, answer_waits);
+		curl_easy_setopt(curl, CURLOPT_XFERINFODATA, &answer);
+	} else {
+		curl_easy_setopt(curl, CURLOPT_TIMEOUT, ANSWER_SECONDS);
+	}
 	curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, answer_append);
 	curl_easy_setopt(curl, CURLOPT_WRITEDATA, &answer);
 	if (body) {
@@ -124,10 +153,14 @@ static enum ctl_exit ask(const struct ctl *ctl, const char *target, const char *
 	curl_easy_getinfo(curl, CURLINFO_OS_ERRNO, &os_error);
 	if (code == CURLE_COULDNT_CONNECT) {
 		result = say_unreachable(socket_path, code, os_error);
+	} else if (answer.ended) {
+		result = CTL_OK;
 	} else if (code != CURLE_OK) {
 		fprintf(stderr, "sluicectl: %s: %s: see `sluicectl status` and the control plane's log\n", socket_path,
 			curl_easy_strerror(code));
 		result = CTL_UNREACHABLE;
+	} else if (stream && status >= 200 && status <= 299) {
+		result = CTL_OK;
 	} else {
 		result = answer_read(&answer, status, ret);
 	}
@@ -138,7 +171,7 @@ static enum ctl_exit ask(const struct ctl *ctl, const char *target, const char *
 
 enum ctl_exit ctl_get(const struct ctl *ctl, const char *target, json_t **ret)
 {
-	return ask(ctl, target, NULL, ret);
+	return ask(ctl, target, NULL, NULL, ret);
 }
 
 enum ctl_exit ctl_post(const struct ctl *ctl, const char *target, json_t *body, json_t **ret)
@@ -149,7 +182,25 @@ enum ctl_exit ctl_post(const struct ctl *ctl, const char *target, json_t *body, 
 		fprintf(stderr, "sluicectl: out of memory\n");
 		return CTL_FAILED;
 	}
-	enum ctl_exit result = ask(ctl, target, text, ret);
+	enum ctl_exit result = ask(ctl, target, text, NULL, ret);
+	free(text);
+	return result;
+}
+
+enum ctl_exit ctl_post_stream(const struct ctl *ctl, const char *target, json_t *body,
+			      bool (*take)(void *user, const char *bytes, size_t count), void *user)
+{
+	const struct answer stream = {.take = take, .user = user};
+	char *text = json_dumps(body, JSON_COMPACT);
+	json_t *unused = NULL;
+
+	json_decref(body);
+	if (!text) {
+		fprintf(stderr, "sluicectl: out of memory\n");
+		return CTL_FAILED;
+	}
+	enum ctl_exit result = ask(ctl, target, text, &stream, &unused);
+	json_decref(unused);
 	free(text);
 	return result;
 }

@@ -13,6 +13,8 @@
  *                               <-   LOOKUPS {blob}        any number, before the table that needs them
  *                               <-   TABLE {table}
  *   ACK {generation, 0}          ->  after the grace period, or with an error: the old table stays
+ *                               <-   CAPTURE {memory}      a packet trace begins (capture.h); without a descriptor:
+ * ends
  *
  * Losing the connection changes nothing in forwarding. Either side closes it on a
  * message that it cannot accept, and logs why.
@@ -65,6 +67,7 @@ enum sluice_message_type {
 	SLUICE_MESSAGE_LOOKUPS = 3,
 	SLUICE_MESSAGE_TABLE = 4,
 	SLUICE_MESSAGE_ACK = 5,
+	SLUICE_MESSAGE_CAPTURE = 6, /* only to a dataplane with SLUICE_FEATURE_CAPTURE */
 };
 
 struct sluice_message_header {
@@ -74,6 +77,12 @@ struct sluice_message_header {
 	uint32_t bytes; /* of the whole message, this header included */
 	uint32_t zero;
 };
+
+/* What a dataplane understands beside what all of its ABI do. */
+enum sluice_feature {
+	SLUICE_FEATURE_CAPTURE = 1,
+};
+#define SLUICE_FEATURES 1u /* all that are known */
 
 /* Descriptors: counters memfd (counters.h); held lookup ids memfd (uint64_t each); states, when has_states. */
 struct sluice_message_hello {
@@ -85,7 +94,7 @@ struct sluice_message_hello {
 	uint32_t held_lookups; /* count in the second descriptor */
 	uint32_t has_states;
 	uint32_t port_count;
-	uint32_t zero;
+	uint32_t features; /* enum sluice_feature */
 	struct {
 		char name[64]; /* NUL-terminated, as in the configuration */
 		uint8_t mac[6];
@@ -113,6 +122,15 @@ struct sluice_message_table {
 	struct sluice_message_header header;
 	uint64_t generation;
 	uint64_t bytes;
+};
+
+/*
+ * Descriptor: the memory of capture.h, with a ring for each worker; none when bytes is 0: the capture ends. It takes
+ * the place of one before, and ends with the connection. Not answered.
+ */
+struct sluice_message_capture {
+	struct sluice_message_header header;
+	uint64_t bytes; /* of the memory */
 };
 
 struct sluice_message_ack {

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 from .balancer import program
-from .run import LabError
+from .run import LabError, wait_for
 
 PROGRAMS = pathlib.Path(__file__).parent / "programs"
 
@@ -92,6 +92,25 @@ class Load:
         return told
 
 
+class Stream:
+    """Numbered datagrams from its creation to finish()."""
+
+    def __init__(self, run, namespace, name, rate, flows):
+        self.output = run.directory / f"{name}.json"
+        with open(self.output, "wb") as output:
+            self.process = run.start(name, [sys.executable, PROGRAMS / "stream_client.py",
+                                            json.dumps({"rate": rate, "flows": flows})],
+                                     namespace=namespace, stdin=subprocess.PIPE, stdout=output)
+        wait_for(f"{name} sends", lambda: "ready" in self.process.text(), 10)
+
+    def finish(self):
+        """End it; returns when each datagram was sent."""
+        self.process.popen.stdin.close()
+        if self.process.popen.wait(30) != 0:
+            raise LabError(f"{self.process.name} failed{self.process.quote()}")
+        return json.loads(self.output.read_text())["sent"]
+
+
 class Client:
     def __init__(self, run, namespace, sources):
         self.run, self.namespace = run, namespace
@@ -131,6 +150,10 @@ class Client:
         sources = [a for source in self.sources(target) for a in ("--source", source)]
         return Load(self.run, self.namespace, self._name("load"), [
             "--target", target, *sources, "--held", held, "--pause-ms", pause_ms, "--new", new, "--pulse", pulse])
+
+    def stream_start(self, rate, flows):
+        """Numbered datagrams until finish(), over flows of (source, port, target, port). See programs/stream_client.py."""
+        return Stream(self.run, self.namespace, self._name("stream"), rate, flows)
 
     def frames(self):
         """A raw socket on eth0: send() takes whole Ethernet frames."""

@@ -2,10 +2,12 @@
 #include "fake_apply.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 const char fake_apply_config[] =
     "node = { name = \"lb1\"; zone = \"a\"; };\n"
@@ -113,7 +115,7 @@ struct apply *fake_apply_create(const char *config)
 	struct apply *apply = calloc(1, sizeof(*apply));
 
 	apply->states = calloc(1, SLUICE_BACKENDS_MAX);
-	apply->dataplane.counters_fd = -1;
+	apply->dataplane.counters_fd = apply->capture_fd = -1;
 	if (config && fake_apply_configure(apply, config)) {
 		fake_apply_destroy(apply);
 		return NULL;
@@ -127,6 +129,8 @@ void fake_apply_destroy(struct apply *apply)
 		return;
 	built_table_put(apply->table);
 	model_put(apply->model);
+	if (apply->capture_fd >= 0)
+		close(apply->capture_fd);
 	free(apply->table_backends);
 	free(apply->states);
 	free(apply);
@@ -330,6 +334,17 @@ uint32_t apply_dataplanes(const struct apply *apply, struct apply_dataplane_stat
 	if (apply->has_dataplane && max)
 		ret[0] = apply->dataplane;
 	return apply->has_dataplane;
+}
+
+int apply_capture(struct apply *apply, uint32_t pid, int fd, uint64_t bytes)
+{
+	if (!apply->has_dataplane || pid != apply->dataplane.pid)
+		return -ENOENT;
+	if (apply->capture_fd >= 0)
+		close(apply->capture_fd);
+	apply->capture_fd = fd >= 0 ? fcntl(fd, F_DUPFD_CLOEXEC, 0) : -1;
+	apply->capture_bytes = bytes;
+	return 0;
 }
 
 struct adjacency *apply_adjacency(const struct apply *apply)

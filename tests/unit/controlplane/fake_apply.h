@@ -40,6 +40,8 @@ struct apply {
 
 	struct apply_dataplane_status dataplane;
 	bool has_dataplane, has_kernel;
+	int capture_fd; /* the memory that the dataplane was given last; -1: none */
+	uint64_t capture_bytes;
 };
 
 /* Model and table of this configuration; all backends up and reachable. NULL: the configuration is bad (told on

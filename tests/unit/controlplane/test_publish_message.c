@@ -100,7 +100,7 @@ static void test_bad_messages(void **state)
 		case NEW_ABI: hello.header.abi = SLUICE_ABI + 1; break;
 		case TYPE: hello.header.type = SLUICE_MESSAGE_TABLE; break;
 		case LENGTH: hello.header.bytes--; break;
-		case ZERO: hello.zero = 1; break;
+		case ZERO: hello.features = SLUICE_FEATURES + 1; break;
 		case STATES: hello.has_states = 2; break;
 		case FDS: fds = 1; break;
 		case FDS_STATES: hello.has_states = 1; break;

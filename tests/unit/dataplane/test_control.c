@@ -80,7 +80,8 @@ static void test_parse_refuses_every_field(void **state)
 	REFUSED(-EPROTO, sizeof(bad), 1, bad.header.type = 0);
 	REFUSED(-EPROTO, sizeof(bad), 1, bad.header.type = SLUICE_MESSAGE_HELLO);
 	REFUSED(-EPROTO, sizeof(bad), 1, bad.header.type = SLUICE_MESSAGE_ACK);
-	REFUSED(-EPROTO, sizeof(bad), 1, bad.header.type = 6);
+	REFUSED(-EPROTO, sizeof(bad), 1, bad.header.type = 7);
+	REFUSED(-EPROTO, sizeof(bad), 1, bad.header.type = SLUICE_MESSAGE_CAPTURE);
 	REFUSED(-EPROTO, sizeof(bad), 1, bad.header.type = SLUICE_MESSAGE_STATES); /* another length */
 	REFUSED(-EPROTO, sizeof(bad), 1, bad.header.type = SLUICE_MESSAGE_LOOKUPS);
 	REFUSED(-EPROTO, sizeof(bad), 1, bad.header.bytes++);
@@ -95,6 +96,26 @@ static void test_parse_refuses_every_field(void **state)
 	for (size_t length = 0; length < sizeof(good); length++)
 		REFUSED(-EPROTO, length, 1, (void)bad);
 #undef REFUSED
+}
+
+static void test_parse_capture(void **state)
+{
+	struct sluice_message_capture capture = {
+	    .header = {SLUICE_MESSAGE_MAGIC, SLUICE_ABI, SLUICE_MESSAGE_CAPTURE, sizeof(capture), 0}, .bytes = 1 << 20};
+	struct sluice_refusal refusal;
+	struct message m = {.bytes = 99};
+	(void)state;
+	assert_int_equal(message_parse(&capture, sizeof(capture), 1, &m, &refusal), 0);
+	assert_int_equal(m.type, SLUICE_MESSAGE_CAPTURE);
+	assert_int_equal(m.bytes, 1 << 20);
+	assert_int_equal(message_parse(&capture, sizeof(capture), 0, &m, &refusal), -EPROTO);
+	capture.bytes = 0; /* the end: without a descriptor */
+	assert_int_equal(message_parse(&capture, sizeof(capture), 0, &m, &refusal), 0);
+	assert_int_equal(m.bytes, 0);
+	assert_int_equal(message_parse(&capture, sizeof(capture), 1, &m, &refusal), -EPROTO);
+	capture.bytes = UINT64_MAX;
+	assert_int_equal(message_parse(&capture, sizeof(capture), 1, &m, &refusal), -EPROTO);
+	assert_int_equal(message_parse(&capture, sizeof(capture) - 1, 1, &m, &refusal), -EPROTO);
 }
 
 static void test_map_refuses(void **state)
@@ -387,6 +408,8 @@ static void test_misbehaviour(void **state)
 	    .header = {SLUICE_MESSAGE_MAGIC, SLUICE_ABI, SLUICE_MESSAGE_LOOKUPS, sizeof(lookups), 0}, .bytes = 64};
 	struct sluice_message_states states = {
 	    .header = {SLUICE_MESSAGE_MAGIC, SLUICE_ABI, SLUICE_MESSAGE_STATES, sizeof(states), 0}};
+	struct sluice_message_capture capture = {
+	    .header = {SLUICE_MESSAGE_MAGIC, SLUICE_ABI, SLUICE_MESSAGE_CAPTURE, sizeof(capture), 0}, .bytes = 8192};
 	uint8_t huge[SLUICE_MESSAGE_MAX + 1] = {0};
 	listen_again(s);
 	meet(s);
@@ -412,6 +435,7 @@ static void test_misbehaviour(void **state)
 	ENDS(say_with_memfd(s, &lookups, sizeof(lookups), huge, 64, 0));
 	ENDS(say_with_memfd(s, &states, sizeof(states), NULL, 100, F_SEAL_SHRINK | F_SEAL_GROW));
 	ENDS(say(s, &states, sizeof(states), (int[]){0}, 1));
+	ENDS(say(s, &capture, sizeof(capture), (int[]){0}, 1)); /* not offered */
 	send_states(s);
 	fds_before++; /* the array, kept */
 	assert_true(control_fd(s->control) >= 0);
@@ -438,6 +462,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_parse_accepts),
 	    cmocka_unit_test(test_parse_refuses_every_field),
+	    cmocka_unit_test(test_parse_capture),
 	    cmocka_unit_test(test_map_refuses),
 	    cmocka_unit_test_setup_teardown(test_dialogue, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_misbehaviour, setup, teardown),
