@@ -306,7 +306,7 @@ static __always_inline int too_big(struct xdp_md *context, const struct sluice_k
 				   const struct sluice_backend *backend)
 {
 	uint32_t overhead = sluice_encap_overhead(backend->encap);
-	/* An ICMP error is never answered; 0 is below every link's MTU. */
+	/* Below every link's MTU: then there is none. */
 	uint32_t inner_mtu = backend->mtu > overhead && !follows ? backend->mtu - overhead : 0;
 	uint32_t verdict = answer_too_big(context, packet, inner_mtu);
 	if (verdict != SLUICE_ANSWERED_TOO_BIG)
