@@ -24,8 +24,8 @@ __noinline uint32_t choose_first_bucket(const struct sluice_service *service, co
 
 	if (!service || !in)
 		return 1;
-	uint32_t number = service->lookup, own = in->bucket;
-	const void *lookup = bpf_map_lookup_elem(&lookups, &number), *backends = part_at(SLUICE_KERNEL_TABLE);
+	uint32_t own = in->bucket;
+	const void *lookup = part_at(service->lookup), *backends = part_at(SLUICE_KERNEL_TABLE);
 	if (!lookup || !backends)
 		return 1 + own;
 	if (service->algorithm == SLUICE_ALGORITHM_ROUND_ROBIN) {

@@ -56,8 +56,7 @@ __noinline uint32_t decide_closely(const struct sluice_service *service, struct 
 
 	if (!service || !in)
 		return SLUICE_NONE;
-	uint32_t number = service->lookup;
-	const void *lookup = bpf_map_lookup_elem(&lookups, &number);
+	const void *lookup = part_at(service->lookup);
 	if (!lookup)
 		return SLUICE_NONE;
 	if (map)

@@ -14,20 +14,12 @@
 #include "sluice/kernel.h"
 #include "sluice/steering.h"
 
-struct lines {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(map_flags, BPF_F_INNER_MAP | BPF_F_MMAPABLE);
-	__uint(max_entries, 1);
-	__uint(key_size, sizeof(uint32_t));
-	__uint(value_size, sizeof(struct sluice_kernel_line)); /* BTF keeps no type so deep */
-};
-
 struct windows {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_INNER_MAP | BPF_F_MMAPABLE);
 	__uint(max_entries, 1);
 	__uint(key_size, sizeof(uint32_t));
-	__uint(value_size, sizeof(struct sluice_kernel_window));
+	__uint(value_size, sizeof(struct sluice_kernel_window)); /* BTF keeps no type so deep */
 };
 
 struct exception_lines {
@@ -44,13 +36,6 @@ struct {
 	__type(key, uint32_t);
 	__array(values, struct windows);
 } parts SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
-	__uint(max_entries, SLUICE_KERNEL_LOOKUPS);
-	__type(key, uint32_t);
-	__array(values, struct lines);
-} lookups SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
@@ -76,25 +61,10 @@ static __always_inline void *line_at(void *map, uint32_t line)
 	return bpf_map_lookup_elem(map, &line);
 }
 
-/* part: enum sluice_kernel_part. */
+/* part: enum sluice_kernel_part, or a lookup table's number. */
 static __always_inline void *part_at(uint32_t part)
 {
 	return bpf_map_lookup_elem(&parts, &part);
-}
-
-/* forwarding.h's way into a lookup table. No bucket lies beyond one's end: the table was checked. */
-static inline sluice_bucket sluice_kernel_bucket(const void *lookup, uint32_t bucket)
-{
-	const sluice_bucket *line = line_at((void *)lookup, bucket / SLUICE_KERNEL_BUCKETS);
-	return line ? line[bucket % SLUICE_KERNEL_BUCKETS] : 0;
-}
-
-/* Likewise, of its walk. All numbers, and not static: the verifier takes it once, by itself. */
-__noinline uint32_t sluice_kernel_walk(uint32_t lookup, uint32_t size, uint32_t first_backend, uint32_t bucket)
-{
-	const struct sluice_service service = {.lookup_size = size, .first_backend = first_backend};
-	void *map = bpf_map_lookup_elem(&lookups, &lookup);
-	return map ? sluice_walk_steps(&service, map, states, bucket) : SLUICE_NONE;
 }
 
 static __always_inline void *line_in_window(void *window, uint32_t line)
@@ -109,6 +79,21 @@ static __always_inline void *line_of_part(void *part, uint32_t line)
 {
 	void *window = line_at(part, line / SLUICE_KERNEL_WINDOW_LINES);
 	return window ? line_in_window(window, line) : NULL;
+}
+
+/* forwarding.h's way into a lookup table. No bucket lies beyond one's end: the table was checked. */
+static inline sluice_bucket sluice_kernel_bucket(const void *lookup, uint32_t bucket)
+{
+	const sluice_bucket *line = line_of_part((void *)lookup, bucket / SLUICE_KERNEL_BUCKETS);
+	return line ? line[bucket % SLUICE_KERNEL_BUCKETS] : 0;
+}
+
+/* Likewise, of its walk. All numbers, and not static: the verifier takes it once, by itself. */
+__noinline uint32_t sluice_kernel_walk(uint32_t lookup, uint32_t size, uint32_t first_backend, uint32_t bucket)
+{
+	const struct sluice_service service = {.lookup_size = size, .first_backend = first_backend};
+	void *map = part_at(lookup);
+	return map ? sluice_walk_steps(&service, map, states, bucket) : SLUICE_NONE;
 }
 
 /* This CPU's own; NULL: it came after the control plane. */

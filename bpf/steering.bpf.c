@@ -243,8 +243,7 @@ static __always_inline enum sluice_role role_of(const struct xdp_md *context, co
 static __always_inline sluice_bucket previous_of(const struct sluice_kernel_head *head,
 						 const struct sluice_service *service, const struct sluice_flow *flow)
 {
-	uint32_t number = service->previous_lookup - 1;
-	void *lookup = bpf_map_lookup_elem(&lookups, &number);
+	void *lookup = part_at(service->previous_lookup - 1);
 	uint64_t hash = hash_of(head, flow, service->previous_affinity);
 	return lookup ? sluice_kernel_bucket(lookup, sluice_hash_bucket(hash, service->previous_size)) : 0;
 }
@@ -269,7 +268,7 @@ static __always_inline uint32_t decide(const struct xdp_md *context, const struc
 				       const struct sluice_packet *packet, bool follows, uint64_t key, uint64_t hash)
 {
 	uint32_t lookup_number = service->lookup;
-	void *lookup = bpf_map_lookup_elem(&lookups, &lookup_number);
+	void *lookup = part_at(lookup_number);
 	if (!lookup)
 		return SLUICE_NONE;
 	struct sluice_decide_input in = {
@@ -426,10 +425,10 @@ static __always_inline int echo(struct xdp_md *context, const struct sluice_pack
 }
 
 /*
- * Most packets are alike: IPv4 without tags, options or fragments, TCP or UDP for a service at that very port, of a flow
- * that a steady bucket answers for. For those the stages below are one straight line, on which the compiler keeps in
- * registers what the general one keeps in memory. True: *ret_action is what becomes of the packet. False: nothing was
- * done or counted.
+ * Most packets are alike: IPv4 without tags, options or fragments, TCP or UDP for a service at that very port, of a
+ * flow that a steady bucket answers for. For those the stages below are one straight line, on which the compiler keeps
+ * in registers what the general one keeps in memory. True: *ret_action is what becomes of the packet. False: nothing
+ * was done or counted.
  */
 static __always_inline bool steer_plain(struct xdp_md *context, int *ret_action)
 {
@@ -457,8 +456,7 @@ static __always_inline bool steer_plain(struct xdp_md *context, int *ret_action)
 	if (!service || service->lookup == SLUICE_NONE || service->affinity != SLUICE_AFFINITY_FLOW)
 		return false;
 	uint64_t hash = sluice_flow_hash_from(&head->hash_start, &packet.flow, SLUICE_AFFINITY_FLOW);
-	uint32_t lookup_number = service->lookup;
-	void *lookup = bpf_map_lookup_elem(&lookups, &lookup_number);
+	void *lookup = part_at(service->lookup);
 	if (!lookup)
 		return false;
 	sluice_bucket word = sluice_kernel_bucket(lookup, sluice_hash_bucket(hash, service->lookup_size));

@@ -13,7 +13,7 @@
 
 struct kernel_path {
 	uv_loop_t *loop;
-	struct kernel_table_maps maps; /* our own descriptors */
+	int parts_fd; /* our own */
 	struct kernel_table *kernel;   /* the job's while one is under way */
 	struct kernel_table_running running;
 	uint8_t *states;
@@ -32,10 +32,8 @@ static void path_free(struct kernel_path *path)
 	kernel_table_destroy(path->kernel);
 	if (path->states)
 		munmap(path->states, SLUICE_BACKENDS_MAX);
-	if (path->maps.parts_fd >= 0)
-		close(path->maps.parts_fd);
-	if (path->maps.lookups_fd >= 0)
-		close(path->maps.lookups_fd);
+	if (path->parts_fd >= 0)
+		close(path->parts_fd);
 	free(path);
 }
 
@@ -48,9 +46,8 @@ int kernel_path_create(uv_loop_t *loop, const struct steering *steering, struct 
 	if (!path)
 		return -ENOMEM;
 	path->loop = loop;
-	path->maps.parts_fd = fcntl(maps.parts_fd, F_DUPFD_CLOEXEC, 0);
-	path->maps.lookups_fd = fcntl(maps.lookups_fd, F_DUPFD_CLOEXEC, 0);
-	if (path->maps.parts_fd < 0 || path->maps.lookups_fd < 0)
+	path->parts_fd = fcntl(maps.parts_fd, F_DUPFD_CLOEXEC, 0);
+	if (path->parts_fd < 0)
 		error = -errno;
 	if (!error) {
 		void *states = mmap(NULL, SLUICE_BACKENDS_MAX, PROT_READ | PROT_WRITE, MAP_SHARED, maps.states_fd, 0);
@@ -60,7 +57,7 @@ int kernel_path_create(uv_loop_t *loop, const struct steering *steering, struct 
 			path->states = states;
 	}
 	if (!error)
-		error = kernel_table_create(&path->maps, &path->kernel);
+		error = kernel_table_create(path->parts_fd, &path->kernel);
 	if (error) {
 		log_error("kernel path: its maps cannot be used: %s: packets that no dataplane takes are dropped",
 			  strerror(-error));

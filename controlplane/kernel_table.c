@@ -14,10 +14,13 @@
 #include <unistd.h>
 
 enum {
-	LOOKUPS_BATCH = 128, /* new lookup tables to one grace period; as many descriptors are open meanwhile */
+	BATCH = 128,         /* new lookup tables to one grace period; as many descriptors are open meanwhile */
 	SERVICES_MIN = 1024, /* the counters' least capacities */
 	BACKENDS_MIN = 4096,
 };
+
+/* Of the array that stands where a lookup table was. */
+#define EMPTY_NAME "sluice_none"
 
 /* One array of lines, mapped. */
 struct lines {
@@ -26,7 +29,7 @@ struct lines {
 	uint64_t bytes;
 };
 
-/* A number of `lookups`. */
+/* A number of a lookup table. */
 struct number {
 	uint64_t id;
 	bool held; /* a lookup table is there */
@@ -35,12 +38,12 @@ struct number {
 };
 
 struct kernel_table {
-	struct kernel_table_maps maps;
+	int parts_fd;
 	uint32_t cpus;
-	struct lines table;    /* in force */
-	struct lines counters; /* that it uses */
-	struct number *numbers;
-	int empty_fd; /* an array of one line, for numbers that are given up; -1: not made yet */
+	struct lines table;     /* in force */
+	struct lines counters;  /* that it uses */
+	struct number *numbers; /* SLUICE_KERNEL_PARTS; those below SLUICE_KERNEL_LOOKUP are none */
+	int empty_fd;           /* an array of one window, for numbers that are given up; -1: not made yet */
 };
 
 /* ------------------------------------------------------------------ lines ---- */
@@ -64,32 +67,23 @@ static int lines_map(int fd, uint64_t bytes, struct lines *ret)
 	return 0;
 }
 
-/* A new array, all zero. value_bytes: a line or a window. */
-static int array_make(const char *name, uint32_t value_bytes, uint64_t lines, struct lines *ret)
+/* A new array with room for so many lines, all zero. */
+static int lines_make(const char *name, uint64_t lines, struct lines *ret)
 {
 	LIBBPF_OPTS(bpf_map_create_opts, options, .map_flags = BPF_F_INNER_MAP | BPF_F_MMAPABLE);
-	const uint64_t values = (lines * SLUICE_KERNEL_LINE + value_bytes - 1) / value_bytes;
+	const uint32_t window = sizeof(struct sluice_kernel_window);
+	const uint64_t windows = (lines + SLUICE_KERNEL_WINDOW_LINES - 1) / SLUICE_KERNEL_WINDOW_LINES;
 	int fd;
 
-	if (values > UINT32_MAX)
+	if (windows > UINT32_MAX)
 		return -E2BIG;
-	fd = bpf_map_create(BPF_MAP_TYPE_ARRAY, name, sizeof(uint32_t), value_bytes, (uint32_t)values, &options);
+	fd = bpf_map_create(BPF_MAP_TYPE_ARRAY, name, sizeof(uint32_t), window, (uint32_t)windows, &options);
 	if (fd < 0)
 		return fd;
-	int error = lines_map(fd, values * value_bytes, ret);
+	int error = lines_map(fd, windows * window, ret);
 	if (error)
 		close(fd);
 	return error;
-}
-
-static int lines_make(const char *name, uint64_t lines, struct lines *ret)
-{
-	return array_make(name, SLUICE_KERNEL_LINE, lines, ret);
-}
-
-static int windows_make(const char *name, uint64_t lines, struct lines *ret)
-{
-	return array_make(name, sizeof(struct sluice_kernel_window), lines, ret);
 }
 
 /* Take the mapping away, keep the array. */
@@ -153,48 +147,68 @@ static bool table_is_ours(const struct lines *table)
 	const struct sluice_span *lookups = &flat->lookups;
 	const uint64_t room = table->bytes - SLUICE_KERNEL_TABLE_LINE * SLUICE_KERNEL_LINE;
 
-	return table->bytes >= SLUICE_KERNEL_TABLE_LINE * SLUICE_KERNEL_LINE + sizeof(*flat) && flat->magic == SLUICE_TABLE_MAGIC &&
-	       flat->abi >= SLUICE_ABI_MIN && flat->abi <= SLUICE_ABI && flat->total_bytes <= room &&
-	       lookups->count <= SLUICE_SERVICES_MAX && lookups->offset <= flat->total_bytes &&
+	return table->bytes >= SLUICE_KERNEL_TABLE_LINE * SLUICE_KERNEL_LINE + sizeof(*flat) &&
+	       flat->magic == SLUICE_TABLE_MAGIC && flat->abi >= SLUICE_ABI_MIN && flat->abi <= SLUICE_ABI &&
+	       flat->total_bytes <= room && lookups->count <= SLUICE_SERVICES_MAX &&
+	       lookups->offset <= flat->total_bytes &&
 	       lookups->count * sizeof(struct sluice_lookup_ref) <= flat->total_bytes - lookups->offset &&
 	       flat->ports.count <= SLUICE_PORTS_MAX && flat->ports.offset <= flat->total_bytes &&
 	       flat->ports.count * sizeof(struct sluice_port) <= flat->total_bytes - flat->ports.offset &&
 	       (lines_of(flat->total_bytes) + lines_of(lookups->count * sizeof(uint32_t))) * SLUICE_KERNEL_LINE <= room;
 }
 
+/* Whatever lookup tables are there, those too that the table in force does not name: to be given back. */
+static void adopt_numbers(struct kernel_table *kernel)
+{
+	for (uint32_t n = SLUICE_KERNEL_LOOKUP; n < SLUICE_KERNEL_PARTS; n++) {
+		struct bpf_map_info info = {0};
+		uint32_t length = sizeof(info), id;
+		if (bpf_map_lookup_elem(kernel->parts_fd, &n, &id))
+			continue;
+		int fd = bpf_map_get_fd_by_id(id);
+		if (fd < 0)
+			continue;
+		/* By its name: whether it has been given back. */
+		kernel->numbers[n].held =
+		    !bpf_obj_get_info_by_fd(fd, &info, &length) && strcmp(info.name, EMPTY_NAME) != 0;
+		close(fd);
+	}
+}
+
 static int adopt(struct kernel_table *kernel)
 {
-	int error = lines_at(kernel->maps.parts_fd, SLUICE_KERNEL_TABLE, &kernel->table);
+	int error = lines_at(kernel->parts_fd, SLUICE_KERNEL_TABLE, &kernel->table);
 
 	if (error)
 		return error == -ENOENT ? 0 : error;
 	error = table_is_ours(&kernel->table) ? 0 : -ENOENT;
 	if (!error)
-		error = lines_at(kernel->maps.parts_fd, head_of(&kernel->table)->counters_part, &kernel->counters);
+		error = lines_at(kernel->parts_fd, head_of(&kernel->table)->counters_part, &kernel->counters);
 	if (error) {
 		lines_close(&kernel->table);
 		return error == -ENOENT ? 0 : error;
 	}
 	const struct sluice_table_header *flat = flat_of(&kernel->table);
 	const struct sluice_lookup_ref *refs = (const void *)((const uint8_t *)flat + flat->lookups.offset);
+	adopt_numbers(kernel);
 	for (uint32_t i = 0; i < flat->lookups.count; i++) {
 		const uint32_t number = numbers_of(&kernel->table)[i];
-		if (number < SLUICE_KERNEL_LOOKUPS)
+		if (number >= SLUICE_KERNEL_LOOKUP && number < SLUICE_KERNEL_PARTS)
 			kernel->numbers[number] = (struct number){.id = refs[i].id, .held = true, .live = true};
 	}
 	return 0;
 }
 
-int kernel_table_create(const struct kernel_table_maps *maps, struct kernel_table **ret)
+int kernel_table_create(int parts_fd, struct kernel_table **ret)
 {
 	struct kernel_table *kernel = calloc(1, sizeof(*kernel));
 	int error = -ENOMEM;
 
 	if (!kernel)
 		return error;
-	kernel->maps = *maps;
+	kernel->parts_fd = parts_fd;
 	kernel->empty_fd = kernel->table.fd = kernel->counters.fd = -1;
-	kernel->numbers = calloc(SLUICE_KERNEL_LOOKUPS, sizeof(*kernel->numbers));
+	kernel->numbers = calloc(SLUICE_KERNEL_PARTS, sizeof(*kernel->numbers));
 	int cpus = libbpf_num_possible_cpus();
 	if (cpus < 0)
 		error = cpus;
@@ -230,34 +244,50 @@ struct kernel_table_running kernel_table_running(const struct kernel_table *kern
 
 /* ---------------------------------------------------------------- lookups ---- */
 
-/* To be written to `lookups` together. */
+/* To be written to `parts` in this order, before one grace period. */
 struct batch {
-	uint32_t keys[LOOKUPS_BATCH];
-	uint32_t fds[LOOKUPS_BATCH];
+	uint32_t keys[BATCH];
+	uint32_t fds[BATCH];
 	uint32_t count;
 };
 
+/* New lookup tables are the kernel's alone from here on. */
 static int batch_write(struct kernel_table *kernel, struct batch *batch)
 {
 	LIBBPF_OPTS(bpf_map_batch_opts, options, .elem_flags = BPF_ANY);
-	uint32_t count = batch->count;
-	int error =
-	    count ? bpf_map_update_batch(kernel->maps.lookups_fd, batch->keys, batch->fds, &count, &options) : 0;
+	uint32_t done = batch->count;
+	int error = done ? bpf_map_update_batch(kernel->parts_fd, batch->keys, batch->fds, &done, &options) : 0;
 
 	for (uint32_t i = 0; i < batch->count; i++) {
-		kernel->numbers[batch->keys[i]].held = !error && (int)batch->fds[i] != kernel->empty_fd;
-		if ((int)batch->fds[i] != kernel->empty_fd)
-			close((int)batch->fds[i]);
+		const int fd = (int)batch->fds[i];
+		if (batch->keys[i] < SLUICE_KERNEL_LOOKUP)
+			continue;
+		if (i < done)
+			kernel->numbers[batch->keys[i]].held = fd != kernel->empty_fd;
+		if (fd != kernel->empty_fd)
+			close(fd);
 	}
 	batch->count = 0;
 	return error;
 }
 
-static int batch_add(struct kernel_table *kernel, struct batch *batch, uint32_t number, int fd)
+/* A full batch is written, and waits, before it takes more. fd: of a lookup table, it is the batch's in any case. */
+static int batch_add(struct kernel_table *kernel, struct batch *batch, uint32_t key, int fd)
 {
-	batch->keys[batch->count] = number;
+	int error = batch->count == BATCH ? batch_write(kernel, batch) : 0;
+
+	batch->keys[batch->count] = key;
 	batch->fds[batch->count++] = (uint32_t)fd;
-	return batch->count == LOOKUPS_BATCH ? batch_write(kernel, batch) : 0;
+	return error;
+}
+
+/* What has not been written is not. */
+static void batch_drop(struct kernel_table *kernel, struct batch *batch)
+{
+	for (uint32_t i = 0; i < batch->count; i++)
+		if (batch->keys[i] >= SLUICE_KERNEL_LOOKUP && (int)batch->fds[i] != kernel->empty_fd)
+			close((int)batch->fds[i]);
+	batch->count = 0;
 }
 
 static int lookup_make(const sluice_bucket *buckets, uint32_t size, int *ret_fd)
@@ -286,12 +316,12 @@ static int held_compare(const void *a, const void *b)
 /* ret[i]: the number of the table's i-th lookup table when it is there, else SLUICE_NONE. */
 static int lookups_find(struct kernel_table *kernel, const struct sluice_table *table, uint32_t *ret)
 {
-	struct held *held = malloc((SLUICE_KERNEL_LOOKUPS + 1) * sizeof(*held));
+	struct held *held = malloc(SLUICE_KERNEL_PARTS * sizeof(*held));
 	uint32_t count = 0;
 
 	if (!held)
 		return -ENOMEM;
-	for (uint32_t n = 0; n < SLUICE_KERNEL_LOOKUPS; n++) {
+	for (uint32_t n = SLUICE_KERNEL_LOOKUP; n < SLUICE_KERNEL_PARTS; n++) {
 		kernel->numbers[n].wanted = false;
 		if (kernel->numbers[n].held)
 			held[count++] = (struct held){kernel->numbers[n].id, n};
@@ -311,12 +341,12 @@ static int lookups_find(struct kernel_table *kernel, const struct sluice_table *
 
 /*
  * Every lookup table of `table` gets a number: its own, or one that the table in force does not name. Those that
- * nobody names any more give their memory back.
+ * nobody names any more give their memory back. What is still in the batch is to be written with the table.
  */
-static int lookups_load(struct kernel_table *kernel, const struct sluice_table *table, uint32_t *numbers)
+static int lookups_load(struct kernel_table *kernel, const struct sluice_table *table, uint32_t *numbers,
+			struct batch *batch)
 {
-	struct batch batch = {.count = 0};
-	uint32_t free_number = 0;
+	uint32_t free_number = SLUICE_KERNEL_LOOKUP;
 	int error = lookups_find(kernel, table, numbers);
 
 	for (uint32_t i = 0; !error && i < table->header->lookups.count; i++) {
@@ -332,15 +362,14 @@ static int lookups_load(struct kernel_table *kernel, const struct sluice_table *
 		if (error)
 			break;
 		*n = (struct number){.id = table->lookup_refs[i].id, .wanted = true};
-		error = batch_add(kernel, &batch, free_number, fd);
+		error = batch_add(kernel, batch, free_number, fd);
 	}
-	for (uint32_t n = 0; !error && n < SLUICE_KERNEL_LOOKUPS; n++) {
+	for (uint32_t n = SLUICE_KERNEL_LOOKUP; !error && n < SLUICE_KERNEL_PARTS; n++) {
 		const struct number *number = &kernel->numbers[n];
 		if (number->held && !number->wanted && !number->live)
-			error = batch_add(kernel, &batch, n, kernel->empty_fd);
+			error = batch_add(kernel, batch, n, kernel->empty_fd);
 	}
-	const int last = batch_write(kernel, &batch);
-	return error ? error : last;
+	return error;
 }
 
 /* --------------------------------------------------------------- counters ---- */
@@ -388,7 +417,7 @@ static int counters_for(struct kernel_table *kernel, const struct sluice_table *
 		return 0;
 	}
 	const struct sluice_counters_header layout = counters_layout(kernel->cpus, services, backends);
-	int error = windows_make("sluice_counters", lines_of(layout.total_bytes), ret);
+	int error = lines_make("sluice_counters", lines_of(layout.total_bytes), ret);
 	if (error)
 		return error;
 	memcpy(ret->map, &layout, sizeof(layout));
@@ -478,7 +507,7 @@ static int table_make(const struct sluice_table *table, const uint32_t *numbers,
 		      const struct sluice_kernel_head *head, struct lines *ret)
 {
 	const struct sluice_table_header *h = table->header;
-	int error = windows_make(
+	int error = lines_make(
 	    "sluice_table",
 	    SLUICE_KERNEL_TABLE_LINE + lines_of(h->total_bytes) + lines_of(h->lookups.count * sizeof(uint32_t)), ret);
 	if (error)
@@ -498,28 +527,24 @@ static int table_make(const struct sluice_table *table, const uint32_t *numbers,
 	return 0;
 }
 
-static int part_set(struct kernel_table *kernel, uint32_t part, int fd)
-{
-	return bpf_map_update_elem(kernel->maps.parts_fd, &part, &fd, BPF_ANY);
-}
-
 int kernel_table_load(struct kernel_table *kernel, const struct sluice_table *table, const uint32_t *ifindexes)
 {
 	const uint32_t part_now =
 	    kernel->table.fd >= 0 ? head_of(&kernel->table)->counters_part : SLUICE_KERNEL_COUNTERS + 1;
 	uint32_t *numbers = malloc((table->header->lookups.count + 1) * sizeof(*numbers));
 	struct lines made = {.fd = -1}, counters = {.fd = -1}, empty;
+	struct batch batch = {.count = 0};
 	uint32_t part = part_now;
 	bool counters_made = false;
 	int error = numbers ? 0 : -ENOMEM;
 
 	if (!error && kernel->empty_fd < 0) {
-		error = lines_make("sluice_none", 1, &empty);
+		error = lines_make(EMPTY_NAME, 1, &empty);
 		if (!error)
 			kernel->empty_fd = lines_unmap(&empty);
 	}
 	if (!error)
-		error = lookups_load(kernel, table, numbers);
+		error = lookups_load(kernel, table, numbers, &batch);
 	if (!error)
 		error = counters_for(kernel, table, &counters, &counters_made);
 	if (error)
@@ -527,13 +552,16 @@ int kernel_table_load(struct kernel_table *kernel, const struct sluice_table *ta
 	if (counters_made) {
 		part = 2 * SLUICE_KERNEL_COUNTERS + 1 - part_now; /* the other one */
 		counters_carry(&counters, &kernel->counters);
-		error = part_set(kernel, part, counters.fd);
+		error = batch_add(kernel, &batch, part, counters.fd);
 	}
 	const struct sluice_kernel_head head = head_make(table, part, counters_of(&counters));
 	if (!error)
 		error = table_make(table, numbers, ifindexes, &head, &made);
+	/* Last, after all that it names. */
 	if (!error)
-		error = part_set(kernel, SLUICE_KERNEL_TABLE, made.fd);
+		error = batch_add(kernel, &batch, SLUICE_KERNEL_TABLE, made.fd);
+	if (!error)
+		error = batch_write(kernel, &batch);
 	if (error)
 		goto out;
 	/* Nobody counts in the old memory any more. */
@@ -546,9 +574,10 @@ int kernel_table_load(struct kernel_table *kernel, const struct sluice_table *ta
 	lines_close(&kernel->table);
 	kernel->table = made;
 	made.fd = -1;
-	for (uint32_t n = 0; n < SLUICE_KERNEL_LOOKUPS; n++)
+	for (uint32_t n = SLUICE_KERNEL_LOOKUP; n < SLUICE_KERNEL_PARTS; n++)
 		kernel->numbers[n].live = kernel->numbers[n].wanted;
 out:
+	batch_drop(kernel, &batch);
 	lines_close(&made);
 	if (counters_made)
 		lines_close(&counters);

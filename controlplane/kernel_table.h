@@ -11,20 +11,18 @@
 
 struct kernel_table;
 
-/* Pinned maps, or a test's; borrowed. */
-struct kernel_table_maps {
-	int parts_fd, lookups_fd;
-};
-
 /* One generation in force. */
 struct kernel_table_running {
 	uint64_t generation; /* 0: none */
 	uint64_t digest;     /* the compiled table's checksum field */
 };
 
-/* What the maps hold already is adopted: it forwards. 0 or -errno. One thread at a time, as all of these. */
-int kernel_table_create(const struct kernel_table_maps *maps, struct kernel_table **ret);
-void kernel_table_destroy(struct kernel_table *kernel); /* what is in the maps goes on; accepts NULL */
+/*
+ * parts_fd: the pinned map `parts`, or a test's; borrowed. What it holds already is adopted: it forwards. 0 or -errno.
+ * One thread at a time, as all of these.
+ */
+int kernel_table_create(int parts_fd, struct kernel_table **ret);
+void kernel_table_destroy(struct kernel_table *kernel); /* what is in the map goes on; accepts NULL */
 
 struct kernel_table_running kernel_table_running(const struct kernel_table *kernel);
 
@@ -32,7 +30,7 @@ struct kernel_table_running kernel_table_running(const struct kernel_table *kern
  * Put `table` (sound, with lookups) in force: lookup tables first, those that are there already untouched; then, by
  * one pointer, all else. ifindexes: of the table's ports, 0 for one that the kernel does not have. Returns after the
  * grace period: no packet meets the one before any more. 0; or -errno, and the one before is in force. Blocks for
- * some 10 ms for the table and for each 128 lookup tables that are new.
+ * that one grace period, some 10 ms, and for one more for each 128 lookup tables that are new.
  */
 int kernel_table_load(struct kernel_table *kernel, const struct sluice_table *table, const uint32_t *ifindexes);
 

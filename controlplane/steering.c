@@ -193,7 +193,6 @@ struct steering_kernel_maps steering_kernel_maps(const struct steering *steering
 {
 	return (struct steering_kernel_maps){
 	    .parts_fd = steering->shared_fds[STEERING_SHARED_PARTS],
-	    .lookups_fd = steering->shared_fds[STEERING_SHARED_LOOKUPS],
 	    .states_fd = steering->shared_fds[STEERING_SHARED_STATES],
 	    .exceptions_fd = steering->shared_fds[STEERING_SHARED_EXCEPTIONS],
 	};

@@ -11,7 +11,7 @@
  *   RUNTIME_DIR/bpf/IFACE/progress  where the dataplane tells that its workers turn
  *   RUNTIME_DIR/bpf/IFACE/program, IFACE/counters, IFACE/queues, IFACE/layout
  *   RUNTIME_DIR/bpf/services      struct steering_key -> struct steering_value, shared by all interfaces
- *   RUNTIME_DIR/bpf/parts, lookups, states, exceptions_in_use, fragments   the forwarding table, likewise
+ *   RUNTIME_DIR/bpf/parts, states, exceptions_in_use, fragments   the forwarding table, likewise
  *   RUNTIME_DIR/bpf/cpus          what the programs keep for each CPU, likewise
  * The layouts are in sluice/steering.h and sluice/kernel.h.
  */
@@ -65,7 +65,7 @@ int steering_narrow_services(struct steering *steering, const struct model *mode
 
 /* Maps of the forwarding table, for kernel_path.c and exceptions_memory.c to fill. Borrowed. */
 struct steering_kernel_maps {
-	int parts_fd, lookups_fd, states_fd, exceptions_fd;
+	int parts_fd, states_fd, exceptions_fd;
 };
 struct steering_kernel_maps steering_kernel_maps(const struct steering *steering);
 

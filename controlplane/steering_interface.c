@@ -81,7 +81,6 @@ static const char *const shared_pins[STEERING_SHARED] = {
     [STEERING_SHARED_SERVICES] = "services",
     [STEERING_SHARED_VIPS] = "vips",
     [STEERING_SHARED_PARTS] = "parts",
-    [STEERING_SHARED_LOOKUPS] = "lookups",
     [STEERING_SHARED_STATES] = "states",
     [STEERING_SHARED_EXCEPTIONS] = "exceptions_in_use",
     [STEERING_SHARED_FRAGMENTS] = "fragments",
@@ -94,7 +93,6 @@ static struct bpf_map *shared_map(const struct steering_bpf *skeleton, enum stee
 	case STEERING_SHARED_SERVICES: return skeleton->maps.services;
 	case STEERING_SHARED_VIPS: return skeleton->maps.data_vips;
 	case STEERING_SHARED_PARTS: return skeleton->maps.parts;
-	case STEERING_SHARED_LOOKUPS: return skeleton->maps.lookups;
 	case STEERING_SHARED_STATES: return skeleton->maps.bss;
 	case STEERING_SHARED_FRAGMENTS: return skeleton->maps.fragments;
 	case STEERING_SHARED_CPUS: return skeleton->maps.cpus;

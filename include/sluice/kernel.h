@@ -3,8 +3,8 @@
  * The forwarding table as BPF maps, for the path in the kernel: the same bytes as forwarding.h lays out, cut into
  * lines of 64 bytes that a program gets by their numbers.
  *
- *   RUNTIME_DIR/bpf/parts       array of maps, enum sluice_kernel_part -> array of windows of lines
- *   RUNTIME_DIR/bpf/lookups     array of maps, number -> array of lines: one lookup table's buckets, 16 to a line
+ *   RUNTIME_DIR/bpf/parts       array of maps, enum sluice_kernel_part -> array of windows of lines; from
+ *                               SLUICE_KERNEL_LOOKUP on an array is one lookup table's buckets, 16 to a line
  *   RUNTIME_DIR/bpf/states      one value: the array of backend states
  *   RUNTIME_DIR/bpf/exceptions  array of lines of 128 bytes: the host's exception table (exceptions.h)
  *   RUNTIME_DIR/bpf/exceptions_in_use   array of maps, 0 -> the map before
@@ -12,13 +12,14 @@
  *   RUNTIME_DIR/bpf/cpus        array of struct sluice_kernel_cpu by CPU, for mmap()
  *   RUNTIME_DIR/bpf/layout      one value: SLUICE_KERNEL_LAYOUT of who made them
  *
- * Each lookup in an array of a size of its own is a call, so the parts are cut into windows of 2 MiB. Of the table the
- * first one is asked for once; it holds all of most tables. In the others a line costs a call.
+ * Each lookup in an array of a size of its own is a call, so the parts are cut into windows of 16 KiB. Of the table the
+ * first one is asked for once, and with it all of a small table; in the others a line costs a call.
  *
  * SLUICE_KERNEL_TABLE is one generation: its head in lines 0 and 1, from line 2 on the flat table as it is, but for two
- * things: `lookup` of a service is its table's number in `lookups`, and a port knows its ifindex. It is written whole
- * before one pointer in `parts` makes it the one in force, so no packet sees a part of it. A number in `lookups` that
- * a table in force names is never written: a new generation's lookup tables take free numbers.
+ * things: `lookup` of a service is its table's number in `parts`, and a port knows its ifindex. It is written whole
+ * before one pointer in `parts` makes it the one in force, so no packet sees a part of it. A number that a table in
+ * force names is never written: a new generation's lookup tables take free numbers. All is in one array of maps, since
+ * each update of one waits for a grace period of the kernel, however many of its elements it writes.
  *
  * SLUICE_KERNEL_COUNTERS is the counters' memory of counters.h, with a block for each possible CPU and a last one in
  * which the control plane keeps what was counted in a memory before it. The program writes the CPUs' services and
@@ -43,13 +44,12 @@
 
 #define SLUICE_KERNEL_LINE 64u
 #define SLUICE_KERNEL_BUCKETS (SLUICE_KERNEL_LINE / sizeof(sluice_bucket)) /* to a line */
-/* Numbers of lookup tables: those of two generations. */
-#define SLUICE_KERNEL_LOOKUPS (2u * SLUICE_SERVICES_MAX)
 
 enum sluice_kernel_part {
 	SLUICE_KERNEL_TABLE = 0,
 	SLUICE_KERNEL_COUNTERS = 1, /* and the next one */
-	SLUICE_KERNEL_PARTS = 3
+	SLUICE_KERNEL_LOOKUP = 3,   /* and all after it: the lookup tables of two generations */
+	SLUICE_KERNEL_PARTS = SLUICE_KERNEL_LOOKUP + 2 * SLUICE_SERVICES_MAX
 };
 
 struct sluice_kernel_line {
@@ -57,7 +57,7 @@ struct sluice_kernel_line {
 };
 _Static_assert(sizeof(struct sluice_kernel_line) == SLUICE_KERNEL_LINE, "layout");
 
-#define SLUICE_KERNEL_WINDOW_LINES (32u * 1024)
+#define SLUICE_KERNEL_WINDOW_LINES 256u
 struct sluice_kernel_window {
 	struct sluice_kernel_line lines[SLUICE_KERNEL_WINDOW_LINES];
 };

@@ -95,11 +95,8 @@ int kernel_run_create(uint32_t exceptions_log2, struct kernel_run **ret)
 		for (uint32_t i = 0; !error && i < run->cpus; i++)
 			sluice_icmp_answers_init(&run->cpus_map[i].answers, 1000000000, UINT32_MAX);
 	}
-	if (!error) {
-		const struct kernel_table_maps maps = {.parts_fd = bpf_map__fd(run->skeleton->maps.parts),
-						       .lookups_fd = bpf_map__fd(run->skeleton->maps.lookups)};
-		error = kernel_table_create(&maps, &run->table);
-	}
+	if (!error)
+		error = kernel_table_create(bpf_map__fd(run->skeleton->maps.parts), &run->table);
 	if (!error) {
 		run->states = mmap(NULL, SLUICE_BACKENDS_MAX, PROT_READ | PROT_WRITE, MAP_SHARED,
 				   bpf_map__fd(run->skeleton->maps.bss), 0);

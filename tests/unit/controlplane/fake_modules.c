@@ -353,7 +353,7 @@ uint8_t *kernel_path_states(const struct kernel_path *path)
 struct steering_kernel_maps steering_kernel_maps(const struct steering *steering)
 {
 	(void)steering;
-	return (struct steering_kernel_maps){-1, -1, -1, -1};
+	return (struct steering_kernel_maps){-1, -1, -1};
 }
 
 uint32_t fake_steering_services(void)

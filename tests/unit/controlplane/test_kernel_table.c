@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The kernel's table on maps of this process alone: its counters grow with it, and lose nothing. Needs root. */
+/*
+ * The kernel's table on maps of this process alone: its counters grow with it, and lose nothing; lookup tables that
+ * stay are not touched, and those that nobody names give their memory back. Needs root.
+ */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -52,7 +55,6 @@ static uint64_t packets_of(const struct kernel_table *kernel, uint32_t backend)
 static void counters_grow_again_and_again(void **state)
 {
 	static const uint32_t backends[] = {10, 5000, 10000, 20000, 10};
-	struct kernel_table_maps maps;
 	struct kernel_table *kernel;
 	struct steering_bpf *skeleton = steering_bpf__open();
 
@@ -60,9 +62,8 @@ static void counters_grow_again_and_again(void **state)
 	assert_non_null(skeleton);
 	bpf_program__set_autoload(skeleton->progs.sluice_steering, false);
 	assert_int_equal(steering_bpf__load(skeleton), 0);
-	maps = (struct kernel_table_maps){.parts_fd = bpf_map__fd(skeleton->maps.parts),
-					  .lookups_fd = bpf_map__fd(skeleton->maps.lookups)};
-	assert_int_equal(kernel_table_create(&maps, &kernel), 0);
+	const int parts_fd = bpf_map__fd(skeleton->maps.parts);
+	assert_int_equal(kernel_table_create(parts_fd, &kernel), 0);
 	for (uint32_t i = 0; i < sizeof(backends) / sizeof(backends[0]); i++) {
 		assert_int_equal(load(kernel, backends[i], i + 1), 0);
 		assert_int_equal(kernel_table_running(kernel).generation, i + 1);
@@ -73,16 +74,151 @@ static void counters_grow_again_and_again(void **state)
 	kernel_table_destroy(kernel);
 
 	/* As the next process finds it. */
-	assert_int_equal(kernel_table_create(&maps, &kernel), 0);
+	assert_int_equal(kernel_table_create(parts_fd, &kernel), 0);
 	assert_int_equal(kernel_table_running(kernel).generation, 5);
 	assert_int_equal(packets_of(kernel, 7), 5);
 	kernel_table_destroy(kernel);
 	steering_bpf__destroy(skeleton);
 }
 
+/* ---------------------------------------------------------------- lookups ---- */
+
+enum { TABLES_MAX = 300, BUCKETS = 251 }; /* more tables than fit into a batch */
+
+/* A table of services, each with a lookup table of its own: service n's is filled with contents[n]. */
+static int load_lookups(struct kernel_table *kernel, const uint32_t *contents, uint32_t count, uint64_t generation)
+{
+	static const uint32_t ifindexes[SLUICE_PORTS_MAX];
+	static struct {
+		struct sluice_table_header header;
+		_Alignas(SLUICE_KERNEL_LINE) struct sluice_service services[TABLES_MAX];
+		struct sluice_lookup_ref refs[TABLES_MAX];
+	} flat;
+	static sluice_bucket buckets[TABLES_MAX][BUCKETS];
+	static const sluice_bucket *lookups[TABLES_MAX];
+
+	memset(&flat, 0, sizeof(flat));
+	flat.header = (struct sluice_table_header){
+	    .magic = SLUICE_TABLE_MAGIC,
+	    .abi = SLUICE_ABI,
+	    .generation = generation,
+	    .total_bytes = sizeof(flat),
+	    .services = {.count = count, .offset = offsetof(typeof(flat), services)},
+	    .lookups = {.count = count, .offset = offsetof(typeof(flat), refs)},
+	};
+	for (uint32_t n = 0; n < count; n++) {
+		flat.services[n] = (struct sluice_service){.used = 1, .lookup = n, .lookup_size = BUCKETS};
+		flat.refs[n] = (struct sluice_lookup_ref){.id = 1000 + contents[n], .size = BUCKETS};
+		for (uint32_t b = 0; b < BUCKETS; b++)
+			buckets[n][b] = contents[n];
+		lookups[n] = buckets[n];
+	}
+	const struct sluice_table table = {
+	    .header = &flat.header, .services = flat.services, .lookup_refs = flat.refs, .lookups = lookups};
+	return kernel_table_load(kernel, &table, ifindexes);
+}
+
+/* Id of the map at a place of `parts`, 0: nothing is; and one of its lines. */
+static uint32_t part_read(int parts_fd, uint32_t part, uint32_t line, void *ret_line)
+{
+	uint32_t id;
+
+	if (bpf_map_lookup_elem(parts_fd, &part, &id))
+		return 0;
+	int fd = bpf_map_get_fd_by_id(id);
+	assert_true(fd >= 0);
+	assert_int_equal(bpf_map_lookup_elem(fd, &line, ret_line), 0);
+	close(fd);
+	return id;
+}
+
+/* The number that the table in force gives service n's lookup table. */
+static uint32_t number_of(int parts_fd, uint32_t n)
+{
+	struct sluice_service service;
+	const uint32_t lines = (sizeof(struct sluice_table_header) + SLUICE_KERNEL_LINE - 1) / SLUICE_KERNEL_LINE;
+
+	assert_true(part_read(parts_fd, SLUICE_KERNEL_TABLE, SLUICE_KERNEL_TABLE_LINE + lines + n, &service) != 0);
+	return service.lookup;
+}
+
+/* The id of the map of service n's lookup table, which holds what it shall. */
+static uint32_t lookup_of(int parts_fd, uint32_t n, uint32_t content)
+{
+	sluice_bucket line[SLUICE_KERNEL_BUCKETS];
+	const uint32_t number = number_of(parts_fd, n), id = part_read(parts_fd, number, 0, line);
+
+	assert_true(number >= SLUICE_KERNEL_LOOKUP && id != 0);
+	assert_int_equal(line[0], content);
+	return id;
+}
+
+/* How many of the first places hold a lookup table. What has been given up is an array of one line. */
+static uint32_t lookups_held(int parts_fd, uint32_t places)
+{
+	uint32_t held = 0;
+
+	for (uint32_t part = SLUICE_KERNEL_LOOKUP; part < SLUICE_KERNEL_LOOKUP + places; part++) {
+		struct bpf_map_info info = {0};
+		uint32_t id, length = sizeof(info);
+		if (bpf_map_lookup_elem(parts_fd, &part, &id))
+			continue;
+		int fd = bpf_map_get_fd_by_id(id);
+		assert_int_equal(bpf_obj_get_info_by_fd(fd, &info, &length), 0);
+		close(fd);
+		held += info.max_entries > 1;
+	}
+	return held;
+}
+
+static void lookups_stay_or_go(void **state)
+{
+	struct steering_bpf *skeleton = steering_bpf__open();
+	uint32_t contents[TABLES_MAX], kept[TABLES_MAX];
+	struct kernel_table *kernel;
+
+	(void)state;
+	assert_non_null(skeleton);
+	bpf_program__set_autoload(skeleton->progs.sluice_steering, false);
+	assert_int_equal(steering_bpf__load(skeleton), 0);
+	const int parts_fd = bpf_map__fd(skeleton->maps.parts);
+	assert_int_equal(kernel_table_create(parts_fd, &kernel), 0);
+	for (uint32_t n = 0; n < TABLES_MAX; n++)
+		contents[n] = 1 + n;
+	assert_int_equal(load_lookups(kernel, contents, TABLES_MAX, 1), 0);
+	for (uint32_t n = 0; n < TABLES_MAX; n++)
+		kept[n] = lookup_of(parts_fd, n, contents[n]);
+
+	/* Two change: the others are the same maps. The numbers of those that went are not taken while they may be
+	 * read. */
+	const uint32_t before[] = {number_of(parts_fd, 7), number_of(parts_fd, 299)};
+	contents[7] = 5007;
+	contents[299] = 5299;
+	assert_int_equal(load_lookups(kernel, contents, TABLES_MAX, 2), 0);
+	for (uint32_t n = 0; n < TABLES_MAX; n++)
+		assert_int_equal(lookup_of(parts_fd, n, contents[n]) == kept[n], n != 7 && n != 299);
+	for (uint32_t i = 0; i < 2; i++)
+		assert_true(number_of(parts_fd, 7) != before[i] && number_of(parts_fd, 299) != before[i]);
+	assert_int_equal(lookups_held(parts_fd, 3 * TABLES_MAX), TABLES_MAX + 2);
+
+	/* The next process gives back what nobody names, and takes it for what is new. */
+	kernel_table_destroy(kernel);
+	assert_int_equal(kernel_table_create(parts_fd, &kernel), 0);
+	assert_int_equal(kernel_table_running(kernel).generation, 2);
+	contents[0] = 6000;
+	assert_int_equal(load_lookups(kernel, contents, 2, 3), 0);
+	assert_int_equal(lookup_of(parts_fd, 1, contents[1]), kept[1]);
+	lookup_of(parts_fd, 0, 6000);
+	assert_int_equal(load_lookups(kernel, contents, 2, 4), 0);
+	assert_int_equal(lookups_held(parts_fd, 3 * TABLES_MAX), 2);
+	kernel_table_destroy(kernel);
+	steering_bpf__destroy(skeleton);
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(counters_grow_again_and_again)};
+	const struct CMUnitTest tests[] = {cmocka_unit_test(counters_grow_again_and_again),
+					   cmocka_unit_test(lookups_stay_or_go)};
 	if (geteuid() != 0) {
 		fputs("needs root: BPF\n", stderr);
 		return SKIPPED;
