@@ -78,12 +78,9 @@ static int map_adopt(const char *path, struct bpf_map *map, bool larger_fits, bo
 /* ------------------------------------------------------------- shared maps ---- */
 
 static const char *const shared_pins[STEERING_SHARED] = {
-    [STEERING_SHARED_SERVICES] = "services",
-    [STEERING_SHARED_PARTS] = "parts",
-    [STEERING_SHARED_STATES] = "states",
-    [STEERING_SHARED_EXCEPTIONS] = "exceptions_in_use",
-    [STEERING_SHARED_FRAGMENTS] = "fragments",
-    [STEERING_SHARED_CPUS] = "cpus",
+    [STEERING_SHARED_SERVICES] = "services",   [STEERING_SHARED_PARTS] = "parts",
+    [STEERING_SHARED_STATES] = "states",       [STEERING_SHARED_EXCEPTIONS] = "exceptions_in_use",
+    [STEERING_SHARED_FRAGMENTS] = "fragments", [STEERING_SHARED_CPUS] = "cpus",
 };
 
 static struct bpf_map *shared_map(const struct steering_bpf *skeleton, enum steering_shared which)
