@@ -66,8 +66,8 @@ int steering_shared_open(struct steering *steering);
 
 /*
  * Of the maps that all share (interface NULL; SLUICE_KERNEL_LAYOUT), or of an interface's own (STEERING_LAYOUT). *ret:
- * the number pinned beside them. Without one: of an interface's 1; of those that all share ours when there are none, and
- * else 0. 0 or -errno.
+ * the number pinned beside them. Without one: of an interface's 1; of those that all share ours when there are none,
+ * and else 0. 0 or -errno.
  */
 int steering_layout_read(const struct steering *steering, const char *interface, uint32_t *ret);
 /* What is pinned is ours from here on. 0 or -errno. */

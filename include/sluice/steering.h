@@ -25,9 +25,9 @@
 #include <linux/bpf.h> /* struct bpf_timer */
 
 /*
- * As SLUICE_KERNEL_LAYOUT, of the maps in IFACE: one more with every change to what lies in counters, xsks, progress and
- * queues that a program, control plane or dataplane of the version before would misread, in shapes that are the same.
- * Maps without a number have layout 1. `services` is one of kernel.h's maps.
+ * As SLUICE_KERNEL_LAYOUT, of the maps in IFACE: one more with every change to what lies in counters, xsks, progress
+ * and queues that a program, control plane or dataplane of the version before would misread, in shapes that are the
+ * same. Maps without a number have layout 1. `services` is one of kernel.h's maps.
  */
 #define STEERING_LAYOUT 1u
 
