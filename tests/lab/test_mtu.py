@@ -3,9 +3,12 @@
 no server tells its clients to send less."""
 
 import collections
+import contextlib
 import ipaddress
 import socket
 import struct
+import threading
+import time
 
 import pytest
 
@@ -81,6 +84,51 @@ def test_path_mtu_discovery(lab, measured, family):
              f"{after['answered_too_big']} answers, path MTU {learnt_mtu(lab, vip)}")
     assert after["answered_too_big"] > 0 and after["too_big"] == 0
     assert learnt_mtu(lab, vip) == 1480
+
+
+@contextlib.contextmanager
+def flood(lab, vip):
+    """One sender's packets that are too big for the tunnel, some thousand a second for the length of a `with`. Yields a
+    list of how many it has sent."""
+    payload = bytes(1472)
+    datagram = struct.pack("!HHHH", 4000, 5300, 8 + len(payload), 0) + payload
+    header = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(datagram), 0, 0x4000, 64, 17, 0)
+    header += ipaddress.ip_address("203.0.113.99").packed + ipaddress.ip_address(vip).packed
+    header = header[:10] + struct.pack("!H", checksum(header)) + header[12:]
+    macs = bytes.fromhex((lab.router.mac("client") + lab.client.mac()).replace(":", ""))
+    frame, stop, sent = macs + b"\x08\x00" + header + datagram, threading.Event(), [0]
+
+    def send():
+        with lab.client.frames() as raw:
+            while not stop.wait(0.005):
+                for _ in range(20):
+                    raw.send(frame)
+                sent[0] += 20
+    sender = threading.Thread(target=send)
+    sender.start()
+    try:
+        yield sent
+    finally:
+        stop.set()
+        sender.join()
+
+
+def test_flood_of_one_sender(lab, measured):
+    """Answers are few, and one sender asks for many more: another finds its path's MTU at once all the same."""
+    vip = lab.vip(4, SILENT)
+    restart_dataplane(lab, rate=50)
+    forget_path_mtu(lab)
+    before = verdicts(lab)
+    with flood(lab, vip) as sent:
+        time.sleep(2)  # its answers are spent, and those of all together would be
+        flooded = verdicts(lab) - before
+        told = lab.client.http(vip, 80, 2, upload=UPLOAD, timeout=10, concurrency=2).all_succeeded(2)
+    slowest = max(r.end - r.start for r in told.requests)
+    measured(f"{sent[0]} packets of a flood at 50 answers a second; in its first 2 s {flooded['answered_too_big']} "
+             f"answered and {flooded['too_big']} dropped; another's uploads took {slowest:.3f} s at most")
+    restart_dataplane(lab, rate=1000)
+    assert flooded["too_big"] > 1000 and flooded["answered_too_big"] <= 32 + 50 / 16 * 3 + 2
+    assert learnt_mtu(lab, vip) == 1480 and slowest < 2
 
 
 def test_datagrams_in_fragments(lab, counts, measured):

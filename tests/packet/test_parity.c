@@ -250,6 +250,52 @@ static void each_vector(void **state)
 	compare_memory(0);
 }
 
+/* So many answers, and then none: what was spent does not come back within any test, by either clock. */
+static void answers_set(uint64_t most)
+{
+	struct sluice_kernel_cpu *cpu = kernel_run_cpu(kernel, (uint32_t)sched_getcpu());
+	struct sluice_icmp_answers answers = {0};
+
+	if (most) {
+		answers.too_big.interval = 1ull << 50;
+		answers.too_big.burst = answers.too_big.interval * (most - 1);
+	}
+	answers.echo = answers.too_big;
+	worker->answers = cpu->answers = answers;
+}
+
+/* The same packet again and again: a sender's share is spent while another's is not. */
+static void a_sender_has_its_share(void **state)
+{
+	const uint64_t *answered = &worker->counters->verdicts[SLUICE_ANSWERED_TOO_BIG];
+	uint32_t floods[2] = {0};
+
+	(void)state;
+	kernel_run_exceptions(kernel)->now_s = worker->now_s;
+	for (uint32_t i = 0; i < vectors.vector_count; i++) {
+		const struct vector *v = &vectors.vectors[i];
+		uint8_t frame[VECTOR_FRAME_MAX];
+		struct sluice_packet p;
+		if (v->verdict != SLUICE_ANSWERED_TOO_BIG)
+			continue;
+		memcpy(frame, v->input, v->input_bytes);
+		sluice_packet_parse(frame, frame + v->input_bytes, &p);
+		answers_set(2 * SLUICE_ICMP_SHARE_AT_ONCE + 8);
+		/* IPv4's last byte of the source, and IPv6's of its network, which lie in the same place. */
+		uint8_t *last = frame + p.l3_offset + 15;
+		for (uint32_t network = 0; network < 2; network++) {
+			const uint64_t before = *answered;
+			*last ^= (uint8_t)network;
+			for (uint32_t n = 0; n < SLUICE_ICMP_SHARE_AT_ONCE + 4; n++)
+				compare(frame, v->input_bytes, "flood of row", i);
+			assert_int_equal(*answered - before, SLUICE_ICMP_SHARE_AT_ONCE);
+		}
+		floods[p.ip_version == 6]++;
+	}
+	print_message("floods: %u by IPv4, %u by IPv6\n", floods[0], floods[1]);
+	assert_true(floods[0] && floods[1]);
+}
+
 static void every_truncation(void **state)
 {
 	(void)state;
@@ -414,23 +460,11 @@ static uint64_t flows_alive(void)
 	return sum;
 }
 
-/*
- * So many answers for this table, and then none until the next: what was spent does not come back within any test, by
- * either clock. At times more than a sender's share, which then is what ends first.
- */
+/* Few answers for this table, or none. */
 static void answers_draw(uint64_t *s)
 {
-	static const uint32_t at_once[] = {0, 1, 3, 20, 60};
-	const uint64_t most = at_once[draw(s) % (sizeof(at_once) / sizeof(at_once[0]))];
-	struct sluice_kernel_cpu *cpu = kernel_run_cpu(kernel, (uint32_t)sched_getcpu());
-	struct sluice_icmp_answers answers = {0};
-
-	if (most) {
-		answers.too_big.interval = 1ull << 50;
-		answers.too_big.burst = answers.too_big.interval * (most - 1);
-	}
-	answers.echo = answers.too_big;
-	worker->answers = cpu->answers = answers;
+	static const uint8_t most[] = {0, 1, 3, 20, 60};
+	answers_set(most[draw(s) % sizeof(most)]);
 }
 
 static void random_cases(void **state)
@@ -521,6 +555,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(each_vector),
 	    cmocka_unit_test(every_truncation),
+	    cmocka_unit_test(a_sender_has_its_share),
 	    cmocka_unit_test(random_cases),
 	    cmocka_unit_test(a_datagram_on_two_paths),
 	};
