@@ -47,10 +47,12 @@ def table(report):
     """{(kind, state): [Takeover]}: their distributions are printed together."""
     found = {}
     yield found
-    rows = [("fault", "state", "times", "gap in ms: min", "median", "p99", "max", "stranded: median", "max")]
+    rows = [("fault", "state", "times", "gap in ms: min", "median", "p99", "max", "stranded: median", "max",
+             "client held up: max")]
     for (kind, state), seen in sorted(found.items()):
         gaps, stranded = percentiles([t.gap * 1000 for t in seen]), percentiles([len(t.stranded) for t in seen])
-        rows.append((kind, state, str(len(seen)), *(f"{gap:.1f}" for gap in gaps), f"{stranded[1]:g}", str(stranded[3])))
+        rows.append((kind, state, str(len(seen)), *(f"{gap:.1f}" for gap in gaps), f"{stranded[1]:g}", str(stranded[3]),
+                     f"{max(t.late for t in seen) * 1000:.1f}"))
     widths = [max(map(len, column)) for column in zip(*rows)]
     report(f"the longest time without an answer to {PULSES} datagrams a second, and datagrams stranded (lost, or not answered "
            f"within {ANSWERED_WITHIN * 1000:g} ms), of each takeover\n"
