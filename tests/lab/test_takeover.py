@@ -239,7 +239,9 @@ def test_takeover(lab, counts, measured, table, state, how):
     assert not held["failed"] and not new["failed"], (held["failed"][:3], new["failed"][:3])
     assert not pulse["moved"], pulse["moved"][:3]
     assert (opened == 0) if state == "steady" else (opened > 0.1 * TABLES), opened
-    assert held["requests"] > 0.9 * HELD * 10 * took and new["requests"] > 0.9 * NEW * took, "the load was not made"
+    # A held connection whose packet was lost does not ask again before it has been answered.
+    assert len(pulse["sent"]) > 0.95 * PULSES * took and new["requests"] > 0.95 * NEW * took, "the load was not made"
+    assert held["requests"] > 0.75 * HELD * 10 * took, "the load was not made"
     if how in ("stop", "upgrade"):
         assert not again, f"SYNs were lost: {again[:3]}"
     wrong = [sentence for kind, seen in kinds.items() for sentence in judge(kind, seen)]
