@@ -11,6 +11,7 @@
  *   RUNTIME_DIR/bpf/IFACE/progress  where the dataplane tells that its workers turn
  *   RUNTIME_DIR/bpf/IFACE/program, IFACE/counters, IFACE/queues, IFACE/layout
  *   RUNTIME_DIR/bpf/services      struct steering_key -> struct steering_value, shared by all interfaces
+ *   RUNTIME_DIR/bpf/vips          likewise: which addresses are surely no VIPs
  *   RUNTIME_DIR/bpf/parts, states, exceptions_in_use, fragments   the forwarding table, likewise
  *   RUNTIME_DIR/bpf/cpus          what the programs keep for each CPU, likewise
  * The layouts are in sluice/steering.h and sluice/kernel.h.
@@ -57,6 +58,11 @@ void steering_refresh(struct steering *steering);
  * old services are all there still, and perhaps some of the new ones.
  */
 int steering_publish_services(struct steering *steering, const struct model *model);
+/*
+ * The same ahead of a change, of the services that stay. The VIPs of those that go are looked at still, since the table
+ * in force decides on their packets for as long as it has them.
+ */
+int steering_narrow_services(struct steering *steering, const struct model *model);
 
 /* Maps of the forwarding table, for kernel_path.c and exceptions_memory.c to fill. Borrowed. */
 struct steering_kernel_maps {
