@@ -5,6 +5,7 @@
  *
  *   RUNTIME_DIR/bpf/services        struct steering_key -> struct steering_value, one for all interfaces
  *   RUNTIME_DIR/bpf/vips            one value, for mmap(): uint64_t[STEERING_VIPS_WORDS], likewise
+ *   RUNTIME_DIR/bpf/capture         array of maps: 0 -> the memory of a capture (capture.h) while there is one
  *   RUNTIME_DIR/bpf/IFACE/program   the program
  *   RUNTIME_DIR/bpf/IFACE/link      its attachment
  *   RUNTIME_DIR/bpf/IFACE/xsks      XSKMAP: receive queue -> AF_XDP socket, filled by the dataplane
