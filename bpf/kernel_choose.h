@@ -25,17 +25,16 @@ __noinline uint32_t choose_first_bucket(const struct sluice_service *service, co
 	if (!service || !in)
 		return 1;
 	uint32_t own = in->bucket;
-	const uint8_t *bytes = bpf_map_lookup_elem(&states, &zero);
 	const void *lookup = part_at(service->lookup), *backends = part_at(SLUICE_KERNEL_TABLE);
-	if (!bytes || !lookup || !backends)
+	if (!lookup || !backends)
 		return 1 + own;
 	if (service->algorithm == SLUICE_ALGORITHM_ROUND_ROBIN) {
 		struct sluice_kernel_cpu *cpu = cpu_get();
 		return 1 +
-		       (cpu ? sluice_choose_in_turn(service, in->service, lookup, bytes, backends, &cpu->turns) : own);
+		       (cpu ? sluice_choose_in_turn(service, in->service, lookup, states, backends, &cpu->turns) : own);
 	}
 	void *live = live_of(bpf_map_lookup_elem(&exceptions, &zero));
-	return 1 + (live ? sluice_choose_least(service, lookup, bytes, backends, live, own, in->flow_key) : own);
+	return 1 + (live ? sluice_choose_least(service, lookup, states, backends, live, own, in->flow_key) : own);
 }
 
 #endif

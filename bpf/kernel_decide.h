@@ -24,7 +24,7 @@ static __always_inline uint32_t now_s(const struct sluice_exceptions_header *hea
 static __noinline uint64_t hash_of(const struct sluice_kernel_head *head, const struct sluice_flow *flow,
 				   uint32_t affinity)
 {
-	return sluice_flow_hash(&head->hash_key, flow, (enum sluice_affinity)affinity);
+	return sluice_flow_hash_from(&head->hash_start, flow, (enum sluice_affinity)affinity);
 }
 
 /* The share of a flow in the exception table. False: a line is not there. */
@@ -52,10 +52,9 @@ __noinline uint32_t decide_closely(const struct sluice_service *service, struct 
 	struct sluice_exceptions_header *header = NULL;
 	struct sluice_exceptions_at at;
 	uint32_t zero = 0;
-	const uint8_t *bytes = bpf_map_lookup_elem(&states, &zero);
 	void *map = bpf_map_lookup_elem(&exceptions, &zero);
 
-	if (!bytes || !service || !in)
+	if (!service || !in)
 		return SLUICE_NONE;
 	const void *lookup = part_at(service->lookup);
 	if (!lookup)
@@ -64,14 +63,14 @@ __noinline uint32_t decide_closely(const struct sluice_service *service, struct 
 		header = line_at(map, 0);
 	/* Without a memory all is as when it has no room: who would have to be remembered stays where it was. */
 	if (!header || !exceptions_at(map, header, in->flow_key, &at))
-		return sluice_owner(service, lookup, bytes, in->bucket, sluice_bucket_prev(in->word));
+		return sluice_owner(service, lookup, states, in->bucket, sluice_bucket_prev(in->word));
 	in->now_s = now_s(header);
-	uint32_t backend = sluice_decide_recall(service, bytes, &at, in, true);
+	uint32_t backend = sluice_decide_recall(service, states, &at, in, true);
 	if (backend != SLUICE_NONE)
 		return backend;
 	if (service->algorithm != SLUICE_ALGORITHM_TABLE && !in->first_bucket && sluice_decide_is_first(service, in))
 		return DECIDE_CHOOSE;
-	struct sluice_decision decision = sluice_decide_anew(service, lookup, bytes, &at, in, true);
+	struct sluice_decision decision = sluice_decide_anew(service, lookup, states, &at, in, true);
 	if (in->first_bucket && decision.decided == SLUICE_DECIDED_FIRST &&
 	    service->algorithm == SLUICE_ALGORITHM_LEAST_CONNECTIONS && header->live_line)
 		sluice_live_add(map, decision.backend);

@@ -64,7 +64,7 @@ __noinline uint64_t fragment_find(uint64_t key)
 static __always_inline uint32_t services_count(const struct table *table)
 {
 	const uint32_t at = offsetof(struct sluice_table_header, services.count);
-	const uint8_t *line = line_at(table->lines, SLUICE_KERNEL_TABLE_LINE + at / SLUICE_KERNEL_LINE);
+	const uint8_t *line = line_of_table(table, SLUICE_KERNEL_TABLE_LINE + at / SLUICE_KERNEL_LINE);
 
 	return line ? *(const uint32_t *)(line + at % SLUICE_KERNEL_LINE) : 0;
 }
@@ -73,18 +73,16 @@ static __always_inline uint32_t services_count(const struct table *table)
 static __always_inline uint32_t fragment_follow(const struct table *table, const struct sluice_packet *packet,
 						uint64_t key, uint32_t *ret_service)
 {
-	uint32_t zero = 0;
 	uint64_t value = fragment_find(key);
 	uint32_t number = sluice_fragment_service(value);
-	const uint8_t *bytes = bpf_map_lookup_elem(&states, &zero);
 
-	if (!value || !bytes || number >= services_count(table))
+	if (!value || number >= services_count(table))
 		return SLUICE_NONE;
-	const struct sluice_service *service = line_at(table->lines, table->head->services_line + number);
+	const struct sluice_service *service = line_of_table(table, table->head->services_line + number);
 	if (!service)
 		return SLUICE_NONE;
 	*ret_service = number;
-	return sluice_fragment_backend(service, bytes, value, &packet->flow.destination, packet->flow.protocol);
+	return sluice_fragment_backend(service, states, value, &packet->flow.destination, packet->flow.protocol);
 }
 
 #endif

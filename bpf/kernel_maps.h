@@ -14,12 +14,12 @@
 #include "sluice/kernel.h"
 #include "sluice/steering.h"
 
-struct lines {
+struct windows {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_INNER_MAP | BPF_F_MMAPABLE);
 	__uint(max_entries, 1);
 	__uint(key_size, sizeof(uint32_t));
-	__uint(value_size, sizeof(struct sluice_kernel_line)); /* BTF keeps no type so deep */
+	__uint(value_size, sizeof(struct sluice_kernel_window)); /* BTF keeps no type so deep */
 };
 
 struct exception_lines {
@@ -34,7 +34,7 @@ struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
 	__uint(max_entries, SLUICE_KERNEL_PARTS);
 	__type(key, uint32_t);
-	__array(values, struct lines);
+	__array(values, struct windows);
 } parts SEC(".maps");
 
 struct {
@@ -44,17 +44,8 @@ struct {
 	__array(values, struct exception_lines);
 } exceptions SEC(".maps");
 
-struct states {
-	uint8_t bytes[SLUICE_BACKENDS_MAX];
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, 1);
-	__type(key, uint32_t);
-	__type(value, struct states);
-} states SEC(".maps");
+/* All of .bss: a map of one value, whose address the program knows. */
+uint8_t states[SLUICE_BACKENDS_MAX];
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -76,10 +67,24 @@ static __always_inline void *part_at(uint32_t part)
 	return bpf_map_lookup_elem(&parts, &part);
 }
 
+static __always_inline void *line_in_window(void *window, uint32_t line)
+{
+	uint64_t offset = (uint64_t)(line & (SLUICE_KERNEL_WINDOW_LINES - 1)) * SLUICE_KERNEL_LINE;
+	SLUICE_OPAQUE(window); /* no addition before its comparison with NULL */
+	return (uint8_t *)window + offset;
+}
+
+/* Line `line` of a part; NULL beyond its last window. */
+static __always_inline void *line_of_part(void *part, uint32_t line)
+{
+	void *window = line_at(part, line / SLUICE_KERNEL_WINDOW_LINES);
+	return window ? line_in_window(window, line) : NULL;
+}
+
 /* forwarding.h's way into a lookup table. No bucket lies beyond one's end: the table was checked. */
 static inline sluice_bucket sluice_kernel_bucket(const void *lookup, uint32_t bucket)
 {
-	const sluice_bucket *line = line_at((void *)lookup, bucket / SLUICE_KERNEL_BUCKETS);
+	const sluice_bucket *line = line_of_part((void *)lookup, bucket / SLUICE_KERNEL_BUCKETS);
 	return line ? line[bucket % SLUICE_KERNEL_BUCKETS] : 0;
 }
 
@@ -87,10 +92,8 @@ static inline sluice_bucket sluice_kernel_bucket(const void *lookup, uint32_t bu
 __noinline uint32_t sluice_kernel_walk(uint32_t lookup, uint32_t size, uint32_t first_backend, uint32_t bucket)
 {
 	const struct sluice_service service = {.lookup_size = size, .first_backend = first_backend};
-	uint32_t zero = 0;
-	const uint8_t *bytes = bpf_map_lookup_elem(&states, &zero);
 	void *map = part_at(lookup);
-	return map && bytes ? sluice_walk_steps(&service, map, bytes, bucket) : SLUICE_NONE;
+	return map ? sluice_walk_steps(&service, map, states, bucket) : SLUICE_NONE;
 }
 
 /* This CPU's own; NULL: it came after the control plane. */
@@ -102,24 +105,33 @@ static __always_inline struct sluice_kernel_cpu *cpu_get(void)
 
 /* A generation. */
 struct table {
-	void *lines;
+	void *part;
+	void *window; /* the first one */
 	const struct sluice_kernel_head *head;
 };
 
 static __always_inline bool table_get(struct table *ret)
 {
-	ret->lines = part_at(SLUICE_KERNEL_TABLE);
-	if (!ret->lines)
+	ret->part = part_at(SLUICE_KERNEL_TABLE);
+	if (!ret->part)
 		return false;
-	ret->head = line_at(ret->lines, 0);
-	return ret->head != NULL;
+	ret->window = line_at(ret->part, 0);
+	ret->head = ret->window;
+	return ret->window != NULL;
 }
 
-/* choose.h's ways to a weight and a count. backends: the table's lines; live: those of the exceptions. */
+static __always_inline void *line_of_table(const struct table *table, uint32_t line)
+{
+	if (SLUICE_UNLIKELY(line >= SLUICE_KERNEL_WINDOW_LINES))
+		return line_of_part(table->part, line);
+	return line_in_window(table->window, line);
+}
+
+/* choose.h's ways to a weight and a count. backends: the table's part; live: those of the exceptions. */
 static inline uint32_t sluice_kernel_weight(const void *backends, uint32_t number)
 {
 	const struct sluice_kernel_head *head = line_at((void *)backends, 0);
-	const uint8_t *second = head ? line_at((void *)backends, head->backends_line + 2 * number + 1) : NULL;
+	const uint8_t *second = head ? line_of_part((void *)backends, head->backends_line + 2 * number + 1) : NULL;
 	return second ? *(const uint32_t *)(second + offsetof(struct sluice_backend, weight) - SLUICE_KERNEL_LINE) : 0;
 }
 

@@ -17,7 +17,7 @@ index_find(const struct table *table, const union sluice_address *address, uint3
 	for (uint32_t probe = 0; probe < SLUICE_INDEX_PROBES; probe++) {
 		uint32_t position = (home + probe) & head->index_mask;
 		const struct sluice_index_entry *e =
-		    line_at(table->lines, head->index_line + position / ENTRIES_TO_A_LINE);
+		    line_of_table(table, head->index_line + position / ENTRIES_TO_A_LINE);
 		if (!e)
 			return NULL;
 		e += position % ENTRIES_TO_A_LINE;
@@ -34,7 +34,7 @@ static __always_inline uint32_t wildcard_find(const struct table *table, uint32_
 {
 	uint32_t first = table->head->wildcards_line + 2 * number, count = 0;
 	for (uint32_t half = 0; half < 2; half++) {
-		const uint32_t *words = line_at(table->lines, first + half);
+		const uint32_t *words = line_of_table(table, first + half);
 		if (!words)
 			return SLUICE_NONE;
 		if (half == 0)

@@ -91,9 +91,11 @@ static int queue_tick(void *map, uint32_t *number, struct steering_queue *queue)
 	return 0;
 }
 
-/* Look after the queue from now on. */
+/* Look after the queue from now on. worker: NULL does nothing. */
 static __noinline void queue_watch(struct steering_queue *queue, const struct steering_progress *worker)
 {
+	if (!worker)
+		return;
 	queue->seen_turns = worker->turns;
 	queue->seen_redirected = queue->redirected - 1;
 	queue->ticks = 0;
@@ -106,22 +108,26 @@ static __noinline void queue_watch(struct steering_queue *queue, const struct st
 static __always_inline bool dataplane_takes(uint32_t number)
 {
 	struct steering_queue *queue = bpf_map_lookup_elem(&queues, &number);
-	const struct steering_progress *worker = bpf_map_lookup_elem(&progress, &number);
 
 	/* The flags' low bits are what it returns when no socket is there. */
-	if (!queue || !worker)
+	if (!queue)
 		return bpf_redirect_map(&xsks, number, XDP_DROP) == XDP_REDIRECT;
-	if (queue->hung || bpf_redirect_map(&xsks, number, XDP_DROP) != XDP_REDIRECT) {
+	/* To see that there is no socket costs less than to be told so by a redirection. */
+	if (queue->hung || !bpf_map_lookup_elem(&xsks, &number) ||
+	    bpf_redirect_map(&xsks, number, XDP_DROP) != XDP_REDIRECT) {
 		if (queue->path == STEERING_PATH_DATAPLANE)
 			queue->takeovers++;
 		queue->path = STEERING_PATH_KERNEL;
 		if (queue->hung && !queue->armed) /* only a timer ends it */
-			queue_watch(queue, worker);
+			queue_watch(queue, bpf_map_lookup_elem(&progress, &number));
 		return false;
 	}
+	const struct steering_progress *worker = bpf_map_lookup_elem(&progress, &number);
 	queue->path = STEERING_PATH_DATAPLANE;
-	queue->poked = worker->asleep;
 	queue->redirected++;
+	if (!worker)
+		return true;
+	queue->poked = worker->asleep;
 	if (!queue->armed && worker->turns)
 		queue_watch(queue, worker);
 	return true;

@@ -35,6 +35,9 @@ struct {
 	__type(value, struct steering_value);
 } services SEC(".maps");
 
+/* Likewise; a section of its own is a map of its own, one value whose address the program knows. */
+uint64_t vips[STEERING_VIPS_WORDS] SEC(".data.vips");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, STEERING_COUNTERS);
@@ -73,6 +76,34 @@ static __always_inline bool is_vip(const union sluice_address *address)
 {
 	const struct steering_value *e = entry_find(address, 0, 0);
 	return e && e->kind == SLUICE_INDEX_VIP;
+}
+
+/*
+ * True: TCP or UDP to an address that is surely no VIP, so that whatever else is to be said of the packet, it is passed
+ * for want of a service. Frames with tags or extension headers are left to the parser.
+ */
+static __always_inline bool is_surely_none_of_ours(const uint8_t *data, const uint8_t *end)
+{
+	const uint8_t *l3 = data + SLUICE_ETHERNET_BYTES;
+	union sluice_address destination;
+	uint8_t protocol;
+
+	if (l3 + SLUICE_IPV4_BYTES > end)
+		return false;
+	uint16_t type_be16 = sluice_load16(data + 12);
+	if (type_be16 == SLUICE_BE16(SLUICE_ETHERTYPE_IPV4)) {
+		destination = sluice_address_v4(sluice_load32(l3 + 16));
+		protocol = l3[9];
+	} else if (type_be16 == SLUICE_BE16(SLUICE_ETHERTYPE_IPV6) && l3 + SLUICE_IPV6_BYTES <= end) {
+		destination.halves[0] = sluice_load64(l3 + 24);
+		destination.halves[1] = sluice_load64(l3 + 32);
+		protocol = l3[6];
+	} else {
+		return false;
+	}
+	uint64_t hash = steering_vip_hash(&destination);
+	return (protocol == SLUICE_IP_TCP || protocol == SLUICE_IP_UDP) &&
+	       !(*(volatile uint64_t *)&vips[steering_vip_word(hash)] & steering_vip_bit(hash));
 }
 
 /* A service in the generation in force, when there is one and it has it; else number is SLUICE_NONE. */
@@ -156,7 +187,7 @@ static __always_inline enum sluice_verdict verdict_of(enum sluice_verdict parsed
 static __always_inline void *counters_line(const struct sluice_kernel_head *head, uint32_t line)
 {
 	void *map = part_at(head->counters_part);
-	return map ? line_at(map, line + bpf_get_smp_processor_id() * head->counters_cpu_lines) : NULL;
+	return map ? line_of_part(map, line + bpf_get_smp_processor_id() * head->counters_cpu_lines) : NULL;
 }
 
 static __always_inline struct sluice_service_counters *service_counters(const struct sluice_kernel_head *head,
@@ -236,10 +267,9 @@ static __always_inline uint32_t decide(const struct xdp_md *context, const struc
 				       const struct sluice_service *service, uint32_t number,
 				       const struct sluice_packet *packet, bool follows, uint64_t key, uint64_t hash)
 {
-	uint32_t lookup_number = service->lookup, zero = 0;
-	const uint8_t *bytes = bpf_map_lookup_elem(&states, &zero);
+	uint32_t lookup_number = service->lookup;
 	void *lookup = part_at(lookup_number);
-	if (!lookup || !bytes)
+	if (!lookup)
 		return SLUICE_NONE;
 	struct sluice_decide_input in = {
 	    .flow_key = key,
@@ -251,7 +281,7 @@ static __always_inline uint32_t decide(const struct xdp_md *context, const struc
 	in.word = sluice_kernel_bucket(lookup, in.bucket);
 	if (SLUICE_LIKELY(sluice_decide_is_stateless(in.word, in.tracking, exception_maybe(key)))) {
 		uint32_t owner = service->first_backend + sluice_bucket_cur(in.word);
-		if (SLUICE_LIKELY(sluice_state_lives(sluice_state_at(bytes, owner))))
+		if (SLUICE_LIKELY(sluice_state_lives(sluice_state_at(states, owner))))
 			return owner;
 		uint32_t slot =
 		    sluice_kernel_walk(lookup_number, service->lookup_size, service->first_backend, in.bucket);
@@ -290,24 +320,17 @@ struct route {
 	uint64_t hash;
 };
 
-/* To its backend, whoever has chosen that. */
-static __always_inline int transmit(struct xdp_md *context, const struct table *table,
-				    const struct sluice_packet *packet, const struct route *route, bool follows)
+/* A packet that fits the way to its backend. */
+static __always_inline int send(struct xdp_md *context, const struct table *table, const struct sluice_packet *packet,
+				const struct route *route, const struct sluice_backend *backend)
 {
 	const struct sluice_kernel_head *head = table->head;
 	uint32_t number = route->service, chosen = route->backend;
-	const struct sluice_backend *backend = NULL;
-	if (chosen != SLUICE_NONE)
-		backend = line_at(table->lines, head->backends_line + 2 * chosen);
-	if (!backend || backend->encap == SLUICE_ENCAP_NONE)
-		return drop_for_service(head, number, SLUICE_DROP_NO_BACKEND);
-	if (SLUICE_UNLIKELY(packet->l3_bytes + sluice_encap_overhead(backend->encap) > backend->mtu))
-		return too_big(context, head, number, packet, follows, backend);
-	const struct sluice_port *port = line_at(table->lines, head->ports_line + 2 * backend->port + 1);
+	const struct sluice_port *port = line_of_table(table, head->ports_line + 2 * backend->port + 1);
 	/* Few templates are longer than what the first line holds of them. */
 	const uint8_t *second = (const uint8_t *)backend;
 	if (backend->outer_bytes > SLUICE_OUTER_TAIL)
-		second = line_at(table->lines, head->backends_line + 2 * chosen + 1);
+		second = line_of_table(table, head->backends_line + 2 * chosen + 1);
 	struct inner inner = {.l3_offset = packet->l3_offset,
 			      .l3_bytes = packet->l3_bytes,
 			      .entropy = sluice_hash_entropy(route->hash),
@@ -332,6 +355,22 @@ static __always_inline int transmit(struct xdp_md *context, const struct table *
 	return ifindex == context->ingress_ifindex ? XDP_TX : (int)bpf_redirect(ifindex, 0);
 }
 
+/* To its backend, whoever has chosen that. */
+static __always_inline int transmit(struct xdp_md *context, const struct table *table,
+				    const struct sluice_packet *packet, const struct route *route, bool follows)
+{
+	const struct sluice_kernel_head *head = table->head;
+	uint32_t number = route->service;
+	const struct sluice_backend *backend = NULL;
+	if (route->backend != SLUICE_NONE)
+		backend = line_of_table(table, head->backends_line + 2 * route->backend);
+	if (!backend || backend->encap == SLUICE_ENCAP_NONE)
+		return drop_for_service(head, number, SLUICE_DROP_NO_BACKEND);
+	if (SLUICE_UNLIKELY(packet->l3_bytes + sluice_encap_overhead(backend->encap) > backend->mtu))
+		return too_big(context, head, number, packet, follows, backend);
+	return send(context, table, packet, route, backend);
+}
+
 /* Where a packet of a service goes that no dataplane takes. 0, with *ret_route set; or what becomes of it here. */
 static __always_inline int choose(struct xdp_md *context, const struct sluice_packet *packet, const struct found *found,
 				  bool follows, struct route *ret_route)
@@ -340,7 +379,7 @@ static __always_inline int choose(struct xdp_md *context, const struct sluice_pa
 		return finish(STEERING_DROPPED_NO_SOCKET, XDP_DROP);
 	const struct sluice_kernel_head *head = found->table.head;
 	uint32_t number = found->number;
-	const struct sluice_service *service = line_at(found->table.lines, head->services_line + number);
+	const struct sluice_service *service = line_of_table(&found->table, head->services_line + number);
 	/* Steered, and not in the table: it has just come or gone. The kernel must not see it, it would answer with
 	 * RST. */
 	if (!service)
@@ -385,6 +424,61 @@ static __always_inline int echo(struct xdp_md *context, const struct sluice_pack
 	return finish(STEERING_VERDICT + SLUICE_ANSWERED_ECHO, XDP_TX);
 }
 
+/*
+ * Most packets are alike: IPv4 without tags, options or fragments, TCP or UDP for a service at that very port, of a
+ * flow that a steady bucket answers for. For those the stages below are one straight line, on which the compiler keeps
+ * in registers what the general one keeps in memory. True: *ret_action is what becomes of the packet. False: nothing
+ * was done or counted.
+ */
+static __always_inline bool steer_plain(struct xdp_md *context, int *ret_action)
+{
+	const uint8_t *data = (const uint8_t *)(long)context->data;
+	const uint8_t *end = (const uint8_t *)(long)context->data_end;
+	const uint8_t *l3 = data + SLUICE_ETHERNET_BYTES;
+	struct sluice_packet packet = {.l3_offset = SLUICE_ETHERNET_BYTES};
+	struct table table;
+
+	if (l3 + SLUICE_IPV4_BYTES > end || sluice_load16(data + 12) != SLUICE_BE16(SLUICE_ETHERTYPE_IPV4) ||
+	    l3[0] != 0x45 || (sluice_load16(l3 + 6) & SLUICE_BE16(0x3fff)) ||
+	    sluice_packet_parse_ipv4(data, l3, end, &packet) != SLUICE_FORWARD || !table_get(&table))
+		return false;
+	const struct sluice_kernel_head *head = table.head;
+	uint32_t port_protocol = sluice_port_protocol(packet.flow.destination_port_be16, packet.flow.protocol);
+	const struct sluice_index_entry *e = index_find(&table, &packet.flow.destination, port_protocol);
+	if (!e || e->kind != SLUICE_INDEX_SERVICE)
+		return false;
+	uint32_t number = e->value;
+	if (dataplane_takes(context->rx_queue_index)) {
+		*ret_action = finish(STEERING_REDIRECTED, XDP_REDIRECT);
+		return true;
+	}
+	const struct sluice_service *service = line_of_table(&table, head->services_line + number);
+	if (!service || service->lookup == SLUICE_NONE || service->affinity != SLUICE_AFFINITY_FLOW)
+		return false;
+	uint64_t hash = sluice_flow_hash_from(&head->hash_start, &packet.flow, SLUICE_AFFINITY_FLOW);
+	void *lookup = part_at(service->lookup);
+	if (!lookup)
+		return false;
+	sluice_bucket word = sluice_kernel_bucket(lookup, sluice_hash_bucket(hash, service->lookup_size));
+	if (!sluice_decide_is_stateless(word, service->tracking, exception_maybe(hash)))
+		return false;
+	uint32_t chosen = service->first_backend + sluice_bucket_cur(word);
+	if (!sluice_state_lives(sluice_state_at(states, chosen)))
+		return false;
+	const struct sluice_backend *backend = line_of_table(&table, head->backends_line + 2 * chosen);
+	if (!backend || backend->encap == SLUICE_ENCAP_NONE ||
+	    packet.l3_bytes + sluice_encap_overhead(backend->encap) > backend->mtu)
+		return false;
+	if (sluice_packet_is_first(&packet)) {
+		struct sluice_service_counters *counted = service_counters(head, number);
+		if (counted)
+			counted->new_flows++;
+	}
+	const struct route route = {.service = number, .backend = chosen, .hash = hash};
+	*ret_action = send(context, &table, &packet, &route, backend);
+	return true;
+}
+
 SEC("xdp")
 int sluice_steering(struct xdp_md *context)
 {
@@ -394,6 +488,11 @@ int sluice_steering(struct xdp_md *context)
 	struct found found = {.number = SLUICE_NONE}; /* the verifier does not see that it is set with FORWARD */
 	bool follows;
 
+	if (is_surely_none_of_ours(data, end))
+		return finish_pass(SLUICE_PASS_NO_SERVICE);
+	int action;
+	if (steer_plain(context, &action))
+		return action;
 	enum sluice_verdict parsed = sluice_packet_parse(data, end, &packet);
 	enum sluice_verdict verdict = verdict_of(parsed, data, end, &packet, &follows, &found);
 	if (sluice_verdict_is_pass(verdict))

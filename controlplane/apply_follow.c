@@ -74,7 +74,7 @@ int apply_narrow_steering(struct apply *apply, const struct model *next)
 	}
 	if (narrow.service_count < running->service_count) {
 		apply->steering_narrowed = true;
-		error = steering_publish_services(apply->steering, &narrow);
+		error = steering_narrow_services(apply->steering, &narrow);
 	}
 out:
 	free(narrow.services);

@@ -13,8 +13,8 @@
 
 struct kernel_path {
 	uv_loop_t *loop;
-	int parts_fd; /* our own */
-	struct kernel_table *kernel;   /* the job's while one is under way */
+	int parts_fd;                /* our own */
+	struct kernel_table *kernel; /* the job's while one is under way */
 	struct kernel_table_running running;
 	uint8_t *states;
 	bool busy, closing;

@@ -19,6 +19,9 @@ enum {
 	BACKENDS_MIN = 4096,
 };
 
+/* Of the array that stands where a lookup table was. */
+#define EMPTY_NAME "sluice_none"
+
 /* One array of lines, mapped. */
 struct lines {
 	int fd; /* -1: none */
@@ -40,7 +43,7 @@ struct kernel_table {
 	struct lines table;     /* in force */
 	struct lines counters;  /* that it uses */
 	struct number *numbers; /* SLUICE_KERNEL_PARTS; those below SLUICE_KERNEL_LOOKUP are none */
-	int empty_fd;           /* an array of one line, for numbers that are given up; -1: not made yet */
+	int empty_fd;           /* an array of one window, for numbers that are given up; -1: not made yet */
 };
 
 /* ------------------------------------------------------------------ lines ---- */
@@ -50,10 +53,12 @@ static uint64_t lines_of(uint64_t bytes)
 	return (bytes + SLUICE_KERNEL_LINE - 1) / SLUICE_KERNEL_LINE;
 }
 
-static int lines_map(int fd, uint64_t lines, struct lines *ret)
+/* bytes: of its values; what is mapped are whole pages. */
+static int lines_map(int fd, uint64_t bytes, struct lines *ret)
 {
 	const uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
-	const uint64_t bytes = (lines * SLUICE_KERNEL_LINE + page - 1) / page * page;
+
+	bytes = (bytes + page - 1) / page * page;
 	void *map = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 
 	if (map == MAP_FAILED)
@@ -62,18 +67,20 @@ static int lines_map(int fd, uint64_t lines, struct lines *ret)
 	return 0;
 }
 
-/* A new array, all zero. */
+/* A new array with room for so many lines, all zero. */
 static int lines_make(const char *name, uint64_t lines, struct lines *ret)
 {
 	LIBBPF_OPTS(bpf_map_create_opts, options, .map_flags = BPF_F_INNER_MAP | BPF_F_MMAPABLE);
+	const uint32_t window = sizeof(struct sluice_kernel_window);
+	const uint64_t windows = (lines + SLUICE_KERNEL_WINDOW_LINES - 1) / SLUICE_KERNEL_WINDOW_LINES;
 	int fd;
 
-	if (lines > UINT32_MAX)
+	if (windows > UINT32_MAX)
 		return -E2BIG;
-	fd = bpf_map_create(BPF_MAP_TYPE_ARRAY, name, sizeof(uint32_t), SLUICE_KERNEL_LINE, (uint32_t)lines, &options);
+	fd = bpf_map_create(BPF_MAP_TYPE_ARRAY, name, sizeof(uint32_t), window, (uint32_t)windows, &options);
 	if (fd < 0)
 		return fd;
-	int error = lines_map(fd, lines, ret);
+	int error = lines_map(fd, windows * window, ret);
 	if (error)
 		close(fd);
 	return error;
@@ -108,7 +115,7 @@ static int lines_at(int outer_fd, uint32_t key, struct lines *ret)
 		return fd;
 	error = bpf_obj_get_info_by_fd(fd, &info, &length);
 	if (!error)
-		error = lines_map(fd, info.max_entries, ret);
+		error = lines_map(fd, (uint64_t)info.max_entries * info.value_size, ret);
 	if (error)
 		close(fd);
 	return error;
@@ -140,9 +147,10 @@ static bool table_is_ours(const struct lines *table)
 	const struct sluice_span *lookups = &flat->lookups;
 	const uint64_t room = table->bytes - SLUICE_KERNEL_TABLE_LINE * SLUICE_KERNEL_LINE;
 
-	return table->bytes >= SLUICE_KERNEL_LINE + sizeof(*flat) && flat->magic == SLUICE_TABLE_MAGIC &&
-	       flat->abi >= SLUICE_ABI_MIN && flat->abi <= SLUICE_ABI && flat->total_bytes <= room &&
-	       lookups->count <= SLUICE_SERVICES_MAX && lookups->offset <= flat->total_bytes &&
+	return table->bytes >= SLUICE_KERNEL_TABLE_LINE * SLUICE_KERNEL_LINE + sizeof(*flat) &&
+	       flat->magic == SLUICE_TABLE_MAGIC && flat->abi >= SLUICE_ABI_MIN && flat->abi <= SLUICE_ABI &&
+	       flat->total_bytes <= room && lookups->count <= SLUICE_SERVICES_MAX &&
+	       lookups->offset <= flat->total_bytes &&
 	       lookups->count * sizeof(struct sluice_lookup_ref) <= flat->total_bytes - lookups->offset &&
 	       flat->ports.count <= SLUICE_PORTS_MAX && flat->ports.offset <= flat->total_bytes &&
 	       flat->ports.count * sizeof(struct sluice_port) <= flat->total_bytes - flat->ports.offset &&
@@ -160,8 +168,9 @@ static void adopt_numbers(struct kernel_table *kernel)
 		int fd = bpf_map_get_fd_by_id(id);
 		if (fd < 0)
 			continue;
-		/* One line alone: it has been given back. */
-		kernel->numbers[n].held = !bpf_obj_get_info_by_fd(fd, &info, &length) && info.max_entries > 1;
+		/* By its name: whether it has been given back. */
+		kernel->numbers[n].held =
+		    !bpf_obj_get_info_by_fd(fd, &info, &length) && strcmp(info.name, EMPTY_NAME) != 0;
 		close(fd);
 	}
 }
@@ -465,6 +474,7 @@ static struct sluice_kernel_head head_make(const struct sluice_table *table, uin
 {
 	const struct sluice_table_header *h = table->header;
 	return (struct sluice_kernel_head){
+	    .hash_start = sluice_hash_start(&h->hash_key),
 	    .hash_key = h->hash_key,
 	    .index_seed = table->index_seed,
 	    .index_mask = table->index_mask,
@@ -529,7 +539,7 @@ int kernel_table_load(struct kernel_table *kernel, const struct sluice_table *ta
 	int error = numbers ? 0 : -ENOMEM;
 
 	if (!error && kernel->empty_fd < 0) {
-		error = lines_make("sluice_none", 1, &empty);
+		error = lines_make(EMPTY_NAME, 1, &empty);
 		if (!error)
 			kernel->empty_fd = lines_unmap(&empty);
 	}

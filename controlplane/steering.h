@@ -57,6 +57,11 @@ void steering_refresh(struct steering *steering);
  * old services are all there still, and perhaps some of the new ones.
  */
 int steering_publish_services(struct steering *steering, const struct model *model);
+/*
+ * The same ahead of a change, of the services that stay. The VIPs of those that go are looked at still, since the table
+ * in force decides on their packets for as long as it has them.
+ */
+int steering_narrow_services(struct steering *steering, const struct model *model);
 
 /* Maps of the forwarding table, for kernel_path.c and exceptions_memory.c to fill. Borrowed. */
 struct steering_kernel_maps {

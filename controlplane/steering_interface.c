@@ -79,6 +79,7 @@ static int map_adopt(const char *path, struct bpf_map *map, bool larger_fits, bo
 
 static const char *const shared_pins[STEERING_SHARED] = {
     [STEERING_SHARED_SERVICES] = "services",
+    [STEERING_SHARED_VIPS] = "vips",
     [STEERING_SHARED_PARTS] = "parts",
     [STEERING_SHARED_STATES] = "states",
     [STEERING_SHARED_EXCEPTIONS] = "exceptions_in_use",
@@ -90,8 +91,9 @@ static struct bpf_map *shared_map(const struct steering_bpf *skeleton, enum stee
 {
 	switch (which) {
 	case STEERING_SHARED_SERVICES: return skeleton->maps.services;
+	case STEERING_SHARED_VIPS: return skeleton->maps.data_vips;
 	case STEERING_SHARED_PARTS: return skeleton->maps.parts;
-	case STEERING_SHARED_STATES: return skeleton->maps.states;
+	case STEERING_SHARED_STATES: return skeleton->maps.bss;
 	case STEERING_SHARED_FRAGMENTS: return skeleton->maps.fragments;
 	case STEERING_SHARED_CPUS: return skeleton->maps.cpus;
 	default: return skeleton->maps.exceptions;
@@ -187,7 +189,9 @@ int steering_shared_open(struct steering *steering)
 		error = shared_take(steering, skeleton, i, adopted[i]);
 	if (!error)
 		error = steering_layout_write(steering, NULL);
-	steering->services_replaced = replaced[STEERING_SHARED_SERVICES];
+	/* Two maps that say one thing: with one of them new, neither is up to date. */
+	steering->services_replaced = replaced[STEERING_SHARED_SERVICES] || replaced[STEERING_SHARED_VIPS] ||
+				      adopted[STEERING_SHARED_SERVICES] != adopted[STEERING_SHARED_VIPS];
 	steering_bpf__destroy(skeleton);
 log:
 	if (error)

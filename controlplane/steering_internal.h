@@ -26,6 +26,7 @@ struct steering_interface {
 /* Maps that all interfaces' programs share, pinned in RUNTIME_DIR/bpf. */
 enum steering_shared {
 	STEERING_SHARED_SERVICES,
+	STEERING_SHARED_VIPS,
 	STEERING_SHARED_PARTS,
 	STEERING_SHARED_STATES,
 	STEERING_SHARED_EXCEPTIONS,
@@ -37,7 +38,7 @@ enum steering_shared {
 struct steering {
 	char *directory; /* RUNTIME_DIR/bpf */
 	int shared_fds[STEERING_SHARED];
-	bool services_replaced; /* programs of a former control plane still read a map of another layout */
+	bool services_replaced; /* programs of a former control plane still read other maps than ours */
 	struct steering_interface *interfaces;
 	uint32_t interface_count;
 };
@@ -65,8 +66,8 @@ int steering_shared_open(struct steering *steering);
 
 /*
  * Of the maps that all share (interface NULL; SLUICE_KERNEL_LAYOUT), or of an interface's own (STEERING_LAYOUT). *ret:
- * the number pinned beside them. Without one: of an interface's 1; of those that all share ours when there are none, and
- * else 0. 0 or -errno.
+ * the number pinned beside them. Without one: of an interface's 1; of those that all share ours when there are none,
+ * and else 0. 0 or -errno.
  */
 int steering_layout_read(const struct steering *steering, const char *interface, uint32_t *ret);
 /* What is pinned is ours from here on. 0 or -errno. */

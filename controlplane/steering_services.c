@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 struct entry {
 	struct steering_key key;
@@ -217,7 +218,28 @@ static void entries_difference(const struct entries *have, const struct entries 
 	}
 }
 
-int steering_publish_services(struct steering *steering, const struct model *model)
+/* -------------------------------------------------------------------- vips ---- */
+
+/* The bits of the entries' VIPs are set. exact: and all others cleared. */
+static int vips_write(int map_fd, const struct entries *entries, bool exact)
+{
+	const size_t bytes = STEERING_VIPS_WORDS * sizeof(uint64_t);
+	uint64_t words[STEERING_VIPS_WORDS] = {0};
+	uint64_t *vips = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, map_fd, 0);
+
+	if (vips == MAP_FAILED)
+		return -errno;
+	for (uint32_t i = 0; i < entries->count; i++) {
+		const uint64_t hash = steering_vip_hash(&entries->items[i].key.address);
+		words[steering_vip_word(hash)] |= steering_vip_bit(hash);
+	}
+	for (uint32_t i = 0; i < STEERING_VIPS_WORDS; i++)
+		__atomic_store_n(&vips[i], exact ? words[i] : vips[i] | words[i], __ATOMIC_RELEASE);
+	munmap(vips, bytes);
+	return 0;
+}
+
+static int publish(struct steering *steering, const struct model *model, bool vips_exact)
 {
 	struct entries have = {0}, want = {0};
 	struct batch set = {0}, remove = {0};
@@ -239,9 +261,13 @@ int steering_publish_services(struct steering *steering, const struct model *mod
 		goto free_all;
 	}
 	entries_difference(&have, &want, &set, &remove);
-	error = map_update(steering->shared_fds[STEERING_SHARED_SERVICES], &set);
+	error = vips_write(steering->shared_fds[STEERING_SHARED_VIPS], &want, false);
+	if (!error)
+		error = map_update(steering->shared_fds[STEERING_SHARED_SERVICES], &set);
 	if (!error)
 		error = map_delete(steering->shared_fds[STEERING_SHARED_SERVICES], &remove);
+	if (!error && vips_exact)
+		error = vips_write(steering->shared_fds[STEERING_SHARED_VIPS], &want, true);
 	if (error)
 		log_error("steering: the services map cannot be written: %s", strerror(-error));
 	else if (set.count || remove.count)
@@ -252,4 +278,14 @@ free_all:
 	free(have.items);
 	free(want.items);
 	return error;
+}
+
+int steering_publish_services(struct steering *steering, const struct model *model)
+{
+	return publish(steering, model, true);
+}
+
+int steering_narrow_services(struct steering *steering, const struct model *model)
+{
+	return publish(steering, model, false);
 }

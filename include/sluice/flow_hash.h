@@ -70,11 +70,16 @@ SLUICE_INLINE uint64_t sluice_rotl64(uint64_t x, unsigned bits)
 	return x << bits | x >> (64 - bits);
 }
 
-SLUICE_INLINE void sluice_sip_round(uint64_t v[4])
+/* A round's share of v[0] and v[1] alone, and the rest. */
+SLUICE_INLINE void sluice_sip_begin(uint64_t v[4])
 {
 	v[0] += v[1];
 	v[1] = sluice_rotl64(v[1], 13) ^ v[0];
 	v[0] = sluice_rotl64(v[0], 32);
+}
+
+SLUICE_INLINE void sluice_sip_end(uint64_t v[4])
+{
 	v[2] += v[3];
 	v[3] = sluice_rotl64(v[3], 16) ^ v[2];
 	v[0] += v[3];
@@ -84,14 +89,34 @@ SLUICE_INLINE void sluice_sip_round(uint64_t v[4])
 	v[2] = sluice_rotl64(v[2], 32);
 }
 
-/* SipHash-1-3 of `count` words, the last of which already holds the message's length. */
-SLUICE_INLINE uint64_t sluice_sip13(const struct sluice_hash_key *key, const uint64_t *words, uint32_t count)
+SLUICE_INLINE void sluice_sip_round(uint64_t v[4])
 {
-	uint64_t v[4] = {key->k0 ^ 0x736f6d6570736575ull, key->k1 ^ 0x646f72616e646f6dull,
-			 key->k0 ^ 0x6c7967656e657261ull, key->k1 ^ 0x7465646279746573ull};
+	sluice_sip_begin(v);
+	sluice_sip_end(v);
+}
+
+/* What a key makes of SipHash's state before the first word: as far as the first round's beginning. */
+struct sluice_hash_start {
+	uint64_t v[4];
+};
+
+SLUICE_INLINE struct sluice_hash_start sluice_hash_start(const struct sluice_hash_key *key)
+{
+	struct sluice_hash_start start = {{key->k0 ^ 0x736f6d6570736575ull, key->k1 ^ 0x646f72616e646f6dull,
+					   key->k0 ^ 0x6c7967656e657261ull, key->k1 ^ 0x7465646279746573ull}};
+	sluice_sip_begin(start.v);
+	return start;
+}
+
+/* SipHash-1-3 of `count` words (1 or more), the last of which already holds the message's length. */
+SLUICE_INLINE uint64_t sluice_sip13_from(const struct sluice_hash_start *start, const uint64_t *words, uint32_t count)
+{
+	uint64_t v[4] = {start->v[0], start->v[1], start->v[2], start->v[3]};
 	for (uint32_t i = 0; i < count; i++) {
+		if (i > 0)
+			sluice_sip_begin(v);
 		v[3] ^= words[i];
-		sluice_sip_round(v);
+		sluice_sip_end(v);
 		v[0] ^= words[i];
 	}
 	v[2] ^= 0xff;
@@ -101,14 +126,27 @@ SLUICE_INLINE uint64_t sluice_sip13(const struct sluice_hash_key *key, const uin
 	return v[0] ^ v[1] ^ v[2] ^ v[3];
 }
 
+SLUICE_INLINE uint64_t sluice_sip13(const struct sluice_hash_key *key, const uint64_t *words, uint32_t count)
+{
+	struct sluice_hash_start start = sluice_hash_start(key);
+	return sluice_sip13_from(&start, words, count);
+}
+
 /* The hash of one flow. Any thread; pure. */
-SLUICE_INLINE uint64_t sluice_flow_hash(const struct sluice_hash_key *key, const struct sluice_flow *flow,
-					enum sluice_affinity affinity)
+SLUICE_INLINE uint64_t sluice_flow_hash_from(const struct sluice_hash_start *start, const struct sluice_flow *flow,
+					     enum sluice_affinity affinity)
 {
 	struct sluice_hash_words w = sluice_hash_words(flow, affinity);
 	if (w.count == SLUICE_HASH_WORDS_V4) /* constant counts: the loop unrolls */
-		return sluice_sip13(key, w.words, SLUICE_HASH_WORDS_V4);
-	return sluice_sip13(key, w.words, SLUICE_HASH_WORDS_V6);
+		return sluice_sip13_from(start, w.words, SLUICE_HASH_WORDS_V4);
+	return sluice_sip13_from(start, w.words, SLUICE_HASH_WORDS_V6);
+}
+
+SLUICE_INLINE uint64_t sluice_flow_hash(const struct sluice_hash_key *key, const struct sluice_flow *flow,
+					enum sluice_affinity affinity)
+{
+	struct sluice_hash_start start = sluice_hash_start(key);
+	return sluice_flow_hash_from(&start, flow, affinity);
 }
 
 /*

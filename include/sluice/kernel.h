@@ -3,8 +3,8 @@
  * The forwarding table as BPF maps, for the path in the kernel: the same bytes as forwarding.h lays out, cut into
  * lines of 64 bytes that a program gets by their numbers.
  *
- *   RUNTIME_DIR/bpf/parts       array of maps, enum sluice_kernel_part -> array of lines; from SLUICE_KERNEL_LOOKUP on
- *                               an array is one lookup table's buckets, 16 to a line
+ *   RUNTIME_DIR/bpf/parts       array of maps, enum sluice_kernel_part -> array of windows of lines; from
+ *                               SLUICE_KERNEL_LOOKUP on an array is one lookup table's buckets, 16 to a line
  *   RUNTIME_DIR/bpf/states      one value: the array of backend states
  *   RUNTIME_DIR/bpf/exceptions  array of lines of 128 bytes: the host's exception table (exceptions.h)
  *   RUNTIME_DIR/bpf/exceptions_in_use   array of maps, 0 -> the map before
@@ -12,7 +12,10 @@
  *   RUNTIME_DIR/bpf/cpus        array of struct sluice_kernel_cpu by CPU, for mmap()
  *   RUNTIME_DIR/bpf/layout      one value: SLUICE_KERNEL_LAYOUT of who made them
  *
- * SLUICE_KERNEL_TABLE is one generation: its head in line 0, from line 1 on the flat table as it is, but for two
+ * Each lookup in an array of a size of its own is a call, so the parts are cut into windows of 16 KiB. Of the table the
+ * first one is asked for once, and with it all of a small table; in the others a line costs a call.
+ *
+ * SLUICE_KERNEL_TABLE is one generation: its head in lines 0 and 1, from line 2 on the flat table as it is, but for two
  * things: `lookup` of a service is its table's number in `parts`, and a port knows its ifindex. It is written whole
  * before one pointer in `parts` makes it the one in force, so no packet sees a part of it. A number that a table in
  * force names is never written: a new generation's lookup tables take free numbers. All is in one array of maps, since
@@ -37,7 +40,7 @@
  * would misread, in what lies in the maps above or in steering.h's services: they are made anew then. Fields that take
  * the place of zeros, where zero means what was so before, are none.
  */
-#define SLUICE_KERNEL_LAYOUT 1u
+#define SLUICE_KERNEL_LAYOUT 2u
 
 #define SLUICE_KERNEL_LINE 64u
 #define SLUICE_KERNEL_BUCKETS (SLUICE_KERNEL_LINE / sizeof(sluice_bucket)) /* to a line */
@@ -54,9 +57,14 @@ struct sluice_kernel_line {
 };
 _Static_assert(sizeof(struct sluice_kernel_line) == SLUICE_KERNEL_LINE, "layout");
 
+#define SLUICE_KERNEL_WINDOW_LINES 256u
+struct sluice_kernel_window {
+	struct sluice_kernel_line lines[SLUICE_KERNEL_WINDOW_LINES];
+};
+
 /* All that is asked of a generation before its arrays. Lines count from the map's start. */
 struct sluice_kernel_head {
-	struct sluice_hash_key hash_key;
+	struct sluice_hash_start hash_start;
 	uint64_t index_seed;
 	uint32_t index_mask; /* entries - 1 */
 	uint8_t index_shift; /* 64 - index_bits */
@@ -70,8 +78,10 @@ struct sluice_kernel_head {
 	uint32_t counters_cpu_lines;     /* of a CPU's block */
 	uint32_t counters_services_line; /* of CPU 0's block */
 	uint32_t counters_backends_line; /* likewise */
+	struct sluice_hash_key hash_key; /* for what is seldom hashed */
+	uint8_t zero[32];
 };
-_Static_assert(sizeof(struct sluice_kernel_head) == SLUICE_KERNEL_LINE, "line 0");
+_Static_assert(sizeof(struct sluice_kernel_head) == 2 * SLUICE_KERNEL_LINE, "lines 0 and 1");
 
 /* What a CPU keeps from packet to packet, over all interfaces. */
 struct sluice_kernel_cpu {
@@ -79,7 +89,7 @@ struct sluice_kernel_cpu {
 	struct sluice_turns turns;          /* of services with round robin: the program's own */
 } __attribute__((aligned(64)));
 
-#define SLUICE_KERNEL_TABLE_LINE 1u /* where the flat table starts */
+#define SLUICE_KERNEL_TABLE_LINE 2u /* where the flat table starts */
 
 /*
  * Behind the flat table, from the next line on: for each of its lookups[] its number (uint32_t), so that who adopts the

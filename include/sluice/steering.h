@@ -4,6 +4,7 @@
  * services map, the outcomes it counts, and where both are pinned.
  *
  *   RUNTIME_DIR/bpf/services        struct steering_key -> struct steering_value, one for all interfaces
+ *   RUNTIME_DIR/bpf/vips            one value, for mmap(): uint64_t[STEERING_VIPS_WORDS], likewise
  *   RUNTIME_DIR/bpf/IFACE/program   the program
  *   RUNTIME_DIR/bpf/IFACE/link      its attachment
  *   RUNTIME_DIR/bpf/IFACE/xsks      XSKMAP: receive queue -> AF_XDP socket, filled by the dataplane
@@ -24,9 +25,9 @@
 #include <linux/bpf.h> /* struct bpf_timer */
 
 /*
- * As SLUICE_KERNEL_LAYOUT, of the maps in IFACE: one more with every change to what lies in counters, xsks, progress and
- * queues that a program, control plane or dataplane of the version before would misread, in shapes that are the same.
- * Maps without a number have layout 1. `services` is one of kernel.h's maps.
+ * As SLUICE_KERNEL_LAYOUT, of the maps in IFACE: one more with every change to what lies in counters, xsks, progress
+ * and queues that a program, control plane or dataplane of the version before would misread, in shapes that are the
+ * same. Maps without a number have layout 1. `services` is one of kernel.h's maps.
  */
 #define STEERING_LAYOUT 1u
 
@@ -51,6 +52,29 @@ struct steering_value {
 	} ranges[SLUICE_WILDCARD_RANGES];
 };
 _Static_assert(sizeof(struct steering_value) == 64, "one cache line");
+
+/*
+ * "Surely no VIP": a bit for the hash of each VIP's address, set before the first of its services is in the services
+ * map and cleared after the last, when the table in force has dropped that, too. Most of what a host receives is passed
+ * by one look at it.
+ */
+#define STEERING_VIPS_WORDS 1024u
+
+/* A VIP's word is the top 10 bits of this, its bit the 6 after them. The addresses are the operator's: no secret. */
+SLUICE_INLINE uint64_t steering_vip_hash(const union sluice_address *address)
+{
+	return (address->halves[0] ^ address->halves[1]) * 0x9e3779b97f4a7c15ull;
+}
+
+SLUICE_INLINE uint32_t steering_vip_word(uint64_t hash)
+{
+	return (uint32_t)(hash >> 54);
+}
+
+SLUICE_INLINE uint64_t steering_vip_bit(uint64_t hash)
+{
+	return 1ull << (hash >> 48 & 63);
+}
 
 /*
  * What a receive queue's worker tells of itself. It is hung when it neither takes a turn nor sleeps with all answered

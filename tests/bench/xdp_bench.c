@@ -10,6 +10,7 @@
 #include "../packet/kernel_run.h"
 #include "samples.h"
 #include "scene.h"
+#include "sluice/steering.h"
 #include "xdp_bench.skel.h"
 
 #include <bpf/bpf.h>
@@ -29,7 +30,8 @@ struct scenario {
 	const char *name, *forward;
 	enum sluice_encap encap;
 	uint32_t flows; /* a power of 2 */
-	bool is_vip;    /* else the packets are for an address that is none, and the floor passes them */
+	uint32_t
+	    action; /* that is expected. TX: forwarded; PASS: for an address that is no VIP; REDIRECT: to a socket */
 	struct scene_shape shape;
 };
 
@@ -37,26 +39,27 @@ struct scenario {
 
 /* README.md says what each is about. */
 static const struct scenario scenarios[] = {
-    {"tcp-1", "ipip4", SLUICE_ENCAP_IPIP4, 1, true, {TCP(SLUICE_TCP_ACK)}},
-    {"tcp-64Ki", "ipip4", SLUICE_ENCAP_IPIP4, 1 << 16, true, {TCP(SLUICE_TCP_ACK)}},
-    {"tcp-1Mi", "ipip4", SLUICE_ENCAP_IPIP4, 1 << 20, true, {TCP(SLUICE_TCP_ACK)}},
-    {"syn-1Mi", "ipip4", SLUICE_ENCAP_IPIP4, 1 << 20, true, {TCP(SLUICE_TCP_SYN)}},
-    {"udp-64Ki", "ipip4", SLUICE_ENCAP_IPIP4, 1 << 16, true, {TCP(0), .is_udp = true}},
-    {"v6-64Ki", "ipip6", SLUICE_ENCAP_IPIP6, 1 << 16, true, {TCP(SLUICE_TCP_ACK), .is_v6 = true}},
-    {"tcp-64Ki", "gue4", SLUICE_ENCAP_GUE4, 1 << 16, true, {TCP(SLUICE_TCP_ACK)}},
-    {"tcp-64Ki", "l2", SLUICE_ENCAP_L2, 1 << 16, true, {TCP(SLUICE_TCP_ACK)}},
+    {"tcp-1", "ipip4", SLUICE_ENCAP_IPIP4, 1, XDP_TX, {TCP(SLUICE_TCP_ACK)}},
+    {"tcp-64Ki", "ipip4", SLUICE_ENCAP_IPIP4, 1 << 16, XDP_TX, {TCP(SLUICE_TCP_ACK)}},
+    {"tcp-1Mi", "ipip4", SLUICE_ENCAP_IPIP4, 1 << 20, XDP_TX, {TCP(SLUICE_TCP_ACK)}},
+    {"syn-1Mi", "ipip4", SLUICE_ENCAP_IPIP4, 1 << 20, XDP_TX, {TCP(SLUICE_TCP_SYN)}},
+    {"udp-64Ki", "ipip4", SLUICE_ENCAP_IPIP4, 1 << 16, XDP_TX, {TCP(0), .is_udp = true}},
+    {"v6-64Ki", "ipip6", SLUICE_ENCAP_IPIP6, 1 << 16, XDP_TX, {TCP(SLUICE_TCP_ACK), .is_v6 = true}},
+    {"tcp-64Ki", "gue4", SLUICE_ENCAP_GUE4, 1 << 16, XDP_TX, {TCP(SLUICE_TCP_ACK)}},
+    {"tcp-64Ki", "l2", SLUICE_ENCAP_L2, 1 << 16, XDP_TX, {TCP(SLUICE_TCP_ACK)}},
     {"transition",
      "ipip4",
      SLUICE_ENCAP_IPIP4,
      1 << 16,
-     true,
+     XDP_TX,
      {.services = 1,
       .backends = 100,
       .tcp_flags = SLUICE_TCP_ACK,
       .open_percent = 10,
       .others = 1 << 20,
       .exceptions_log2 = 21}},
-    {"not-a-vip", "pass", SLUICE_ENCAP_IPIP4, 1 << 16, false, {TCP(SLUICE_TCP_ACK)}},
+    {"not-a-vip", "pass", SLUICE_ENCAP_IPIP4, 1 << 16, XDP_PASS, {TCP(SLUICE_TCP_ACK)}},
+    {"redirect", "xsk", SLUICE_ENCAP_IPIP4, 1 << 16, XDP_REDIRECT, {TCP(SLUICE_TCP_ACK)}},
 };
 
 struct options {
@@ -89,7 +92,7 @@ static uint32_t frame_write(const struct scenario *s, uint8_t *frame, uint32_t *
 	uint8_t protocol = shape->is_udp ? SLUICE_IP_UDP : SLUICE_IP_TCP;
 	uint8_t *ip = frame + SLUICE_ETHERNET_BYTES, *l4 = ip + ip_bytes;
 	/* Beyond the last of the services there is no VIP. */
-	union sluice_address destination = scene_vip(shape, s->is_vip ? 0 : shape->services);
+	union sluice_address destination = scene_vip(shape, s->action == XDP_PASS ? shape->services : 0);
 
 	sluice_store16(frame + 12, SLUICE_BE16(shape->is_v6 ? SLUICE_ETHERTYPE_IPV6 : SLUICE_ETHERTYPE_IPV4));
 	if (shape->is_v6) {
@@ -120,12 +123,17 @@ static uint32_t frame_write(const struct scenario *s, uint8_t *frame, uint32_t *
 
 /* ---------------------------------------------------------------- wrapping ---- */
 
+static uint32_t floor_action(const struct scenario *s)
+{
+	return s->action == XDP_TX ? XDP_TX : XDP_PASS;
+}
+
 /* program_fd: what to call; negative: a floor of the wrapper's own object. */
 static int wrapped_open(const struct scenario *s, int program_fd, struct wrapped *ret)
 {
 	uint32_t l4, zero = 0;
 
-	*ret = (struct wrapped){.action = s->is_vip ? XDP_TX : XDP_PASS};
+	*ret = (struct wrapped){.action = program_fd >= 0 ? s->action : floor_action(s)};
 	ret->frame_bytes = frame_write(s, ret->frame, &l4);
 	ret->skeleton = xdp_bench_bpf__open();
 	if (!ret->skeleton)
@@ -139,8 +147,8 @@ static int wrapped_open(const struct scenario *s, int program_fd, struct wrapped
 	if (error)
 		return error;
 	if (program_fd < 0)
-		program_fd = bpf_program__fd(s->is_vip ? ret->skeleton->progs.xdp_bench_grow
-						       : ret->skeleton->progs.xdp_bench_pass);
+		program_fd = bpf_program__fd(floor_action(s) == XDP_TX ? ret->skeleton->progs.xdp_bench_grow
+								       : ret->skeleton->progs.xdp_bench_pass);
 	return bpf_map_update_elem(bpf_map__fd(ret->skeleton->maps.next), &zero, &program_fd, BPF_ANY);
 }
 
@@ -164,7 +172,9 @@ static int wrapped_run(const struct wrapped *w, uint32_t packets, double *ret_ns
 static int measure(const struct options *o, const struct scenario *s, const struct kernel_run *run,
 		   const struct wrapped *product, const struct wrapped *floor, struct figures *figures)
 {
-	const enum sluice_verdict verdict = s->is_vip ? SLUICE_FORWARD : SLUICE_PASS_NO_SERVICE;
+	const uint32_t counter = s->action == XDP_REDIRECT ? STEERING_REDIRECTED
+				 : s->action == XDP_TX     ? STEERING_VERDICT + SLUICE_FORWARD
+							   : STEERING_VERDICT + SLUICE_PASS_NO_SERVICE;
 	uint64_t before, after;
 	double floor_ns, product_ns;
 
@@ -173,7 +183,7 @@ static int measure(const struct options *o, const struct scenario *s, const stru
 	if (!error)
 		error = wrapped_run(product, s->flows > PACKETS_OF_SAMPLE ? s->flows : PACKETS_OF_SAMPLE, &product_ns);
 	if (!error)
-		error = kernel_run_verdict(run, verdict, &before);
+		error = kernel_run_counter(run, counter, &before);
 	for (uint32_t i = 0; i < o->samples && !error; i++) {
 		error = wrapped_run(floor, PACKETS_OF_SAMPLE, &floor_ns);
 		if (!error)
@@ -185,11 +195,11 @@ static int measure(const struct options *o, const struct scenario *s, const stru
 		samples_add(&figures->ratio, product_ns / floor_ns);
 	}
 	if (!error)
-		error = kernel_run_verdict(run, verdict, &after);
+		error = kernel_run_counter(run, counter, &after);
 	if (!error && after - before != (uint64_t)o->samples * PACKETS_OF_SAMPLE) {
-		fprintf(stderr, "xdp_bench: %s: %" PRIu64 " of %" PRIu64 " packets had another verdict than %s\n",
-			s->name, (uint64_t)o->samples * PACKETS_OF_SAMPLE - (after - before),
-			(uint64_t)o->samples * PACKETS_OF_SAMPLE, s->is_vip ? "forward" : "no_service");
+		fprintf(stderr, "xdp_bench: %s: %" PRIu64 " of %" PRIu64 " packets were counted otherwise\n", s->name,
+			(uint64_t)o->samples * PACKETS_OF_SAMPLE - (after - before),
+			(uint64_t)o->samples * PACKETS_OF_SAMPLE);
 		error = -EBADMSG;
 	}
 	return error;
@@ -215,6 +225,8 @@ static int round_run(const struct options *o, const struct scenario *s, uint32_t
 		memcpy(kernel_run_exceptions(run), scene.exceptions, scene.exceptions_bytes);
 		error = wrapped_open(s, kernel_run_program_fd(run), &product);
 	}
+	if (!error && s->action == XDP_REDIRECT)
+		error = kernel_run_socket(run);
 	if (!error)
 		error = wrapped_open(s, -1, &floor);
 	if (!error)

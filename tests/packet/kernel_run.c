@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 enum { CPUS_MAX = 512, LOOPBACK = 1 };
 
@@ -20,6 +22,7 @@ struct kernel_run {
 	uint8_t *states;
 	struct sluice_exceptions_header *exceptions;
 	uint64_t exceptions_bytes;
+	int socket_fd; /* -1: none */
 	struct sluice_fragments *fragments;
 	struct sluice_kernel_cpu *cpus_map; /* by CPU */
 	uint32_t cpus;
@@ -76,6 +79,7 @@ int kernel_run_create(uint32_t exceptions_log2, struct kernel_run **ret)
 		return -ENOMEM;
 	libbpf_set_print(silent);
 	run->cpus = (uint32_t)cpus;
+	run->socket_fd = -1;
 	run->skeleton = steering_bpf__open();
 	int error = !run->skeleton ? -errno : cpus > CPUS_MAX ? -E2BIG : 0;
 	if (!error) {
@@ -95,7 +99,7 @@ int kernel_run_create(uint32_t exceptions_log2, struct kernel_run **ret)
 		error = kernel_table_create(bpf_map__fd(run->skeleton->maps.parts), &run->table);
 	if (!error) {
 		run->states = mmap(NULL, SLUICE_BACKENDS_MAX, PROT_READ | PROT_WRITE, MAP_SHARED,
-				   bpf_map__fd(run->skeleton->maps.states), 0);
+				   bpf_map__fd(run->skeleton->maps.bss), 0);
 		error = run->states == MAP_FAILED ? -errno : 0;
 	}
 	if (!error) {
@@ -117,6 +121,8 @@ void kernel_run_destroy(struct kernel_run *run)
 	if (!run)
 		return;
 	kernel_table_destroy(run->table);
+	if (run->socket_fd >= 0)
+		close(run->socket_fd);
 	steering_bpf__destroy(run->skeleton);
 	free(run);
 }
@@ -124,14 +130,20 @@ void kernel_run_destroy(struct kernel_run *run)
 /* The steering program's services, as the table's index says them. */
 static int services_publish(const struct kernel_run *run, const struct sluice_table *table)
 {
+	uint64_t *vips = run->skeleton->data_vips->vips;
+
+	memset(vips, 0, sizeof(run->skeleton->data_vips->vips));
 	for (uint32_t i = 0; i <= table->index_mask; i++) {
 		const struct sluice_index_entry *e = &table->index[i];
 		struct steering_key key = {.address = e->address,
 					   .port_be16 = (uint16_t)e->port_protocol,
 					   .protocol = (uint8_t)(e->port_protocol >> 16)};
 		struct steering_value value = {.kind = (uint16_t)e->kind};
-		if (e->kind == SLUICE_INDEX_VIP)
+		if (e->kind == SLUICE_INDEX_VIP) {
+			const uint64_t hash = steering_vip_hash(&e->address);
+			vips[steering_vip_word(hash)] |= steering_vip_bit(hash);
 			value.count = (uint16_t)e->value; /* its flags */
+		}
 		if (e->kind == SLUICE_INDEX_EMPTY)
 			continue;
 		if (e->kind == SLUICE_INDEX_WILDCARD) {
@@ -208,13 +220,23 @@ int kernel_run_program_fd(const struct kernel_run *run)
 	return bpf_program__fd(run->skeleton->progs.sluice_steering);
 }
 
-int kernel_run_verdict(const struct kernel_run *run, enum sluice_verdict verdict, uint64_t *ret)
+int kernel_run_socket(struct kernel_run *run)
+{
+	const uint32_t queue = 0;
+
+	run->socket_fd = socket(AF_XDP, SOCK_RAW | SOCK_CLOEXEC, 0);
+	if (run->socket_fd < 0)
+		return -errno;
+	return bpf_map_update_elem(bpf_map__fd(run->skeleton->maps.xsks), &queue, &run->socket_fd, BPF_ANY);
+}
+
+int kernel_run_counter(const struct kernel_run *run, uint32_t counter, uint64_t *ret)
 {
 	uint64_t now[STEERING_COUNTERS];
 	int error = counters_read(run, now);
 
 	if (!error)
-		*ret = now[STEERING_VERDICT + verdict];
+		*ret = now[counter];
 	return error;
 }
 

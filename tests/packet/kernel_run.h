@@ -46,8 +46,11 @@ int kernel_run_packet(struct kernel_run *run, const uint8_t *bytes, uint32_t len
 /* The program, for those who run it otherwise; borrowed. */
 int kernel_run_program_fd(const struct kernel_run *run);
 
-/* How many packets it has given this verdict. 0 or -errno. */
-int kernel_run_verdict(const struct kernel_run *run, enum sluice_verdict verdict, uint64_t *ret);
+/* Give the receive queue of what runs a socket, as a dataplane does. The socket ends with the run. 0 or -errno. */
+int kernel_run_socket(struct kernel_run *run);
+
+/* How many packets it has counted so: enum steering_outcome, or STEERING_VERDICT + a verdict. 0 or -errno. */
+int kernel_run_counter(const struct kernel_run *run, uint32_t counter, uint64_t *ret);
 
 /* Packets and bytes that the program has counted for a backend. */
 struct sluice_backend_counters kernel_run_backend(const struct kernel_run *run, uint32_t number);

@@ -380,6 +380,8 @@ static void publish(const char *address, uint16_t port, uint8_t protocol, struct
 
 	if (inet_pton(AF_INET6, address, key.address.bytes) != 1)
 		key.address = sluice_address_v4(inet_addr(address));
+	const uint64_t hash = steering_vip_hash(&key.address);
+	skeleton->data_vips->vips[steering_vip_word(hash)] |= steering_vip_bit(hash);
 	assert_int_equal(bpf_map_update_elem(bpf_map__fd(skeleton->maps.services), &key, &value, BPF_NOEXIST), 0);
 }
 

@@ -280,6 +280,11 @@ int steering_publish_services(struct steering *steering, const struct model *mod
 	return 0;
 }
 
+int steering_narrow_services(struct steering *steering, const struct model *model)
+{
+	return steering_publish_services(steering, model);
+}
+
 int steering_queue_status(const struct steering *steering, uint32_t i, uint32_t queue,
 			  struct steering_queue_status *ret)
 {

@@ -121,13 +121,16 @@ static int load_lookups(struct kernel_table *kernel, const uint32_t *contents, u
 /* Id of the map at a place of `parts`, 0: nothing is; and one of its lines. */
 static uint32_t part_read(int parts_fd, uint32_t part, uint32_t line, void *ret_line)
 {
+	static struct sluice_kernel_window window;
+	const uint32_t number = line / SLUICE_KERNEL_WINDOW_LINES;
 	uint32_t id;
 
 	if (bpf_map_lookup_elem(parts_fd, &part, &id))
 		return 0;
 	int fd = bpf_map_get_fd_by_id(id);
 	assert_true(fd >= 0);
-	assert_int_equal(bpf_map_lookup_elem(fd, &line, ret_line), 0);
+	assert_int_equal(bpf_map_lookup_elem(fd, &number, &window), 0);
+	memcpy(ret_line, &window.lines[line % SLUICE_KERNEL_WINDOW_LINES], SLUICE_KERNEL_LINE);
 	close(fd);
 	return id;
 }
@@ -135,7 +138,7 @@ static uint32_t part_read(int parts_fd, uint32_t part, uint32_t line, void *ret_
 /* The number that the table in force gives service n's lookup table. */
 static uint32_t number_of(int parts_fd, uint32_t n)
 {
-	struct sluice_service service;
+	struct sluice_service service = {0};
 	const uint32_t lines = (sizeof(struct sluice_table_header) + SLUICE_KERNEL_LINE - 1) / SLUICE_KERNEL_LINE;
 
 	assert_true(part_read(parts_fd, SLUICE_KERNEL_TABLE, SLUICE_KERNEL_TABLE_LINE + lines + n, &service) != 0);
@@ -153,7 +156,7 @@ static uint32_t lookup_of(int parts_fd, uint32_t n, uint32_t content)
 	return id;
 }
 
-/* How many of the first places hold a lookup table. What has been given up is an array of one line. */
+/* How many of the first places hold a lookup table. What has been given up is an array of that name. */
 static uint32_t lookups_held(int parts_fd, uint32_t places)
 {
 	uint32_t held = 0;
@@ -166,7 +169,7 @@ static uint32_t lookups_held(int parts_fd, uint32_t places)
 		int fd = bpf_map_get_fd_by_id(id);
 		assert_int_equal(bpf_obj_get_info_by_fd(fd, &info, &length), 0);
 		close(fd);
-		held += info.max_entries > 1;
+		held += strcmp(info.name, "sluice_none") != 0;
 	}
 	return held;
 }

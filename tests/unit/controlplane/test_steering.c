@@ -246,6 +246,35 @@ static void maps_of_another_layout_are_replaced(void **state)
 	close(fd);
 }
 
+/* Of two maps that say one thing, a new one is filled before any program reads it. */
+static void vips_that_are_gone_are_filled_again(void **state)
+{
+	struct steering_site *f = *state;
+	struct model_service service = {.port_first = 80, .port_last = 80, .protocol = SLUICE_IP_TCP};
+	uint64_t words[STEERING_VIPS_WORDS], hash;
+	uint32_t zero = 0;
+	char path[128];
+
+	service.address = sluice_address_v4(inet_addr("192.0.2.1"));
+	hash = steering_vip_hash(&service.address);
+	f->model.services = &service;
+	f->model.service_count = 1;
+	steering_site_configure(f, "sv0", NULL);
+	assert_int_equal(steering_configure_interfaces(f->steering, &f->model), 0);
+	assert_int_equal(steering_publish_services(f->steering, &f->model), 0);
+	const uint32_t program = program_on("sv0"), link = link_id(f);
+	snprintf(path, sizeof(path), "%s/bpf/vips", f->runtime);
+	assert_int_equal(unlink(path), 0);
+	steering_site_restart(f);
+	assert_int_equal(steering_configure_interfaces(f->steering, &f->model), 0);
+	assert_int_equal(link_id(f), link);
+	assert_int_not_equal(program_on("sv0"), program);
+	int fd = steering_site_pin(f, "vips");
+	assert_int_equal(bpf_map_lookup_elem(fd, &zero, words), 0);
+	close(fd);
+	assert_true(words[steering_vip_word(hash)] & steering_vip_bit(hash));
+}
+
 static uint32_t map_id(struct steering_site *f, const char *leaf)
 {
 	struct bpf_map_info info = {0};
@@ -260,9 +289,10 @@ static uint32_t map_id(struct steering_site *f, const char *leaf)
 /* The maps have the same shapes, and another version's numbers in them; then none that tells. */
 static void content_of_another_layout_is_made_anew(void **state)
 {
-	static const char *const leaves[] = {"services", "parts", "states", "exceptions_in_use", "fragments", "cpus"};
+	static const char *const leaves[] = {"services",          "vips",      "parts", "states",
+					     "exceptions_in_use", "fragments", "cpus"};
 	struct steering_site *f = *state;
-	uint32_t zero = 0, layout = SLUICE_KERNEL_LAYOUT + 1, ids[6];
+	uint32_t zero = 0, layout = SLUICE_KERNEL_LAYOUT + 1, ids[7];
 	char path[128];
 
 	snprintf(path, sizeof(path), "%s/bpf/layout", f->runtime);
@@ -529,6 +559,7 @@ int main(void)
 	    STEERING_TEST(outlives_us_and_is_adopted),
 	    STEERING_TEST(another_version_is_replaced_through_the_link),
 	    STEERING_TEST(maps_of_another_layout_are_replaced),
+	    STEERING_TEST(vips_that_are_gone_are_filled_again),
 	    STEERING_TEST(content_of_another_layout_is_made_anew),
 	    STEERING_TEST(own_maps_of_another_layout_are_made_anew),
 	    STEERING_TEST(icmp_rate_is_shared_by_the_cpus),

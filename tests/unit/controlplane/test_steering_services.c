@@ -100,6 +100,21 @@ static int entry(struct steering_site *f, const char *address, uint16_t port, ui
 	return error ? SLUICE_INDEX_EMPTY : ret->kind;
 }
 
+/* Whether the address may be a VIP; "" asks whether any may. */
+static bool may_be_vip(struct steering_site *f, const char *address)
+{
+	uint64_t words[STEERING_VIPS_WORDS], any = 0;
+	uint32_t zero = 0;
+	const union sluice_address vip = sluice_address_v4(inet_addr(address));
+	const uint64_t hash = steering_vip_hash(&vip);
+	int fd = steering_site_pin(f, "vips");
+	assert_int_equal(bpf_map_lookup_elem(fd, &zero, words), 0);
+	close(fd);
+	for (uint32_t i = 0; i < STEERING_VIPS_WORDS; i++)
+		any |= words[i];
+	return *address ? words[steering_vip_word(hash)] & steering_vip_bit(hash) : any;
+}
+
 static struct model_service service_at(const char *address, uint16_t first, uint16_t last, uint8_t protocol)
 {
 	struct model_service s = {.port_first = first, .port_last = last, .protocol = protocol};
@@ -136,6 +151,9 @@ static void the_map_says_what_the_model_says(void **state)
 	assert_int_equal(entry(f, "192.0.2.2", 0, 0, &v), SLUICE_INDEX_VIP);
 	assert_int_equal(v.count, SLUICE_VIP_ECHO);
 	assert_int_equal(entry(f, "192.0.2.2", 53, SLUICE_IP_UDP, &v), SLUICE_INDEX_SERVICE);
+	assert_true(may_be_vip(f, "192.0.2.1"));
+	assert_true(may_be_vip(f, "192.0.2.2"));
+	assert_false(may_be_vip(f, "192.0.2.3"));
 
 	vips[1].icmp_echo = false;
 	vips[2].icmp_echo = true;
@@ -157,10 +175,20 @@ static void the_map_says_what_the_model_says(void **state)
 	assert_int_equal(entry(f, "192.0.2.2", 53, SLUICE_IP_UDP, &v), SLUICE_INDEX_EMPTY);
 	assert_int_equal(entry(f, "192.0.2.2", 0, 0, &v), SLUICE_INDEX_EMPTY);
 	assert_int_equal(entry(f, "192.0.2.3", 53, SLUICE_IP_UDP, &v), SLUICE_INDEX_SERVICE);
+	assert_true(may_be_vip(f, "192.0.2.1"));
+	assert_false(may_be_vip(f, "192.0.2.2"));
+	assert_true(may_be_vip(f, "192.0.2.3"));
 
+	/* Ahead of a change what goes is steered no more, and looked at still. */
 	f->model.service_count = 0;
+	assert_int_equal(steering_narrow_services(f->steering, &f->model), 0);
+	assert_int_equal(entries(f), 0);
+	assert_true(may_be_vip(f, "192.0.2.1"));
+	assert_true(may_be_vip(f, "192.0.2.3"));
+
 	assert_int_equal(steering_publish_services(f->steering, &f->model), 0);
 	assert_int_equal(entries(f), 0);
+	assert_false(may_be_vip(f, ""));
 	f->model.vips = NULL;
 	f->model.vip_count = 0;
 }
