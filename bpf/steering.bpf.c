@@ -427,10 +427,10 @@ static __always_inline int echo(struct xdp_md *context, const struct sluice_pack
 /*
  * Most packets are alike: IPv4 without tags, options or fragments, TCP or UDP for a service at that very port, of a
  * flow that a steady bucket answers for. For those the stages below are one straight line, on which the compiler keeps
- * in registers what the general one keeps in memory. True: *ret_action is what becomes of the packet. False: nothing
- * was done or counted.
+ * in registers what the general one keeps in memory. Returns what becomes of the packet, or 0: nothing was done or
+ * counted. Not static: the verifier takes it once, by itself, and the general way too.
  */
-static __always_inline bool steer_plain(struct xdp_md *context, int *ret_action)
+__noinline int steer_plain(struct xdp_md *context)
 {
 	const uint8_t *data = (const uint8_t *)(long)context->data;
 	const uint8_t *end = (const uint8_t *)(long)context->data_end;
@@ -441,58 +441,56 @@ static __always_inline bool steer_plain(struct xdp_md *context, int *ret_action)
 	if (l3 + SLUICE_IPV4_BYTES > end || sluice_load16(data + 12) != SLUICE_BE16(SLUICE_ETHERTYPE_IPV4) ||
 	    l3[0] != 0x45 || (sluice_load16(l3 + 6) & SLUICE_BE16(0x3fff)) ||
 	    sluice_packet_parse_ipv4(data, l3, end, &packet) != SLUICE_FORWARD || !table_get(&table))
-		return false;
+		return 0;
 	const struct sluice_kernel_head *head = table.head;
 	uint32_t port_protocol = sluice_port_protocol(packet.flow.destination_port_be16, packet.flow.protocol);
 	const struct sluice_index_entry *e = index_find(&table, &packet.flow.destination, port_protocol);
 	if (!e || e->kind != SLUICE_INDEX_SERVICE)
-		return false;
+		return 0;
 	uint32_t number = e->value;
 	if (dataplane_takes(context->rx_queue_index)) {
-		*ret_action = finish(STEERING_REDIRECTED, XDP_REDIRECT);
-		return true;
+		return finish(STEERING_REDIRECTED, XDP_REDIRECT);
 	}
 	const struct sluice_service *service = line_of_table(&table, head->services_line + number);
 	if (!service || service->lookup == SLUICE_NONE || service->affinity != SLUICE_AFFINITY_FLOW)
-		return false;
+		return 0;
 	uint64_t hash = sluice_flow_hash_from(&head->hash_start, &packet.flow, SLUICE_AFFINITY_FLOW);
 	void *lookup = part_at(service->lookup);
 	if (!lookup)
-		return false;
+		return 0;
 	sluice_bucket word = sluice_kernel_bucket(lookup, sluice_hash_bucket(hash, service->lookup_size));
 	if (!sluice_decide_is_stateless(word, service->tracking, exception_maybe(hash)))
-		return false;
+		return 0;
 	uint32_t chosen = service->first_backend + sluice_bucket_cur(word);
 	if (!sluice_state_lives(sluice_state_at(states, chosen)))
-		return false;
+		return 0;
 	const struct sluice_backend *backend = line_of_table(&table, head->backends_line + 2 * chosen);
 	if (!backend || backend->encap == SLUICE_ENCAP_NONE ||
 	    packet.l3_bytes + sluice_encap_overhead(backend->encap) > backend->mtu)
-		return false;
+		return 0;
 	if (sluice_packet_is_first(&packet)) {
 		struct sluice_service_counters *counted = service_counters(head, number);
 		if (counted)
 			counted->new_flows++;
 	}
 	const struct route route = {.service = number, .backend = chosen, .hash = hash};
-	*ret_action = send(context, &table, &packet, &route, backend);
-	return true;
+	return send(context, &table, &packet, &route, backend);
 }
 
 SEC("xdp")
 int sluice_steering(struct xdp_md *context)
 {
-	const uint8_t *data = (const uint8_t *)(long)context->data;
-	const uint8_t *end = (const uint8_t *)(long)context->data_end;
 	struct sluice_packet packet;
 	struct found found = {.number = SLUICE_NONE}; /* the verifier does not see that it is set with FORWARD */
 	bool follows;
 
-	if (is_surely_none_of_ours(data, end))
+	if (is_surely_none_of_ours((const uint8_t *)(long)context->data, (const uint8_t *)(long)context->data_end))
 		return finish_pass(SLUICE_PASS_NO_SERVICE);
-	int action;
-	if (steer_plain(context, &action))
+	int action = steer_plain(context);
+	if (action)
 		return action;
+	const uint8_t *data = (const uint8_t *)(long)context->data;
+	const uint8_t *end = (const uint8_t *)(long)context->data_end;
 	enum sluice_verdict parsed = sluice_packet_parse(data, end, &packet);
 	enum sluice_verdict verdict = verdict_of(parsed, data, end, &packet, &follows, &found);
 	if (sluice_verdict_is_pass(verdict))

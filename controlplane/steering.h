@@ -11,6 +11,7 @@
  *   RUNTIME_DIR/bpf/IFACE/progress  where the dataplane tells that its workers turn
  *   RUNTIME_DIR/bpf/IFACE/program, IFACE/counters, IFACE/queues, IFACE/layout
  *   RUNTIME_DIR/bpf/services      struct steering_key -> struct steering_value, shared by all interfaces
+ *   RUNTIME_DIR/bpf/vips          likewise: which addresses are surely no VIPs
  *   RUNTIME_DIR/bpf/parts, states, exceptions_in_use, fragments   the forwarding table, likewise
  *   RUNTIME_DIR/bpf/cpus          what the programs keep for each CPU, likewise
  * The layouts are in sluice/steering.h and sluice/kernel.h.

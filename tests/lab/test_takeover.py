@@ -47,10 +47,12 @@ def table(report):
     """{(kind, state): [Takeover]}: their distributions are printed together."""
     found = {}
     yield found
-    rows = [("fault", "state", "times", "gap in ms: min", "median", "p99", "max", "stranded: median", "max")]
+    rows = [("fault", "state", "times", "gap in ms: min", "median", "p99", "max", "stranded: median", "max",
+             "client held up: max")]
     for (kind, state), seen in sorted(found.items()):
         gaps, stranded = percentiles([t.gap * 1000 for t in seen]), percentiles([len(t.stranded) for t in seen])
-        rows.append((kind, state, str(len(seen)), *(f"{gap:.1f}" for gap in gaps), f"{stranded[1]:g}", str(stranded[3])))
+        rows.append((kind, state, str(len(seen)), *(f"{gap:.1f}" for gap in gaps), f"{stranded[1]:g}", str(stranded[3]),
+                     f"{max(t.late for t in seen) * 1000:.1f}"))
     widths = [max(map(len, column)) for column in zip(*rows)]
     report(f"the longest time without an answer to {PULSES} datagrams a second, and datagrams stranded (lost, or not answered "
            f"within {ANSWERED_WITHIN * 1000:g} ms), of each takeover\n"
@@ -237,7 +239,9 @@ def test_takeover(lab, counts, measured, table, state, how):
     assert not held["failed"] and not new["failed"], (held["failed"][:3], new["failed"][:3])
     assert not pulse["moved"], pulse["moved"][:3]
     assert (opened == 0) if state == "steady" else (opened > 0.1 * TABLES), opened
-    assert held["requests"] > 0.9 * HELD * 10 * took and new["requests"] > 0.9 * NEW * took, "the load was not made"
+    # A held connection whose packet was lost does not ask again before it has been answered.
+    assert len(pulse["sent"]) > 0.95 * PULSES * took and new["requests"] > 0.95 * NEW * took, "the load was not made"
+    assert held["requests"] > 0.75 * HELD * 10 * took, "the load was not made"
     if how in ("stop", "upgrade"):
         assert not again, f"SYNs were lost: {again[:3]}"
     wrong = [sentence for kind, seen in kinds.items() for sentence in judge(kind, seen)]

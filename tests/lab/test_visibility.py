@@ -19,6 +19,7 @@ CHANGED_PORT, PORTS = 9998, range(10000, 10000 + (SERVICES - 2) // VIPS + 1)
 # The backends of the service that changes by turns: weights change, one is replaced. No other service has any of them.
 VARIANTS = ({"b1": 100, "b2": 200, "b3": 300}, {"b1": 300, "b2": 200, "b3": 100}, {"b2": 100, "b3": 100}, {"b1": 100, "b2": 100})
 OTHERS = ("b4", "b5", "b6")
+ORDERS = (100, 300, 50)  # weights of b1, by an operator's order
 
 
 def services(lab, variant, count=SERVICES):
@@ -75,6 +76,12 @@ def reload(lab, variant, text):
     return Change(variant, asked, time.time())
 
 
+def order(lab, variant):
+    asked = time.time()
+    lab.balancer.post("/v1/weight", {"service": "changed", "backend": "b1", "weight": ORDERS[variant]})
+    return Change(variant, asked, time.time())
+
+
 def owners(lab, flows):
     return [told["backend"] for told in lab.balancer.explain([("udp", *flow) for flow in flows])]
 
@@ -102,26 +109,32 @@ def test_full_load(site, measured):
     assert took < FULL_LOAD
 
 
-def test_change_is_seen(site, counts, measured):
-    """While one of a thousand services gets other weights and other backends again and again, under 5,000 numbered
-    datagrams a second to it and to others: from 20 ms after the answer at the latest each one goes by the new table, before
-    the question by the old one, in between by one of both; none of another service is touched, none is lost or sent twice."""
+@pytest.mark.parametrize("how", ("reload", "order"))
+def test_change_is_seen(site, counts, measured, how):
+    """While one of a thousand services gets other weights and other backends again and again, by reloads and by orders, under
+    5,000 numbered datagrams a second to it and to others: from 20 ms after the answer at the latest each one goes by the new
+    table, before the question by the old one, in between by one of both; none of another service is touched, none is lost
+    or sent twice."""
     lab, path = site
     changes, flows = counts(24, 200), flows_of(lab)
     texts = [configure(lab, path, variant) for variant in range(len(VARIANTS))]
-    expected = []
-    for variant, text in enumerate(texts):
-        reload(lab, variant, text)
+    reload(lab, 0, texts[0])
+
+    def make(variant):
+        return reload(lab, variant, texts[variant]) if how == "reload" else order(lab, variant)
+    variants, expected = len(VARIANTS if how == "reload" else ORDERS), []
+    for variant in range(variants):
+        make(variant)
         lab.balancer.wait_published()
         expected.append(owners(lab, flows))
-    assert len(set(map(tuple, expected))) == len(VARIANTS)
+    assert len(set(map(tuple, expected))) == variants
     assert len({tuple(told[1::2]) for told in expected}) == 1 and set(expected[0][1::2]) <= set(OTHERS)
     capture = lab.capture(lab.router, "farm", "farm", "ip proto 4")
-    history = [Change(len(VARIANTS) - 1, 0, 0)]
+    history = [Change(variants - 1, 0, 0)]
     stream = lab.client.stream_start(RATE, flows)
     time.sleep(0.5)
     for number in range(changes):
-        history.append(reload(lab, number % len(VARIANTS), texts[number % len(VARIANTS)]))
+        history.append(make(number % variants))
         time.sleep(0.1)
     time.sleep(0.3)
     sent = stream.finish()
@@ -154,7 +167,7 @@ def test_change_is_seen(site, counts, measured):
     def tell(values):
         return f"{min(values) * 1000:.1f}/{statistics.median(values) * 1000:.1f}/{max(values) * 1000:.1f} ms"
     late = [old + change.asked - change.answered for old, change in zip(last_old[1:], history[1:])]
-    measured(f"{path}: {changes} changes under {len(sent)} datagrams ({len(sent) / (sent[-1] - sent[0]):.0f} a second): {len(lost)} lost, "
+    measured(f"{path}: {changes} changes by {how} under {len(sent)} datagrams ({len(sent) / (sent[-1] - sent[0]):.0f} a second): {len(lost)} lost, "
              f"{len(repeated)} repeated, {len(wrong)} astray; min/median/max from the question to the answer {tell(took)}, to the "
              f"first datagram by the new table {tell(first_new[1:])}, to the last one by the old table {tell(last_old[1:])}; "
              f"from the answer to that one {tell(late)}")

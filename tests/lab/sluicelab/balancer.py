@@ -139,12 +139,14 @@ class Balancer:
             raise LabError(f"sluicectl {' '.join(map(str, arguments))}: {done.stderr.strip() or done.stdout.strip()}")
         return json.loads(done.stdout) if done.stdout.strip() else None
 
-    def post(self, path, timeout=30):
+    def post(self, path, body=None, timeout=30):
         """What sluicectl would ask of the API, without a program to start. Returns its document; LabError with its message."""
+        text = json.dumps(body) if body else ""
         with socket.socket(socket.AF_UNIX) as api:
             api.settimeout(timeout)
             api.connect(str(self.runtime / "api.sock"))
-            api.sendall(f"POST {path} HTTP/1.1\r\nHost: sluice\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode())
+            api.sendall(f"POST {path} HTTP/1.1\r\nHost: sluice\r\nContent-Type: application/json\r\n"
+                        f"Content-Length: {len(text)}\r\nConnection: close\r\n\r\n{text}".encode())
             answer = b""
             while part := api.recv(65536):
                 answer += part
