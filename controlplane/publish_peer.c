@@ -509,7 +509,7 @@ static int peer_on_hello(struct publish_peer *peer, const struct sluice_message_
 		states_fd = fds[PUBLISH_FD_STATES];
 		fds[PUBLISH_FD_STATES] = -1;
 	}
-	for (uint32_t i = 0; i < hello->port_count; i++) {
+	for (uint32_t i = 0; i < hello->port_count && i < SLUICE_PORTS_MAX; i++) {
 		peer->can_park |= (uint32_t)((hello->ports[i].flags & SLUICE_PORT_CAN_PARK) != 0) << i;
 		peer->parked |= (uint32_t)((hello->ports[i].flags & SLUICE_PORT_PARKED) != 0) << i;
 	}

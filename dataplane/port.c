@@ -80,15 +80,18 @@ uint32_t ports_parked(const struct ports *ports)
 
 bool ports_are_parked(const struct ports *ports)
 {
-	uint32_t all = 0;
-	for (uint32_t i = 0; i < ports->count; i++)
-		all |= (uint32_t)(ports->port[i] != NULL) << i;
-	return all && ports_parked(ports) == all;
+	bool any = false;
+	for (uint32_t i = 0; i < ports->count; i++) {
+		if (ports->port[i] && !ports->port[i]->parked)
+			return false;
+		any |= ports->port[i] != NULL;
+	}
+	return any;
 }
 
 uint32_t ports_park(const struct ports *ports, uint32_t bits)
 {
-	for (uint32_t i = 0; i < ports->count; i++) {
+	for (uint32_t i = 0; i < ports->count && i < SLUICE_PORTS_MAX; i++) {
 		struct port *port = ports->port[i];
 		bool park = bits >> i & 1;
 		if (!port || !port_can_park(port) || port->parked == park)
