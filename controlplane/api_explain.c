@@ -299,19 +299,27 @@ static json_t *errors_json(const char *backend)
 	return json_string(text);
 }
 
+/* Every interface is one of the kernel's, and has its packets forwarded there: configured so, or parked. */
+static bool all_by_xdp(const struct api *api)
+{
+	const struct model *model = api->names.model;
+	struct paths_status s;
+	uint32_t by_xdp = 0;
+
+	for (uint32_t i = 0; paths_status(apply_paths(api->apply), i, &s); i++)
+		by_xdp += s.rule->path == MODEL_PATH_XDP || s.choice->dataplane == PATH_DATAPLANE_PARKED;
+	return model && model->interface_count && by_xdp == model->interface_count;
+}
+
 /* All interfaces forward in the kernel, or no dataplane is there to do it. */
 static enum explain_path path_running(const struct api *api)
 {
-	const struct model *model = api->names.model;
 	struct apply_dataplane_status dataplanes[API_DATAPLANES_MAX];
 	uint64_t generation;
-	bool is_xdp = model && model->interface_count;
 
 	if (!apply_kernel_path(api->apply, &generation))
 		return EXPLAIN_PATH_DPDK;
-	for (uint32_t i = 0; is_xdp && i < model->interface_count; i++)
-		is_xdp = model->interfaces[i].path == MODEL_PATH_XDP;
-	if (is_xdp)
+	if (all_by_xdp(api))
 		return EXPLAIN_PATH_XDP;
 	const uint32_t count = apply_dataplanes(api->apply, dataplanes, API_DATAPLANES_MAX);
 	for (uint32_t i = 0; i < count && i < API_DATAPLANES_MAX; i++)

@@ -262,6 +262,39 @@ static void steered(FILE *out, const struct api *api)
 	}
 }
 
+/* Which path each interface has. */
+static void switched(FILE *out, const struct api *api)
+{
+	static const enum path_side sides[] = {PATH_SIDE_DPDK, PATH_SIDE_XDP};
+	const struct paths *paths = apply_paths(api->apply);
+	struct paths_status s;
+
+	family(out, "sluice_path_active", "gauge", "1 for the path that an interface's packets take, else 0.");
+	for (uint32_t i = 0; paths_status(paths, i, &s); i++)
+		for (uint32_t n = 0; n < 2; n++) {
+			fputs("sluice_path_active{", out);
+			label(out, "interface", s.interface);
+			fprintf(out, ",path=\"%s\"} %d\n", path_side_word(sides[n]), s.choice->side == sides[n]);
+		}
+	family(out, "sluice_path_switches_total", "counter", "How often an interface's packets changed to a path.");
+	for (uint32_t i = 0; paths_status(paths, i, &s); i++)
+		for (uint32_t n = 0; n < 2; n++) {
+			fputs("sluice_path_switches_total{", out);
+			label(out, "interface", s.interface);
+			fprintf(out, ",to=\"%s\"} %" PRIu64 "\n", path_side_word(sides[n]),
+				sides[n] == PATH_SIDE_DPDK ? s.choice->to_dpdk : s.choice->to_xdp);
+		}
+	family(out, "sluice_path_rate_packets", "gauge",
+	       "Packets a second for services, by which the path of an interface with path = auto is chosen.");
+	for (uint32_t i = 0; paths_status(paths, i, &s); i++) {
+		if (!s.choice->has_rate)
+			continue;
+		fputs("sluice_path_rate_packets{", out);
+		label(out, "interface", s.interface);
+		fprintf(out, "} %" PRIu64 "\n", s.choice->rate_pps);
+	}
+}
+
 /* Which queues the kernel's path has taken over from the dataplane, and why. */
 static void taken_over(FILE *out, const struct api *api)
 {
@@ -376,6 +409,7 @@ static int head_write(const struct api *api, struct metrics *metrics)
 	steered(out, api);
 	decided_in_kernel(out, api);
 	taken_over(out, api);
+	switched(out, api);
 	api_windows_metrics(out, api);
 	api_underlay_metrics(out, api);
 	api_peers_metrics(out, api);

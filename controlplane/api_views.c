@@ -108,20 +108,64 @@ static json_t *queues_json(const struct steering *steering, uint32_t interface)
 	return list;
 }
 
+static json_t *history_json(const struct path_choice *choice)
+{
+	const struct path_switch *s;
+	json_t *list = json_array();
+
+	for (uint32_t i = 0; (s = path_choice_history(choice, i)); i++)
+		json_array_append_new(
+		    list,
+		    json_pack("{s:o, s:s, s:s, s:s, s:o, s:o}", "time", api_time_json(s->wall_ns), "from",
+			      path_side_word(s->from), "to", path_side_word(s->to), "reason", s->reason, "rate_pps",
+			      s->is_by_rate ? json_integer((json_int_t)s->rate_pps) : json_null(), "threshold_pps",
+			      s->is_by_rate ? json_integer((json_int_t)s->threshold_pps) : json_null()));
+	return list;
+}
+
+/* Which path an interface has, into what else is told of it. */
+static void path_json(const struct api *api, const char *interface, json_t *ret)
+{
+	static const char *const configured[] = {
+	    [MODEL_PATH_DPDK] = "dpdk", [MODEL_PATH_XDP] = "xdp", [MODEL_PATH_AUTO] = "auto"};
+	struct paths_status s;
+	uint32_t i = 0;
+
+	while (paths_status(apply_paths(api->apply), i, &s) && strcmp(s.interface, interface))
+		i++;
+	if (!paths_status(apply_paths(api->apply), i, &s))
+		return;
+	const struct path_choice *c = s.choice;
+	const bool is_auto = s.rule->path == MODEL_PATH_AUTO;
+	json_t *more =
+	    json_pack("{s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:{s:I, s:I}, s:o}", "configured",
+		      configured[s.rule->path], "path", path_side_word(c->side), "state", path_choice_state(c),
+		      "path_reason", c->reason, "since", api_time_json(c->since_wall_ns), "rate_pps",
+		      c->has_rate ? json_integer((json_int_t)c->rate_pps) : json_null(), "dpdk_above_pps",
+		      is_auto ? json_integer((json_int_t)s.rule->dpdk_above_pps) : json_null(), "xdp_below_pps",
+		      is_auto ? json_integer((json_int_t)s.rule->xdp_below_pps) : json_null(), "xdp_after_seconds",
+		      is_auto ? json_real((double)s.rule->xdp_after_ns / 1e9) : json_null(), "switches", "to_dpdk",
+		      (json_int_t)c->to_dpdk, "to_xdp", (json_int_t)c->to_xdp, "history", history_json(c));
+	json_object_update(ret, more);
+	json_decref(more);
+}
+
 static json_t *interfaces_json(const struct api *api)
 {
 	struct steering *steering = apply_steering(api->apply);
 	struct steering_status status;
 	json_t *list = json_array();
 
-	for (uint32_t i = 0; steering && steering_status(steering, i, &status) == 0; i++)
-		json_array_append_new(
-		    list,
+	for (uint32_t i = 0; steering && steering_status(steering, i, &status) == 0; i++) {
+		json_t *interface =
 		    json_pack("{s:s, s:b, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:o}", "interface", status.interface,
 			      "attached", status.attached, "mode", status.mode, "reason", status.reason, "redirected",
 			      (json_int_t)status.redirected, "forwarded", (json_int_t)status.forwarded, "passed",
 			      (json_int_t)status.passed, "dropped", (json_int_t)status.dropped, "dropped_no_socket",
-			      (json_int_t)status.dropped_no_socket, "queues", queues_json(steering, i)));
+			      (json_int_t)status.dropped_no_socket, "queues", queues_json(steering, i));
+		path_json(api, status.interface, interface);
+		json_array_append_new(list, interface);
+	}
 	return list;
 }
 

@@ -57,8 +57,11 @@ static int on_hello(void *user, const struct sluice_message_hello *hello, int st
 static void on_publish_changed(void *user)
 {
 	struct apply *apply = user;
-	if (!apply->closing)
-		apply_tell_ports(apply);
+	if (apply->closing)
+		return;
+	apply_tell_ports(apply);
+	if (apply->paths)
+		paths_look(apply->paths);
 }
 
 static void on_links(uv_timer_t *timer)
@@ -181,17 +184,20 @@ static int modules_create(struct apply *apply, const struct apply_options *optio
 	/* Without its figures it forwards all the same. */
 	if (apply->kernel && kernel_counters_create(&apply->kernel_counters))
 		apply->kernel_counters = NULL;
-	return publish_create(&(struct publish_options){.loop = apply->loop,
-							.runtime_dir = options->runtime_dir,
-							.states = apply->states,
-							.hello = on_hello,
-							.changed = on_publish_changed,
-							.user = apply},
-			      &apply->publish);
+	error = publish_create(&(struct publish_options){.loop = apply->loop,
+							 .runtime_dir = options->runtime_dir,
+							 .states = apply->states,
+							 .hello = on_hello,
+							 .changed = on_publish_changed,
+							 .user = apply},
+			       &apply->publish);
+	return error ? error : paths_create(apply->loop, apply->steering, apply->publish, &apply->paths);
 }
 
 static void modules_destroy(struct apply *apply)
 {
+	paths_destroy(apply->paths);
+	apply->paths = NULL;
 	publish_destroy(apply->publish);
 	apply->publish = NULL;
 	health_destroy(apply->health);

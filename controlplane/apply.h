@@ -13,8 +13,9 @@
 #include "health.h"
 #include "model.h"
 #include "operator_state.h"
-#include "steering.h"
+#include "paths.h"
 #include "peers.h"
+#include "steering.h"
 #include "underlay_mtu.h"
 
 #include <uv.h>
@@ -149,6 +150,8 @@ void apply_plan(struct apply *apply, const char *file,
 struct adjacency *apply_adjacency(const struct apply *apply);
 struct health *apply_health(const struct apply *apply);
 struct steering *apply_steering(const struct apply *apply);
+/* Which path each interface's packets take. */
+const struct paths *apply_paths(const struct apply *apply);
 /* The kernel's path: the generation by which it forwards, 0 for none yet. False: this host has no such path. */
 bool apply_kernel_path(const struct apply *apply, uint64_t *ret_generation);
 /* Its counters as of now, in a memfd as a dataplane's (counters.h), owned by apply; -1: there are none. */

@@ -21,7 +21,8 @@ void apply_tell_ports(struct apply *apply)
 							    status.hello->ports[i].mtu);
 }
 
-/* Health, adjacency and ports follow the model. Failures are of memory: logged, and the next change mends them. */
+/* Health, adjacency, paths and ports follow the model. Failures are of memory: logged, and the next change mends them.
+ */
 void apply_follow(struct apply *apply, struct model *model)
 {
 	int error = adjacency_configure(apply->adjacency, model);
@@ -33,6 +34,10 @@ void apply_follow(struct apply *apply, struct model *model)
 	}
 	if (error)
 		log_error("apply: health or adjacency cannot follow the configuration: %s: reload it",
+			  strerror(-error));
+	error = paths_configure(apply->paths, model);
+	if (error)
+		log_error("apply: the paths of interfaces cannot follow the configuration: %s: reload it",
 			  strerror(-error));
 	apply_tell_ports(apply);
 }

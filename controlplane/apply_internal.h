@@ -13,6 +13,7 @@
 #include "exceptions_memory.h"
 #include "kernel_counters.h"
 #include "kernel_path.h"
+#include "paths.h"
 #include "peers.h"
 #include "publish.h"
 #include "retire.h"
@@ -110,6 +111,7 @@ struct apply {
 	struct operator_state *operators;
 	struct states *states;
 	struct publish *publish;
+	struct paths *paths;
 
 	/* What runs. */
 	struct model *model;

@@ -132,6 +132,11 @@ struct steering *apply_steering(const struct apply *apply)
 	return apply->steering;
 }
 
+const struct paths *apply_paths(const struct apply *apply)
+{
+	return apply->paths;
+}
+
 int apply_kernel_counters(const struct apply *apply)
 {
 	return apply->kernel_counters ? kernel_counters_refresh(apply->kernel_counters,

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Sections `interfaces` and `vips`. */
 #include "config_reader.h"
+#include "quantity.h"
 
 #include "sluice/steering.h"
 
@@ -12,6 +13,10 @@
 
 /* The dataplane reads `interfaces` too (dataplane/config.c); what is valid must be the same in both. */
 enum { QUEUES_MAX = 64, DEVICE_NAME_MAX = 63 };
+
+#define RATE_MOST_PPS UINT64_C(1000000000)
+#define XDP_AFTER_LEAST_NS (UINT64_C(1) * 1000000000)
+#define XDP_AFTER_MOST_NS (UINT64_C(3600) * 1000000000)
 
 static void read_name(struct config_reader *reader, const config_setting_t *setting, void *object)
 {
@@ -89,8 +94,6 @@ static void read_path(struct config_reader *reader, const config_setting_t *sett
 	if (!config_word(reader, setting, words, &path))
 		return;
 	interface->path = (enum model_path)path;
-	if (path == MODEL_PATH_AUTO)
-		config_setting_warning(reader, setting, "\"auto\" is the same as \"dpdk\" in this version");
 }
 
 static void read_queues(struct config_reader *reader, const config_setting_t *setting, void *object)
@@ -124,6 +127,60 @@ static void read_hang_after(struct config_reader *reader, const config_setting_t
 				UINT64_C(1000) * STEERING_HANG_AFTER_MOST_US, &interface->hang_after_ns);
 }
 
+/* Settings are read after `path`. */
+static bool is_auto(struct config_reader *reader, const config_setting_t *setting,
+		    const struct model_interface *interface)
+{
+	if (interface->path != MODEL_PATH_AUTO)
+		config_setting_error(reader, setting, "is for path = \"auto\": set that, or leave this away");
+	return interface->path == MODEL_PATH_AUTO;
+}
+
+static void read_dpdk_above(struct config_reader *reader, const config_setting_t *setting, void *object)
+{
+	struct model_interface *interface = object;
+
+	if (is_auto(reader, setting, interface))
+		config_rate(reader, setting, 2, RATE_MOST_PPS, &interface->dpdk_above_pps);
+}
+
+static void read_xdp_below(struct config_reader *reader, const config_setting_t *setting, void *object)
+{
+	struct model_interface *interface = object;
+
+	if (is_auto(reader, setting, interface))
+		config_rate(reader, setting, 1, RATE_MOST_PPS, &interface->xdp_below_pps);
+}
+
+static void read_xdp_after(struct config_reader *reader, const config_setting_t *setting, void *object)
+{
+	struct model_interface *interface = object;
+
+	if (is_auto(reader, setting, interface))
+		config_duration(reader, setting, XDP_AFTER_LEAST_NS, XDP_AFTER_MOST_NS, &interface->xdp_after_ns);
+}
+
+/* What was not given, and the two rates beside each other. */
+static void finish_auto(struct config_reader *reader, const config_setting_t *element,
+			struct model_interface *interface)
+{
+	char above[32], below[32];
+	bool given = interface->dpdk_above_pps != 0;
+
+	if (!given)
+		interface->dpdk_above_pps = MODEL_DPDK_ABOVE_PPS;
+	if (!interface->xdp_below_pps)
+		interface->xdp_below_pps = interface->dpdk_above_pps / 2;
+	if (!interface->xdp_after_ns)
+		interface->xdp_after_ns = MODEL_XDP_AFTER_NS;
+	if (interface->xdp_below_pps >= interface->dpdk_above_pps)
+		config_setting_error(reader, element,
+				     "xdp_below (%s) must be below dpdk_above (%s%s), or the path would change back "
+				     "and forth",
+				     rate_text(interface->xdp_below_pps, below),
+				     rate_text(interface->dpdk_above_pps, above), given ? "" : " by default");
+}
+
 static const struct config_key interface_keys[] = {
     {"name", read_name},
     {"pci", read_pci},
@@ -133,8 +190,9 @@ static const struct config_key interface_keys[] = {
     {"tap", read_tap},
     {"mtu", NULL, .refusal = "cannot be set: it is taken from the interface"},
     {"hang_after", read_hang_after},
-    {"dpdk_above", NULL, .refusal = "is not supported by this version"},
-    {"xdp_below", NULL, .refusal = "is not supported by this version"},
+    {"dpdk_above", read_dpdk_above},
+    {"xdp_below", read_xdp_below},
+    {"xdp_after", read_xdp_after},
     {NULL},
 };
 
@@ -167,11 +225,14 @@ void config_read_interfaces(struct config_reader *reader, const config_setting_t
 		if (devices != 1)
 			config_setting_error(reader, element, "needs exactly one of name, pci and vdev, has %s",
 					     devices ? "more" : "none");
-		if (interface->path == MODEL_PATH_XDP && interface->kind != MODEL_INTERFACE_NAME)
+		if (interface->path != MODEL_PATH_DPDK && interface->kind != MODEL_INTERFACE_NAME)
 			config_setting_error(
 			    reader, element,
-			    "path \"xdp\" is for interfaces of the kernel only: give its name, or leave "
-			    "path away");
+			    "path \"%s\" is for interfaces of the kernel only: give its name, or leave "
+			    "path away",
+			    interface->path == MODEL_PATH_XDP ? "xdp" : "auto");
+		if (interface->path == MODEL_PATH_AUTO)
+			finish_auto(reader, element, interface);
 		/* The kernel's traffic of a PCI device has no other way: the dataplane makes this TAP unasked. */
 		if (interface->kind == MODEL_INTERFACE_PCI && !interface->tap &&
 		    asprintf(&interface->tap, "sluice%" PRIu32, i) < 0) {

@@ -91,6 +91,10 @@ bool config_bool(struct config_reader *reader, const config_setting_t *setting, 
 bool config_duration(struct config_reader *reader, const config_setting_t *setting, uint64_t least, uint64_t most,
 		     uint64_t *ret_ns);
 
+/* A rate from `least` to `most`, in packets a second. */
+bool config_rate(struct config_reader *reader, const config_setting_t *setting, uint64_t least, uint64_t most,
+		 uint64_t *ret_pps);
+
 /* One of several words. `later`: known, but not in this version. Ended by a NULL word. */
 struct config_word {
 	const char *word;

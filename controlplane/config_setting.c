@@ -226,30 +226,45 @@ bool config_bool(struct config_reader *reader, const config_setting_t *setting, 
 	return true;
 }
 
-bool config_duration(struct config_reader *reader, const config_setting_t *setting, uint64_t least, uint64_t most,
-		     uint64_t *ret_ns)
+/* A quantity in a string, with its unit. */
+static bool read_quantity(struct config_reader *reader, const config_setting_t *setting, const char *example,
+			  int (*parse)(const char *, uint64_t *, char *, size_t), char *(*write)(uint64_t, char *),
+			  uint64_t least, uint64_t most, uint64_t *ret)
 {
 	char quoted[CONFIG_QUOTED_BYTES], wrong[160], least_text[32], most_text[32];
 	const char *text;
-	uint64_t ns;
+	uint64_t value;
 
 	if (config_setting_type(setting) != CONFIG_TYPE_STRING) {
-		config_type_error(reader, setting, "a string with a unit, like \"250ms\"");
+		snprintf(wrong, sizeof(wrong), "a string with a unit, like \"%s\"", example);
+		config_type_error(reader, setting, wrong);
 		return false;
 	}
 	if (!config_string(reader, setting, &text))
 		return false;
-	if (duration_parse(text, &ns, wrong, sizeof(wrong))) {
+	if (parse(text, &value, wrong, sizeof(wrong))) {
 		config_setting_error(reader, setting, "%s %s", config_quoted(text, quoted), wrong);
 		return false;
 	}
-	if (ns < least || ns > most) {
-		config_setting_error(reader, setting, "must be %s to %s, not %s", duration_text(least, least_text),
-				     duration_text(most, most_text), config_quoted(text, quoted));
+	if (value < least || value > most) {
+		config_setting_error(reader, setting, "must be %s to %s, not %s", write(least, least_text),
+				     write(most, most_text), config_quoted(text, quoted));
 		return false;
 	}
-	*ret_ns = ns;
+	*ret = value;
 	return true;
+}
+
+bool config_duration(struct config_reader *reader, const config_setting_t *setting, uint64_t least, uint64_t most,
+		     uint64_t *ret_ns)
+{
+	return read_quantity(reader, setting, "250ms", duration_parse, duration_text, least, most, ret_ns);
+}
+
+bool config_rate(struct config_reader *reader, const config_setting_t *setting, uint64_t least, uint64_t most,
+		 uint64_t *ret_pps)
+{
+	return read_quantity(reader, setting, "100kpps", rate_parse, rate_text, least, most, ret_pps);
 }
 
 static const char *nth_word(const void *words, uint32_t n)

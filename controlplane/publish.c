@@ -207,6 +207,12 @@ static int on_hello(void *user, struct publish_peer *peer, int array_fd)
 	return 0;
 }
 
+static void on_parked(void *user, struct publish_peer *peer)
+{
+	(void)peer;
+	tell_changed(user);
+}
+
 static void on_closed(void *user, struct publish_peer *peer)
 {
 	struct publish *publish = user;
@@ -243,7 +249,7 @@ static void on_pause_over(uv_timer_t *timer)
 static void on_connection(uv_poll_t *poll, int status, int events)
 {
 	struct publish *publish = poll->data;
-	const struct publish_peer_events handlers = {on_hello, on_vote, on_closed, publish};
+	const struct publish_peer_events handlers = {on_hello, on_vote, on_parked, on_closed, publish};
 	struct publish_peer *peer;
 
 	(void)events;
@@ -377,15 +383,26 @@ uint32_t publish_peer_count(const struct publish *publish)
 	return count;
 }
 
+static struct publish_peer *ready_peer(const struct publish *publish, uint32_t i)
+{
+	for (uint32_t n = 0; n < publish->member_count; n++)
+		if (publish_peer_is_ready(publish->members[n].peer) && i-- == 0)
+			return publish->members[n].peer;
+	return NULL;
+}
+
 bool publish_peer_status(const struct publish *publish, uint32_t i, struct publish_peer_status *ret)
 {
-	for (uint32_t n = 0; n < publish->member_count; n++) {
-		if (!publish_peer_is_ready(publish->members[n].peer) || i-- > 0)
-			continue;
-		publish_peer_status_get(publish->members[n].peer, ret);
-		return true;
-	}
-	return false;
+	const struct publish_peer *peer = ready_peer(publish, i);
+	if (peer)
+		publish_peer_status_get(peer, ret);
+	return peer != NULL;
+}
+
+int publish_park(struct publish *publish, uint32_t i, uint32_t ports)
+{
+	struct publish_peer *peer = ready_peer(publish, i);
+	return peer ? publish_peer_park(peer, ports) : -ENOENT;
 }
 
 int publish_capture(struct publish *publish, uint32_t pid, int fd, uint64_t bytes)

@@ -34,7 +34,7 @@ struct publish_options {
 	 * another digest, gets nothing: the callee publishes a table that is newer still.
 	 */
 	int (*hello)(void *user, const struct sluice_message_hello *hello, int states_fd);
-	/* A dataplane has come, gone, acknowledged or refused. May be NULL. */
+	/* A dataplane has come, gone, acknowledged, refused, parked or unparked. May be NULL. */
 	void (*changed)(void *user);
 	void *user;
 };
@@ -75,9 +75,13 @@ struct publish_peer_status {
 	int counters_fd;     /* borrowed */
 	uint64_t connection; /* tells two connections of one process apart */
 	const struct sluice_message_hello *hello;
+	uint32_t can_park, parked; /* bits of the HELLO's ports, as it said last */
 };
 /* The i-th of them; false beyond the last. Valid until the next return to the loop. */
 bool publish_peer_status(const struct publish *publish, uint32_t i, struct publish_peer_status *ret);
+
+/* publish_peer_park() of the i-th of them. -ENOENT beyond the last. `changed` is called when it has answered. */
+int publish_park(struct publish *publish, uint32_t i, uint32_t ports);
 
 /*
  * Let the dataplane of that process copy packets to the memory behind `fd` (duplicated) of `bytes` bytes

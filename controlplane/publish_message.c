@@ -45,6 +45,9 @@ static int hello_check(const struct sluice_message_hello *hello, uint32_t fd_cou
 	for (uint32_t i = 0; i < hello->port_count; i++)
 		if (!memchr(hello->ports[i].name, 0, sizeof(hello->ports[i].name)))
 			return REFUSE(ret_refusal, "HELLO: the name of port %u is not terminated", i);
+		else if ((hello->ports[i].flags & SLUICE_PORT_PARKED) &&
+			 !(hello->ports[i].flags & SLUICE_PORT_CAN_PARK))
+			return REFUSE(ret_refusal, "HELLO: port %u is parked, and cannot be", i);
 	return 0;
 }
 
@@ -73,6 +76,15 @@ int publish_message_parse(const void *bytes, size_t length, uint32_t fd_count, s
 		message.type = SLUICE_MESSAGE_ACK;
 		if (fd_count || message.ack.error > 0 || !memchr(message.ack.text, 0, sizeof(message.ack.text)))
 			error = REFUSE(ret_refusal, "ACK: %u descriptors, error %d", fd_count, message.ack.error);
+		break;
+	case SLUICE_MESSAGE_PARKED:
+		if (length != sizeof(message.parked))
+			return REFUSE(ret_refusal, "PARKED: %zu bytes, %zu expected", length, sizeof(message.parked));
+		memcpy(&message.parked, bytes, sizeof(message.parked));
+		message.type = SLUICE_MESSAGE_PARKED;
+		if (fd_count || message.parked.zero)
+			error = REFUSE(ret_refusal, "PARKED: %u descriptors, %u expected zero", fd_count,
+				       message.parked.zero);
 		break;
 	default: return REFUSE(ret_refusal, "a message of type %u, which no dataplane sends", header.type);
 	}

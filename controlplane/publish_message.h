@@ -14,10 +14,11 @@
 enum publish_hello_fd { PUBLISH_FD_COUNTERS, PUBLISH_FD_HELD, PUBLISH_FD_STATES };
 
 struct publish_message {
-	enum sluice_message_type type; /* HELLO or ACK */
+	enum sluice_message_type type; /* HELLO, ACK or PARKED */
 	union {
 		struct sluice_message_hello hello;
 		struct sluice_message_ack ack;
+		struct sluice_message_park parked;
 	};
 };
 

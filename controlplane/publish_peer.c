@@ -21,6 +21,7 @@ struct outgoing {
 		struct sluice_message_states states;
 		struct sluice_message_lookups lookups;
 		struct sluice_message_table table;
+		struct sluice_message_park park;
 		struct sluice_message_capture capture;
 	};
 };
@@ -53,6 +54,7 @@ struct publish_peer {
 	struct built_table *waiting;         /* to be sent after it */
 	int error;                           /* of the last refusal */
 	char text[256];
+	uint32_t can_park, parked, asked_to_park; /* bits of ports */
 	struct outgoing *first, **last;
 
 	/* Lookup tables that are in no open blob are packed anew, on the worker pool. */
@@ -252,6 +254,21 @@ int publish_peer_send_states(struct publish_peer *peer, int states_fd)
 	if (!error)
 		peer_flush(peer);
 	return error;
+}
+
+int publish_peer_park(struct publish_peer *peer, uint32_t ports)
+{
+	struct outgoing message = {.park.ports = ports & peer->can_park};
+	if (peer->closing)
+		return -ENOTCONN;
+	if (message.park.ports == peer->asked_to_park)
+		return 0;
+	int error = peer_queue(peer, SLUICE_MESSAGE_PARK, sizeof(message.park), -1, &message);
+	if (error)
+		return error;
+	peer->asked_to_park = message.park.ports;
+	peer_flush(peer);
+	return 0;
 }
 
 int publish_peer_send_capture(struct publish_peer *peer, int fd, uint64_t bytes)
@@ -492,6 +509,11 @@ static int peer_on_hello(struct publish_peer *peer, const struct sluice_message_
 		states_fd = fds[PUBLISH_FD_STATES];
 		fds[PUBLISH_FD_STATES] = -1;
 	}
+	for (uint32_t i = 0; i < hello->port_count && i < SLUICE_PORTS_MAX; i++) {
+		peer->can_park |= (uint32_t)((hello->ports[i].flags & SLUICE_PORT_CAN_PARK) != 0) << i;
+		peer->parked |= (uint32_t)((hello->ports[i].flags & SLUICE_PORT_PARKED) != 0) << i;
+	}
+	peer->asked_to_park = peer->parked;
 	uv_timer_stop(&peer->timer);
 	peer->ready = true;
 	return peer->events.hello(peer->events.user, peer, states_fd);
@@ -513,6 +535,9 @@ static void peer_on_message(struct publish_peer *peer, const void *bytes, size_t
 	} else if (!peer->ready) {
 		log_error("publish: a dataplane speaks before its HELLO: connection closed");
 		error = -EPROTO;
+	} else if (message.type == SLUICE_MESSAGE_PARKED) {
+		peer->parked = message.parked.ports & peer->can_park;
+		peer->events.parked(peer->events.user, peer);
 	} else {
 		peer_on_ack(peer, &message.ack);
 	}
@@ -622,6 +647,8 @@ void publish_peer_status_get(const struct publish_peer *peer, struct publish_pee
 					    .generation = peer->newest ? peer->newest->generation : 0,
 					    .error = peer->error,
 					    .counters_fd = peer->counters_fd,
+					    .can_park = peer->can_park,
+					    .parked = peer->parked,
 					    .connection = peer->connected_ns,
 					    .hello = &peer->hello};
 	memcpy(ret->text, peer->text, sizeof(ret->text));

@@ -23,6 +23,8 @@ struct publish_peer_events {
 	int (*hello)(void *user, struct publish_peer *peer, int states_fd);
 	/* Once for each table that was sent, from the loop, never from inside publish_peer_send(). */
 	void (*vote)(void *user, struct publish_peer *peer, const struct built_table *table, enum publish_vote vote);
+	/* It has answered a publish_peer_park(). */
+	void (*parked)(void *user, struct publish_peer *peer);
 	/* The peer is gone: forget it. It frees itself. After the vote, when one was due. */
 	void (*closed)(void *user, struct publish_peer *peer);
 	void *user;
@@ -49,6 +51,12 @@ int publish_peer_send_capture(struct publish_peer *peer, int fd, uint64_t bytes)
  * works on another one, this one waits; one that waits and is replaced by a later call gets no vote.
  */
 void publish_peer_send(struct publish_peer *peer, struct built_table *table);
+
+/*
+ * Ask it to park these of its ports (bits by the HELLO's index), and to unpark its others, unless that is how it is or
+ * what it was asked last. Ports that cannot be parked are left out. -ENOTCONN, -ENOMEM, or 0.
+ */
+int publish_peer_park(struct publish_peer *peer, uint32_t ports);
 
 /* The peer already runs this very table. */
 void publish_peer_has(struct publish_peer *peer, struct built_table *table);

@@ -250,6 +250,26 @@ int steering_status(const struct steering *steering, uint32_t i, struct steering
 	return 0;
 }
 
+int steering_service_packets(const struct steering *steering, const char *name, uint64_t *ret)
+{
+	const struct steering_interface *interface =
+	    interface_find(steering->interfaces, steering->interface_count, name);
+	int cpus = libbpf_num_possible_cpus();
+	uint64_t sum = 0;
+
+	if (!interface || interface->counters_fd < 0 || cpus < 0)
+		return -ENOENT;
+	uint64_t *values = calloc((size_t)cpus, sizeof(*values));
+	if (!values)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < STEERING_COUNTERS; i++)
+		if (i < STEERING_VERDICT || !sluice_verdict_is_pass(i - STEERING_VERDICT))
+			sum += counter_read(interface->counters_fd, i, values, (uint32_t)cpus);
+	free(values);
+	*ret = sum;
+	return 0;
+}
+
 int steering_queue_status(const struct steering *steering, uint32_t i, uint32_t queue,
 			  struct steering_queue_status *ret)
 {

@@ -73,6 +73,12 @@ struct steering_kernel_maps steering_kernel_maps(const struct steering *steering
 /* Status of the i-th configured interface; -ENOENT beyond the last. */
 int steering_status(const struct steering *steering, uint32_t i, struct steering_status *ret);
 
+/*
+ * Packets for services that have come in by interface `name`, whichever path took them, since the maps were made. 0;
+ * -ENOENT: no such interface, or no program on it.
+ */
+int steering_service_packets(const struct steering *steering, const char *name, uint64_t *ret);
+
 struct steering_queue_status {
 	const char *path;   /* of its last packet for a service: "none", "dpdk" or "xdp" */
 	bool hung;          /* its worker leaves packets unanswered: the kernel's path has them */

@@ -156,7 +156,10 @@ static void read_device(struct reading *r, const config_setting_t *group, struct
 
 static void read_port(struct reading *r, const config_setting_t *group, struct config_port *port)
 {
-	static const char *const known[] = {"name", "pci", "vdev", "path", "queues", "tap", "hang_after", NULL};
+	static const char *const known[] = {"name",       "pci",        "vdev",      "path",      "queues", "tap",
+					    "hang_after", "dpdk_above", "xdp_below", "xdp_after", NULL};
+	/* The control plane's, which judges them. */
+	static const char *const others[] = {"hang_after", "dpdk_above", "xdp_below", "xdp_after"};
 
 	*port = (struct config_port){.ours = true, .line = (int)config_setting_source_line(group)};
 	if (!config_setting_is_group(group)) {
@@ -170,11 +173,12 @@ static void read_port(struct reading *r, const config_setting_t *group, struct c
 	if (path && strcmp(path, "dpdk") && strcmp(path, "xdp") && strcmp(path, "auto"))
 		complain(r, config_setting_get_member(group, "path"),
 			 "path is \"dpdk\", \"xdp\" or \"auto\", not \"%s\"", path);
-	if (path && !strcmp(path, "xdp")) {
-		port->ours = false;
+	if (path && (!strcmp(path, "xdp") || !strcmp(path, "auto"))) {
+		port->ours = strcmp(path, "xdp") != 0;
+		port->starts_parked = port->ours;
 		if (port->kind != CONFIG_PORT_KERNEL)
 			complain(r, config_setting_get_member(group, "path"),
-				 "path = \"xdp\" is for interfaces of the kernel only");
+				 "path = \"%s\" is for interfaces of the kernel only", path);
 	}
 
 	const config_setting_t *queues = config_setting_get_member(group, "queues");
@@ -186,7 +190,8 @@ static void read_port(struct reading *r, const config_setting_t *group, struct c
 			port->queues = (uint32_t)value;
 	}
 
-	read_string(r, group, "hang_after"); /* the control plane's, which judges it */
+	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
+		read_string(r, group, others[i]);
 
 	const char *tap = read_string(r, group, "tap");
 	if (tap && !is_interface_name(tap))

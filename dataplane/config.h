@@ -25,11 +25,12 @@ enum config_port_kind {
 
 struct config_port {
 	enum config_port_kind kind;
-	char *device;    /* as written; never NULL */
-	char name[64];   /* how tables and people call it: `device`, of a vdev what stands before the first comma */
-	char tap[16];    /* name of the TAP that is the kernel's side; "" for none */
-	bool ours;       /* false: path = "xdp", the port exists for its number only */
-	uint32_t queues; /* receive queues; 0: all of a kernel interface, one for each worker elsewhere */
+	char *device;       /* as written; never NULL */
+	char name[64];      /* how tables and people call it: `device`, of a vdev what stands before the first comma */
+	char tap[16];       /* name of the TAP that is the kernel's side; "" for none */
+	bool ours;          /* false: path = "xdp", the port exists for its number only */
+	bool starts_parked; /* path = "auto": no packet until the control plane says so */
+	uint32_t queues;    /* receive queues; 0: all of a kernel interface, one for each worker elsewhere */
 	int line;
 };
 

@@ -107,6 +107,8 @@ static void describe_ports(const struct control_context *context, struct sluice_
 		port->ops->status(port, &status);
 		memcpy(hello->ports[i].mac, status.mac, sizeof(status.mac));
 		hello->ports[i].up = status.up;
+		hello->ports[i].flags = (uint8_t)((port_can_park(port) ? SLUICE_PORT_CAN_PARK : 0) |
+						  (port->parked ? SLUICE_PORT_PARKED : 0));
 		hello->ports[i].mtu = status.mtu;
 		hello->ports[i].queues = status.queues;
 	}
@@ -238,6 +240,18 @@ static int handle_table(struct control *control, const struct message *message, 
 	return send_error;
 }
 
+/* The workers are there before packets are, and packets have gone before the workers do. */
+static int handle_park(struct control *control, uint32_t ports)
+{
+	const struct control_context *context = &control->context;
+	struct sluice_message_park parked = {.header = make_header(SLUICE_MESSAGE_PARKED, sizeof(parked)),
+					     .ports = ports_park(context->ports, ports)};
+	if (context->loops)
+		loops_follow_parked(context->loops);
+	ports_visit(context->ports, table_store_current(context->store) != NULL);
+	return send_message(control->fd, &parked, sizeof(parked), NULL, 0);
+}
+
 static int handle_lookups(struct control *control, const struct message *message, int fd,
 			  struct sluice_refusal *ret_refusal)
 {
@@ -273,6 +287,7 @@ static int handle(struct control *control, const void *bytes, size_t length, con
 	case SLUICE_MESSAGE_STATES: return table_store_adopt_states(control->context.store, fds[0], ret_refusal);
 	case SLUICE_MESSAGE_CAPTURE: return handle_capture(control, &message, fds[0], ret_refusal);
 	case SLUICE_MESSAGE_LOOKUPS: return handle_lookups(control, &message, fds[0], ret_refusal);
+	case SLUICE_MESSAGE_PARK: error = handle_park(control, message.ports); break;
 	default: error = handle_table(control, &message, fds[0]);
 	}
 	return error ? refuse(ret_refusal, error, "an acknowledgement cannot be sent: %s", strerror(-error)) : 0;

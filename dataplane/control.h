@@ -9,6 +9,7 @@
 
 #include "counters_memory.h"
 #include "last_table.h"
+#include "loop.h"
 #include "port.h"
 #include "table_store.h"
 
@@ -18,7 +19,8 @@ struct control;
 struct control_context {
 	const char *runtime_dir;
 	const struct config *config;
-	const struct ports *ports;
+	struct ports *ports;
+	struct loops *loops; /* are told when ports are parked; NULL: none run */
 	const struct counters_memory *counters;
 	struct table_store *store;
 	struct capture_memory *capture;   /* NULL: packets are not captured */

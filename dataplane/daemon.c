@@ -12,6 +12,8 @@
 
 enum {
 	VISIT_MS = 100,
+	/* While all is parked: no packet waits for what a visit finds. */
+	VISIT_PARKED_MS = 1000,
 	/* A packet that was redirected has reached its ring by then. */
 	DRAIN_MS = 20,
 	/* So many times we look whether the rings are empty: 1 s, for workers that others' load holds up. */
@@ -50,16 +52,17 @@ static void tell_status(const struct daemon *d, uint64_t *told)
 	const struct sluice_table *table = table_store_current(d->store);
 	uint64_t generation = table ? table->header->generation : 0;
 	bool connected = control_fd(d->control) >= 0;
-	uint64_t now = generation << 1 | connected;
+	const char *parked = ports_are_parked(d->ports) ? "parked, the XDP program forwards; " : "";
+	uint64_t now = generation << 2 | connected << 1 | !!parked[0];
 
 	if (now == *told)
 		return;
 	*told = now;
 	if (generation)
-		sd_notifyf(0, "STATUS=forwarding by table %llu, control plane %s", (unsigned long long)generation,
-			   connected ? "connected" : "away");
+		sd_notifyf(0, "STATUS=%s%s table %llu, control plane %s", parked, parked[0] ? "has" : "forwarding by",
+			   (unsigned long long)generation, connected ? "connected" : "away");
 	else
-		sd_notifyf(0, "STATUS=no table yet, control plane %s", connected ? "connected" : "away");
+		sd_notifyf(0, "STATUS=%sno table yet, control plane %s", parked, connected ? "connected" : "away");
 }
 
 static int64_t now_ms(void)
@@ -104,7 +107,8 @@ int daemon_run(const struct daemon *d)
 				log_notice("ready");
 				sd_notify(0, "READY=1");
 			}
-			next_visit = now + VISIT_MS;
+			bool is_quiet = ports_are_parked(d->ports) && control_fd(d->control) >= 0;
+			next_visit = now + (is_quiet ? VISIT_PARKED_MS : VISIT_MS);
 		}
 		struct pollfd wait[] = {
 		    {.fd = d->signals, .events = POLLIN},

@@ -24,7 +24,7 @@ enum {
 	QUEUES_MAX = SLUICE_PORTS_MAX * CONFIG_QUEUES_MAX,
 	/* Empty turns before a worker sleeps: a few microseconds, to catch the next packet of a train. */
 	SPIN_TURNS = 64,
-	/* A worker that nothing wakes still turns its heartbeat this often. */
+	/* A worker that nothing wakes still turns its heartbeat this often, unless all its ports are parked. */
 	SLEEP_MS = 500,
 	/* While it holds fragments: their first one may come by another worker. */
 	SLEEP_HOLDING_MS = 1,
@@ -42,7 +42,7 @@ struct loop_queue {
 	uint32_t queue;
 };
 
-/* One worker. What its thread reads at each turn is its own; stop and wake come from the control thread. */
+/* One worker. What its thread reads at each turn is its own; stop, parked and wake come from the control thread. */
 struct loop {
 	struct worker *worker;
 	const struct loops *loops;
@@ -58,6 +58,7 @@ struct loop {
 	uint64_t next_release_tsc;
 	int wake; /* eventfd */
 	atomic_bool stop;
+	atomic_bool parked; /* all its ports are: it sleeps as soon as nothing is left in its queues */
 	atomic_bool asleep; /* between looking for what to wait for and having woken up */
 	bool running;       /* control thread: launched and not joined */
 	unsigned lcore;
@@ -233,8 +234,11 @@ static void finish_wait(struct loop *l, uint32_t armed)
 	}
 }
 
-/* Nothing has arrived for a while: leave the core to others until something does. */
-static void sleep_until_work(struct loop *l, struct rte_rcu_qsbr *rcu)
+/*
+ * Nothing has arrived for a while: leave the core to others until something does. Parked, there is no timer: whoever
+ * unparks us wakes us, and so would a packet that was on its way to a socket when that was taken out of its map.
+ */
+static void sleep_until_work(struct loop *l, struct rte_rcu_qsbr *rcu, bool parked)
 {
 	struct timespec timeout = {.tv_nsec = (l->worker->held_count ? SLEEP_HOLDING_MS : SLEEP_MS) * 1000000};
 	uint32_t count, armed;
@@ -252,7 +256,8 @@ static void sleep_until_work(struct loop *l, struct rte_rcu_qsbr *rcu)
 		}
 		l->worker->counters->sleeps++;
 		rte_rcu_qsbr_thread_offline(rcu, l->index);
-		ppoll(l->wait, count, &timeout, NULL);
+		bool forever = parked && outcome == 0 && !l->worker->held_count;
+		ppoll(l->wait, count, forever ? NULL : &timeout, NULL);
 		rte_rcu_qsbr_thread_online(rcu, l->index);
 	}
 	atomic_store(&l->asleep, false);
@@ -286,9 +291,10 @@ static int run(void *argument)
 			l->empty_turns = 0;
 			l->pause_ns = PAUSE_FIRST_NS;
 		} else {
+			bool parked = atomic_load_explicit(&l->parked, memory_order_relaxed);
 			counters->empty_polls++;
-			if (may_sleep && ++l->empty_turns >= SPIN_TURNS)
-				sleep_until_work(l, rcu);
+			if ((may_sleep || parked) && ++l->empty_turns >= SPIN_TURNS)
+				sleep_until_work(l, rcu, parked);
 		}
 		uint64_t now = rte_rdtsc();
 		*(got ? &counters->busy_tsc : &counters->idle_tsc) += now - then;
@@ -376,6 +382,18 @@ static void take_share(struct loop *l, const struct ports *ports, uint32_t worke
 	}
 }
 
+/* A worker polls all its queues, or none: those of a parked port are empty, and its transmit side is looked after. */
+static bool is_parked(const struct loop *l)
+{
+	bool any = false;
+	for (uint32_t i = 0; i < l->queue_count; i++)
+		if (!l->queues[i].port->parked)
+			return false;
+	for (uint32_t i = 0; i < SLUICE_PORTS_MAX; i++) /* it may have no queue at all */
+		any |= l->ports[i] && l->ports[i]->parked;
+	return any && !l->tap_count;
+}
+
 int loops_start(struct loops *loops, const struct ports *ports)
 {
 	unsigned lcore = rte_get_next_lcore(-1, true, false);
@@ -389,6 +407,7 @@ int loops_start(struct loops *loops, const struct ports *ports)
 		}
 		l->lcore = lcore;
 		take_share(l, ports, loops->context.workers);
+		atomic_store(&l->parked, is_parked(l));
 		int error = rte_eal_remote_launch(run, l, lcore);
 		if (error)
 			return error;
@@ -402,6 +421,16 @@ static void wake(struct loop *l)
 	const uint64_t one = 1;
 	if (write(l->wake, &one, sizeof(one)) < 0) {
 		/* Full: it is being woken already. */
+	}
+}
+
+void loops_follow_parked(struct loops *loops)
+{
+	for (uint32_t i = 0; i < loops->context.workers; i++) {
+		struct loop *l = &loops->loop[i];
+		bool parked = is_parked(l);
+		if (atomic_exchange(&l->parked, parked) != parked)
+			wake(l);
 	}
 }
 

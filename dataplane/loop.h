@@ -37,6 +37,11 @@ void loops_destroy(struct loops *loops);
  * loops). 0 or -errno. Control thread.
  */
 int loops_start(struct loops *loops, const struct ports *ports);
+/*
+ * Ports have been parked or unparked. A worker all of whose ports are parked blocks, with no timer, whatever `idle`
+ * says; its heartbeat stands still then. Control thread.
+ */
+void loops_follow_parked(struct loops *loops);
 /* Ask all to end after the turn they are in, and wait until they have. Control thread. */
 void loops_stop(struct loops *loops);
 

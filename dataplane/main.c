@@ -121,6 +121,7 @@ static int serve(const struct config *config, const char *runtime_dir, const str
 	const struct control_context control_context = {.runtime_dir = runtime_dir,
 							.config = config,
 							.ports = &ports,
+							.loops = loops,
 							.counters = &counters,
 							.store = store,
 							.capture = capture,

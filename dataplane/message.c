@@ -81,6 +81,18 @@ int message_parse(const void *bytes, size_t length, uint32_t descriptors, struct
 		message.bytes = table.bytes;
 		break;
 	}
+	case SLUICE_MESSAGE_PARK: {
+		struct sluice_message_park park;
+		error = check_length("PARK", length, sizeof(park), ret_refusal);
+		if (error)
+			break;
+		memcpy(&park, bytes, sizeof(park));
+		if (park.zero)
+			error = refuse(ret_refusal, -EPROTO, "PARK: %u where zero must be", park.zero);
+		message.ports = park.ports;
+		wanted = 0;
+		break;
+	}
 	case SLUICE_MESSAGE_CAPTURE: {
 		struct sluice_message_capture capture;
 		error = check_length("CAPTURE", length, sizeof(capture), ret_refusal);

@@ -11,7 +11,8 @@
 
 /* A message of the control plane, every field checked against the bytes it came in. */
 struct message {
-	enum sluice_message_type type; /* STATES, LOOKUPS, TABLE or CAPTURE */
+	enum sluice_message_type type; /* STATES, LOOKUPS, TABLE, CAPTURE or PARK */
+	uint32_t ports;                /* PARK: bits */
 	uint64_t generation;           /* TABLE */
 	uint64_t bytes; /* LOOKUPS, TABLE, CAPTURE: what the descriptor must hold; CAPTURE: 0 for its end */
 };

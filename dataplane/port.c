@@ -34,6 +34,7 @@ int ports_open(const struct config *config, const struct port_context *context, 
 							  : port_ethdev_open(c, context, &ports.port[i]);
 		if (!error) {
 			ports.port[i]->index = i;
+			ports.port[i]->parked = c->starts_parked;
 			error = share_transmit(ports.port[i], context->workers);
 		}
 		if (error) {
@@ -62,6 +63,46 @@ void ports_visit(struct ports *ports, bool serves)
 	for (uint32_t i = 0; i < ports->count; i++)
 		if (ports->port[i] && ports->port[i]->ops->visit)
 			ports->port[i]->ops->visit(ports->port[i], serves);
+}
+
+bool port_can_park(const struct port *port)
+{
+	return port->config->kind == CONFIG_PORT_KERNEL;
+}
+
+uint32_t ports_parked(const struct ports *ports)
+{
+	uint32_t bits = 0;
+	for (uint32_t i = 0; i < ports->count; i++)
+		bits |= (uint32_t)(ports->port[i] && ports->port[i]->parked) << i;
+	return bits;
+}
+
+bool ports_are_parked(const struct ports *ports)
+{
+	bool any = false;
+	for (uint32_t i = 0; i < ports->count; i++) {
+		if (ports->port[i] && !ports->port[i]->parked)
+			return false;
+		any |= ports->port[i] != NULL;
+	}
+	return any;
+}
+
+uint32_t ports_park(const struct ports *ports, uint32_t bits)
+{
+	for (uint32_t i = 0; i < ports->count && i < SLUICE_PORTS_MAX; i++) {
+		struct port *port = ports->port[i];
+		bool park = bits >> i & 1;
+		if (!port || !port_can_park(port) || port->parked == park)
+			continue;
+		port->parked = park;
+		if (park && port->ops->retire)
+			port->ops->retire(port);
+		log_notice("interface \"%s\": %s", port->config->name,
+			   park ? "parked, the XDP program forwards" : "polls again");
+	}
+	return ports_parked(ports);
 }
 
 void ports_retire(struct ports *ports)

@@ -70,6 +70,7 @@ struct port {
 	uint32_t rx_queues, tx_queues;
 	struct tap *tap;       /* the kernel's side; NULL: the kernel has its own way, or none */
 	bool transmit_shared;  /* fewer transmit queues than workers */
+	bool parked;           /* takes no packet: XDP has them. Control thread */
 	rte_spinlock_t *locks; /* of the transmit queues, when shared */
 };
 
@@ -97,6 +98,18 @@ void ports_close(struct ports *ports);
 void ports_visit(struct ports *ports, bool serves);
 void ports_retire(struct ports *ports);
 bool ports_are_drained(struct ports *ports);
+
+/* Whether another path can have this port's packets. */
+bool port_can_park(const struct port *port);
+/*
+ * Park the ports of these bits (by index), and unpark the others: what is redirected from now on goes to none of the
+ * first. Those that cannot park stay. The loops are to be told (loops_follow_parked()), and a visit makes what is
+ * unparked receive. Returns the bits of those that are parked now. Control thread.
+ */
+uint32_t ports_park(const struct ports *ports, uint32_t bits);
+uint32_t ports_parked(const struct ports *ports);
+/* Whether there is a port, and all are parked. */
+bool ports_are_parked(const struct ports *ports);
 
 /* The openers of the two kinds; for ports_open(). `port`: filled in but for ops, queues and what the kind adds. */
 int port_ethdev_open(const struct config_port *config, const struct port_context *context, struct port **ret);

@@ -227,7 +227,7 @@ static void af_xdp_visit(struct port *port, bool serves)
 	if (!p->interface_index && open_sockets(p, &device, 1))
 		return;
 	check_mtu(p, &device);
-	if (!serves)
+	if (!serves || port->parked)
 		return;
 	struct progress_pin old;
 	if (progress_pin_follow(&p->progress_pin, &old)) {
@@ -367,6 +367,9 @@ int port_af_xdp_open(const struct config_port *config, const struct port_context
 		free(p);
 		return error;
 	}
+	if (config->starts_parked)
+		log_notice("interface \"%s\": parked until the control plane asks for polling (path = \"auto\")",
+			   config->name);
 	*ret = &p->port;
 	return 0;
 }

@@ -103,6 +103,53 @@ static void queues_print(const json_t *interfaces)
 	table_print(&table, 0);
 }
 
+/* "1.2 kpps"; "-" when it is not known. ret: at least 24 bytes. */
+static const char *rate_text(const json_t *object, const char *member, char *ret)
+{
+	return json_is_number(json_object_get(object, member)) ? scaled_text(real_of(object, member), "pps", ret) : "-";
+}
+
+/* Which path each interface has, why, and how it came to be so. */
+static void switches_print(const json_t *interfaces)
+{
+	struct table table;
+	char rate[24], threshold[24];
+	size_t i, n, switches = 0;
+	json_t *x, *s;
+
+	if (json_array_size(interfaces) == 0)
+		return;
+	putchar('\n');
+	table_init(&table, "INTERFACE|CONFIGURED|PATH|STATE|SINCE|>RATE|WHY");
+	json_array_foreach(interfaces, i, x)
+	{
+		switches += json_array_size(json_object_get(x, "history"));
+		table_cell(&table, "%s", text_of(x, "interface"));
+		table_cell(&table, "%s", text_of(x, "configured"));
+		table_cell(&table, "%s", text_of(x, "path"));
+		table_cell(&table, "%s", text_of(x, "state"));
+		table_cell(&table, "%s", text_of(x, "since"));
+		table_cell(&table, "%s", rate_text(x, "rate_pps", rate));
+		table_cell(&table, "%s", text_of(x, "path_reason"));
+	}
+	table_print(&table, 0);
+	if (!switches)
+		return;
+	putchar('\n');
+	table_init(&table, "SWITCHED|INTERFACE|FROM|TO|>RATE|>THRESHOLD|WHY");
+	json_array_foreach(interfaces, i, x) json_array_foreach(json_object_get(x, "history"), n, s)
+	{
+		table_cell(&table, "%s", text_of(s, "time"));
+		table_cell(&table, "%s", text_of(x, "interface"));
+		table_cell(&table, "%s", text_of(s, "from"));
+		table_cell(&table, "%s", text_of(s, "to"));
+		table_cell(&table, "%s", rate_text(s, "rate_pps", rate));
+		table_cell(&table, "%s", rate_text(s, "threshold_pps", threshold));
+		table_cell(&table, "%s", text_of(s, "reason"));
+	}
+	table_print(&table, 0);
+}
+
 /* "3 d 4 h", "5 min 7 s". ret: at least 32 bytes. */
 static const char *uptime_text(double seconds, char *ret)
 {
@@ -212,6 +259,7 @@ enum ctl_exit command_paths(const struct ctl *ctl)
 	dataplanes_print(json_object_get(paths, "dataplanes"));
 	interfaces_print(json_object_get(paths, "interfaces"));
 	queues_print(json_object_get(paths, "interfaces"));
+	switches_print(json_object_get(paths, "interfaces"));
 	json_decref(paths);
 	return CTL_OK;
 }

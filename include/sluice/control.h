@@ -15,6 +15,8 @@
  *   ACK {generation, 0}          ->  after the grace period, or with an error: the old table stays
  *                               <-   CAPTURE {memory}      a packet trace begins (capture.h); without a descriptor:
  * ends
+ *                               <-   PARK {ports}          any time: which ports are to leave their packets to XDP
+ *   PARKED {ports}               ->  which do now
  *
  * Losing the connection changes nothing in forwarding. Either side closes it on a
  * message that it cannot accept, and logs why.
@@ -68,6 +70,18 @@ enum sluice_message_type {
 	SLUICE_MESSAGE_TABLE = 4,
 	SLUICE_MESSAGE_ACK = 5,
 	SLUICE_MESSAGE_CAPTURE = 6, /* only to a dataplane with SLUICE_FEATURE_CAPTURE */
+	SLUICE_MESSAGE_PARK = 7,    /* only to a dataplane that has a port with SLUICE_PORT_CAN_PARK */
+	SLUICE_MESSAGE_PARKED = 8,  /* the answer to each PARK */
+};
+
+/*
+ * A parked port is opened, and takes no packet: its sockets are in no XSKMAP, so the XDP program decides here, and a
+ * worker that has no other port blocks. It is the control plane's wish, kept by the dataplane, which goes on by it when
+ * the control plane is away and says in HELLO how things stand. A port with path = "auto" starts parked.
+ */
+enum sluice_port_flag {
+	SLUICE_PORT_CAN_PARK = 1,
+	SLUICE_PORT_PARKED = 2,
 };
 
 struct sluice_message_header {
@@ -99,7 +113,7 @@ struct sluice_message_hello {
 		char name[64]; /* NUL-terminated, as in the configuration */
 		uint8_t mac[6];
 		uint8_t up;
-		uint8_t zero;
+		uint8_t flags; /* enum sluice_port_flag */
 		uint32_t mtu;
 		uint32_t queues;
 	} ports[SLUICE_PORTS_MAX];
@@ -140,6 +154,14 @@ struct sluice_message_ack {
 	uint32_t zero;
 	char text[256]; /* why, NUL-terminated; for people */
 };
+
+/* PARK and PARKED. No descriptor. */
+struct sluice_message_park {
+	struct sluice_message_header header;
+	uint32_t ports; /* bit i: port i of the HELLO; parked, the others poll */
+	uint32_t zero;
+};
+_Static_assert(SLUICE_PORTS_MAX <= 32, "a bit for each port");
 
 /*
  * A blob of lookup tables: header, `count` entries, then the buckets (sluice_bucket each)

@@ -119,7 +119,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			int error = message_parse(bytes, length, descriptors, &message, &refusal);
 			if (error && !refusal.text[0])
 				abort(); /* refused, and not said why */
-			if (!error && message.type != SLUICE_MESSAGE_STATES && message.type != SLUICE_MESSAGE_CAPTURE)
+			if (!error && message.type == SLUICE_MESSAGE_PARK && descriptors)
+				abort();
+			if (!error && (message.type == SLUICE_MESSAGE_LOOKUPS || message.type == SLUICE_MESSAGE_TABLE))
 				take(store, &message, content, content_length);
 		}
 		free(bytes);

@@ -28,6 +28,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		for (uint32_t i = 0; i < message.hello.port_count; i++)
 			if (strlen(message.hello.ports[i].name) >= sizeof(message.hello.ports[i].name))
 				abort();
+	} else if (message.type == SLUICE_MESSAGE_PARKED) {
+		if (data[0] || message.parked.zero)
+			abort();
 	} else if (message.type != SLUICE_MESSAGE_ACK || data[0] != 0 ||
 		   strlen(message.ack.text) >= sizeof(message.ack.text)) {
 		abort();

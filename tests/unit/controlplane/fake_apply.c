@@ -253,6 +253,40 @@ bool apply_kernel_path(const struct apply *apply, uint64_t *ret_generation)
 	return apply->has_kernel;
 }
 
+/* Paths and steering of this fake: one interface, eth0, when has_path. */
+const struct paths *apply_paths(const struct apply *apply)
+{
+	return (const struct paths *)apply;
+}
+
+bool paths_status(const struct paths *paths, uint32_t i, struct paths_status *ret)
+{
+	const struct apply *apply = (const struct apply *)paths;
+
+	if (!apply->has_path || i)
+		return false;
+	*ret = (struct paths_status){"eth0", &apply->rule, &apply->choice};
+	return true;
+}
+
+int steering_status(const struct steering *steering, uint32_t i, struct steering_status *ret)
+{
+	if (!((const struct apply *)steering)->has_path || i)
+		return -ENOENT;
+	*ret = (struct steering_status){
+	    .interface = "eth0", .attached = true, .mode = "native", .redirected = 5, .forwarded = 6};
+	return 0;
+}
+
+int steering_queue_status(const struct steering *steering, uint32_t i, uint32_t queue,
+			  struct steering_queue_status *ret)
+{
+	if (!((const struct apply *)steering)->has_path || i || queue)
+		return -ENOENT;
+	*ret = (struct steering_queue_status){.path = "xdp", .takeovers = 3};
+	return 0;
+}
+
 void apply_underlay_status(const struct apply *apply, struct underlay_mtu_status *ret)
 {
 	*ret = (struct underlay_mtu_status){
@@ -361,6 +395,5 @@ struct health *apply_health(const struct apply *apply)
 
 struct steering *apply_steering(const struct apply *apply)
 {
-	(void)apply;
-	return NULL;
+	return (struct steering *)(uintptr_t)apply;
 }

@@ -27,7 +27,7 @@ struct held {
 
 struct fake_dataplane {
 	char path[108];
-	bool silent;
+	bool silent, parks;
 	uint64_t refuse_from;
 	pthread_t thread;
 	atomic_bool stop;
@@ -41,7 +41,8 @@ struct fake_dataplane {
 	const sluice_bucket **lookups;
 	int states_fd;
 	const uint8_t *states;
-	uint32_t lookups_received, tables_received;
+	uint32_t lookups_received, tables_received, parks_received;
+	uint32_t parked; /* bits of ports */
 	char fault[192];
 };
 
@@ -262,6 +263,9 @@ static void say_hello(struct fake_dataplane *d)
 
 	snprintf(hello.ports[0].name, sizeof(hello.ports[0].name), "eth0");
 	hello.ports[0].mtu = 1500;
+	hello.ports[0].queues = 1;
+	if (d->parks)
+		hello.ports[0].flags = (uint8_t)(SLUICE_PORT_CAN_PARK | (d->parked & 1 ? SLUICE_PORT_PARKED : 0));
 	for (uint32_t i = 0; i < d->held_count; i++) {
 		ssize_t ignored = write(fds[1], &d->held[i].id, sizeof(d->held[i].id));
 		(void)ignored;
@@ -285,6 +289,17 @@ static void handle(struct fake_dataplane *d, const void *bytes, int fd)
 		if (!d->silent)
 			send_message(d->socket, &ack, sizeof(ack), NULL, 0);
 		break;
+	case SLUICE_MESSAGE_PARK: {
+		struct sluice_message_park park = *(const struct sluice_message_park *)bytes;
+		if (!d->parks || park.ports > 1 || park.ports == d->parked)
+			fault(d, "asked to park what cannot be, or is so already");
+		d->parks_received++;
+		d->parked = park.ports;
+		park.header.type = SLUICE_MESSAGE_PARKED;
+		if (!d->silent)
+			send_message(d->socket, &park, sizeof(park), NULL, 0);
+		break;
+	}
 	default: fault(d, "a message of an unknown type");
 	}
 }
@@ -308,7 +323,8 @@ static bool receive(struct fake_dataplane *d)
 	if (c && c->cmsg_type == SCM_RIGHTS)
 		memcpy(&fd, CMSG_DATA(c), sizeof(fd));
 	pthread_mutex_lock(&d->lock);
-	if ((size_t)n < sizeof(struct sluice_message_header) || fd < 0)
+	if ((size_t)n < sizeof(struct sluice_message_header) ||
+	    (fd < 0) != (((const struct sluice_message_header *)buffer)->type == SLUICE_MESSAGE_PARK))
 		fault(d, "a message without its descriptor");
 	else
 		handle(d, buffer, fd);
@@ -357,6 +373,8 @@ struct fake_dataplane *fake_dataplane_start(const struct fake_dataplane_options 
 
 	snprintf(d->path, sizeof(d->path), "%s", options->socket);
 	d->silent = options->silent;
+	d->parks = options->parks;
+	d->parked = options->parks;
 	d->refuse_from = options->refuse_from;
 	d->states_fd = -1;
 	pthread_mutex_init(&d->lock, NULL);
@@ -434,6 +452,15 @@ uint32_t fake_dataplane_tables_received(struct fake_dataplane *d)
 {
 	pthread_mutex_lock(&d->lock);
 	uint32_t count = d->tables_received;
+	pthread_mutex_unlock(&d->lock);
+	return count;
+}
+
+uint32_t fake_dataplane_parks(struct fake_dataplane *d, uint32_t *ret_parked)
+{
+	pthread_mutex_lock(&d->lock);
+	uint32_t count = d->parks_received;
+	*ret_parked = d->parked;
 	pthread_mutex_unlock(&d->lock);
 	return count;
 }

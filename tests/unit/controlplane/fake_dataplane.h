@@ -14,6 +14,7 @@ struct fake_dataplane_options {
 	const char *socket;             /* path of control.sock; retried for 5 s */
 	struct fake_dataplane *heir_of; /* NULL, or a stopped one whose table, lookups and states it takes over */
 	bool silent;                    /* never acknowledges */
+	bool parks;                     /* its port can be parked, and starts so */
 	uint64_t refuse_from;           /* refuses generations from this one on; 0: none */
 };
 
@@ -30,6 +31,8 @@ uint32_t fake_dataplane_lookups_received(struct fake_dataplane *dataplane);
 uint32_t fake_dataplane_tables_received(struct fake_dataplane *dataplane);
 /* What broke the protocol, "" when nothing has. */
 const char *fake_dataplane_fault(struct fake_dataplane *dataplane);
+/* PARKs received, and the bits that are parked. */
+uint32_t fake_dataplane_parks(struct fake_dataplane *dataplane, uint32_t *ret_parked);
 uint8_t fake_dataplane_state(struct fake_dataplane *dataplane, uint32_t number);
 
 /* Number of the backend that the table in use gives a flow, or SLUICE_NONE. */

@@ -350,6 +350,14 @@ uint8_t *kernel_path_states(const struct kernel_path *path)
 	return NULL;
 }
 
+int steering_service_packets(const struct steering *steering, const char *name, uint64_t *ret)
+{
+	(void)steering;
+	(void)name;
+	(void)ret;
+	return -ENOENT;
+}
+
 struct steering_kernel_maps steering_kernel_maps(const struct steering *steering)
 {
 	(void)steering;

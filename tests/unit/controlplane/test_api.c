@@ -84,6 +84,98 @@ static void test_views(void **state)
 	answer_free(&a);
 }
 
+/* eth0 has path = "auto", is polling, and was switched twice. */
+static void path_fill(void)
+{
+	apply->rule = (struct path_rule){MODEL_PATH_AUTO, 100000, 50000, 2500000000};
+	apply->choice = (struct path_choice){.side = PATH_SIDE_DPDK,
+					     .dataplane = PATH_DATAPLANE_POLLING,
+					     .has_rate = true,
+					     .rate_pps = 123456,
+					     .since_wall_ns = 1700000000000000000ull,
+					     .reason = "123456 packets/s, above dpdk_above = 100kpps",
+					     .to_dpdk = 1,
+					     .to_xdp = 1};
+	apply->choice.history[0] = (struct path_switch){.wall_ns = 1690000000000000000ull,
+							.from = PATH_SIDE_DPDK,
+							.to = PATH_SIDE_XDP,
+							.reason = "no dataplane is connected"};
+	apply->choice.history[1] = (struct path_switch){.wall_ns = 1700000000000000000ull,
+							.from = PATH_SIDE_XDP,
+							.to = PATH_SIDE_DPDK,
+							.is_by_rate = true,
+							.rate_pps = 123456,
+							.threshold_pps = 100000,
+							.reason = "123456 packets/s, above dpdk_above = 100kpps"};
+	apply->has_path = true;
+}
+
+/* All fields that programs may read. */
+static void test_paths(void **state)
+{
+	(void)state;
+	struct answer a = get("/v1/paths");
+	assert_int_equal(json_array_size(json_object_get(a.json, "interfaces")), 0);
+	answer_free(&a);
+	path_fill();
+	a = get("/v1/paths");
+	const json_t *x = json_array_get(json_object_get(a.json, "interfaces"), 0);
+	assert_string_equal(member(x, "interface"), "eth0");
+	assert_true(json_is_true(json_object_get(x, "attached")));
+	assert_int_equal(number(x, "redirected"), 5);
+	assert_int_equal(number(x, "forwarded"), 6);
+	assert_int_equal(number(json_array_get(json_object_get(x, "queues"), 0), "takeovers"), 3);
+	assert_string_equal(member(x, "configured"), "auto");
+	assert_string_equal(member(x, "path"), "dpdk");
+	assert_string_equal(member(x, "state"), "polling");
+	assert_string_equal(member(x, "reason"), ""); /* of the XDP program */
+	assert_string_equal(member(x, "path_reason"), "123456 packets/s, above dpdk_above = 100kpps");
+	assert_true(!strncmp(member(x, "since"), "2023-11-14T22:13:20", 19));
+	assert_int_equal(number(x, "rate_pps"), 123456);
+	assert_int_equal(number(x, "dpdk_above_pps"), 100000);
+	assert_int_equal(number(x, "xdp_below_pps"), 50000);
+	assert_float_equal(json_real_value(json_object_get(x, "xdp_after_seconds")), 2.5, 1e-9);
+	assert_int_equal(number(json_object_get(x, "switches"), "to_dpdk"), 1);
+	assert_int_equal(number(json_object_get(x, "switches"), "to_xdp"), 1);
+	const json_t *history = json_object_get(x, "history"), *s = json_array_get(history, 0);
+	assert_int_equal(json_array_size(history), 2);
+	assert_true(!strncmp(member(s, "time"), "2023-07-22T", 11));
+	assert_string_equal(member(s, "from"), "dpdk");
+	assert_string_equal(member(s, "to"), "xdp");
+	assert_string_equal(member(s, "reason"), "no dataplane is connected");
+	assert_true(json_is_null(json_object_get(s, "rate_pps")) && json_is_null(json_object_get(s, "threshold_pps")));
+	s = json_array_get(history, 1);
+	assert_int_equal(number(s, "rate_pps"), 123456);
+	assert_int_equal(number(s, "threshold_pps"), 100000);
+	answer_free(&a);
+	a = get("/metrics");
+	assert_non_null(strstr(a.text, "\nsluice_path_active{interface=\"eth0\",path=\"dpdk\"} 1\n"));
+	assert_non_null(strstr(a.text, "\nsluice_path_active{interface=\"eth0\",path=\"xdp\"} 0\n"));
+	assert_non_null(strstr(a.text, "\nsluice_path_switches_total{interface=\"eth0\",to=\"dpdk\"} 1\n"));
+	assert_non_null(strstr(a.text, "\nsluice_path_switches_total{interface=\"eth0\",to=\"xdp\"} 1\n"));
+	assert_non_null(strstr(a.text, "\nsluice_path_rate_packets{interface=\"eth0\"} 123456\n"));
+	assert_non_null(strstr(a.text, "\nsluice_queue_takeovers_total{interface=\"eth0\",queue=\"0\"} 3\n"));
+	answer_free(&a);
+
+	/* Of a path that is none of rates there are none. */
+	apply->rule = (struct path_rule){.path = MODEL_PATH_XDP};
+	apply->choice = (struct path_choice){.dataplane = PATH_DATAPLANE_PARKED, .wants_parked = true};
+	a = get("/v1/paths");
+	x = json_array_get(json_object_get(a.json, "interfaces"), 0);
+	assert_string_equal(member(x, "configured"), "xdp");
+	assert_string_equal(member(x, "path"), "xdp");
+	assert_string_equal(member(x, "state"), "parked");
+	assert_true(json_is_null(json_object_get(x, "rate_pps")) &&
+		    json_is_null(json_object_get(x, "dpdk_above_pps")) &&
+		    json_is_null(json_object_get(x, "xdp_below_pps")) && json_is_null(json_object_get(x, "since")));
+	assert_int_equal(json_array_size(json_object_get(x, "history")), 0);
+	answer_free(&a);
+	a = get("/metrics");
+	assert_null(strstr(a.text, "\nsluice_path_rate_packets{"));
+	answer_free(&a);
+	apply->has_path = false;
+}
+
 static void test_batch_explain(void **state)
 {
 	(void)state;
@@ -357,8 +449,9 @@ static void test_no_http(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    TEST(test_views),  TEST(test_batch_explain), TEST(test_metrics),    TEST(test_transactions),
-	    TEST(test_orders), TEST(test_refusals),      TEST(test_big_bodies), TEST(test_no_http),
+	    TEST(test_views),    TEST(test_paths),        TEST(test_batch_explain),
+	    TEST(test_metrics),  TEST(test_transactions), TEST(test_orders),
+	    TEST(test_refusals), TEST(test_big_bodies),   TEST(test_no_http),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -302,6 +302,14 @@ static void test_whole(void **state)
 static void auto_path(const struct model *m)
 {
 	assert_int_equal(m->interfaces[0].path, MODEL_PATH_AUTO);
+	assert_int_equal(m->interfaces[0].dpdk_above_pps, MODEL_DPDK_ABOVE_PPS);
+	assert_int_equal(m->interfaces[0].xdp_below_pps, MODEL_DPDK_ABOVE_PPS / 2);
+	assert_int_equal(m->interfaces[0].xdp_after_ns, MODEL_XDP_AFTER_NS);
+	assert_int_equal(m->interfaces[1].dpdk_above_pps, 2000000);
+	assert_int_equal(m->interfaces[1].xdp_below_pps, 1000000);
+	assert_int_equal(m->interfaces[2].dpdk_above_pps, 1000);
+	assert_int_equal(m->interfaces[2].xdp_below_pps, 999);
+	assert_int_equal(m->interfaces[2].xdp_after_ns, 1500000000);
 }
 
 static void xdp_path(const struct model *m)
@@ -369,17 +377,49 @@ static void test_sections(void **state)
 	     "t:2: interface \"b\", queues: must be 1 to 64, not 65\n"
 	     "t:2: interface \"c\", queues: must be 1 to 64, not -1\n",
 	     NULL},
-	    {"path auto is accepted and said to be dpdk", INTERFACES("{ name = \"eth0\"; path = \"auto\"; }"),
-	     "t:2: warning: interface \"eth0\", path: \"auto\" is the same as \"dpdk\" in this version\n", auto_path},
+	    {"path auto has rates, or sensible ones by default",
+	     INTERFACES(
+		 "{ name = \"a\"; path = \"auto\"; }, { name = \"b\"; path = \"auto\"; dpdk_above = \"2Mpps\"; }, "
+		 "{ xdp_below = \"999pps\"; xdp_after = \"1.5s\"; dpdk_above = \"1kpps\"; path = \"auto\"; name = "
+		 "\"c\"; }"),
+	     "", auto_path},
+	    {"path auto is for what the kernel has", INTERFACES("{ vdev = \"net_null0\"; path = \"auto\"; }"),
+	     "t:2: interface \"net_null0\": path \"auto\" is for interfaces of the kernel only: give its name, or "
+	     "leave "
+	     "path away\n",
+	     NULL},
+	    {"The rates of path auto leave room between them",
+	     INTERFACES("{ name = \"a\"; path = \"auto\"; dpdk_above = \"100kpps\"; xdp_below = \"100kpps\"; }, "
+			"{ name = \"b\"; path = \"auto\"; xdp_below = \"1Mpps\"; }"),
+	     "t:2: interface \"a\": xdp_below (100kpps) must be below dpdk_above (100kpps), or the path would change "
+	     "back and forth\n"
+	     "t:2: interface \"b\": xdp_below (1Mpps) must be below dpdk_above (500kpps by default), or the path would "
+	     "change back and forth\n",
+	     NULL},
+	    {"They are rates and a duration, within bounds",
+	     INTERFACES(
+		 "{ name = \"a\"; path = \"auto\"; dpdk_above = 100000; xdp_below = \"50000\"; xdp_after = "
+		 "\"10ms\"; }, { name = \"b\"; path = \"auto\"; dpdk_above = \"2Gpps\"; xdp_below = \"0pps\"; }"),
+	     "t:2: interface \"a\", dpdk_above: must be a string with a unit, like \"100kpps\", not a number\n"
+	     "t:2: interface \"a\", xdp_below: \"50000\" has no unit: use one of pps, kpps, Mpps, Gpps, like "
+	     "\"100kpps\"\n"
+	     "t:2: interface \"a\", xdp_after: must be 1s to 1h, not \"10ms\"\n"
+	     "t:2: interface \"b\", dpdk_above: must be 2pps to 1Gpps, not \"2Gpps\"\n"
+	     "t:2: interface \"b\", xdp_below: must be 1pps to 1Gpps, not \"0pps\"\n",
+	     NULL},
 	    {"path xdp needs no dataplane", INTERFACES("{ name = \"eth0\"; path = \"xdp\"; }"), "", xdp_path},
 	    {"path xdp is for what the kernel has", INTERFACES("{ pci = \"3b:00.0\"; path = \"xdp\"; }"),
 	     "t:2: interface \"3b:00.0\": path \"xdp\" is for interfaces of the kernel only: give its name, or leave "
 	     "path "
 	     "away\n",
 	     NULL},
-	    {"When a path changes by itself is of a later version",
-	     INTERFACES("{ name = \"eth0\"; dpdk_above = \"1Mpps\"; }"),
-	     "t:2: interface \"eth0\", dpdk_above: " NOT_YET "\n", NULL},
+	    {"When a path changes by itself is for a path that does",
+	     INTERFACES("{ name = \"a\"; dpdk_above = \"1Mpps\"; }, { name = \"b\"; path = \"xdp\"; xdp_below = "
+			"\"1pps\"; xdp_after = \"2s\"; }"),
+	     "t:2: interface \"a\", dpdk_above: is for path = \"auto\": set that, or leave this away\n"
+	     "t:2: interface \"b\", xdp_below: is for path = \"auto\": set that, or leave this away\n"
+	     "t:2: interface \"b\", xdp_after: is for path = \"auto\": set that, or leave this away\n",
+	     NULL},
 	    {"The MTU is the device's", INTERFACES("{ name = \"eth0\"; mtu = 9000; }"),
 	     "t:2: interface \"eth0\", mtu: cannot be set: it is taken from the interface\n", NULL},
 	    {"A TAP stands beside devices that the kernel does not know",

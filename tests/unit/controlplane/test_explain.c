@@ -445,20 +445,23 @@ static void test_kernel_path(void **state)
 
 	/* Which one is meant when none is asked for. */
 	static const struct {
-		bool has_kernel, has_dataplane, connected, is_xdp;
+		bool has_kernel, has_dataplane, connected, is_xdp, is_parked;
 		const char *path;
 	} runs[] = {
-	    {false, false, false, false, "dpdk"}, {true, false, false, false, "xdp"}, {true, true, false, false, "xdp"},
-	    {true, true, true, false, "dpdk"},    {true, true, true, true, "xdp"},    {false, true, true, true, "dpdk"},
+	    {false, false, false, false, false, "dpdk"}, {true, false, false, false, false, "xdp"},
+	    {true, true, false, false, false, "xdp"},    {true, true, true, false, false, "dpdk"},
+	    {true, true, true, true, false, "xdp"},      {false, true, true, true, false, "dpdk"},
+	    {true, true, true, false, true, "xdp"},      {false, true, true, false, true, "dpdk"},
 	};
 	const struct apply_dataplane_status was = apply->dataplane;
 	const bool had = apply->has_dataplane;
-	const enum model_path path = apply->model->interfaces[0].path;
 	for (size_t i = 0; i < sizeof(runs) / sizeof(runs[0]); i++) {
 		apply->has_kernel = runs[i].has_kernel;
 		apply->has_dataplane = runs[i].has_dataplane;
 		apply->dataplane.connected = runs[i].connected;
-		apply->model->interfaces[0].path = runs[i].is_xdp ? MODEL_PATH_XDP : MODEL_PATH_DPDK;
+		apply->has_path = true;
+		apply->rule.path = runs[i].is_xdp ? MODEL_PATH_XDP : MODEL_PATH_AUTO;
+		apply->choice.dataplane = runs[i].is_parked ? PATH_DATAPLANE_PARKED : PATH_DATAPLANE_POLLING;
 		json = explain("tcp", "203.0.113.1:1", "192.0.2.10:80", NULL);
 		assert_string_equal(member(json, "path"), runs[i].path);
 		json_decref(json);
@@ -466,7 +469,7 @@ static void test_kernel_path(void **state)
 	apply->has_kernel = false;
 	apply->has_dataplane = had;
 	apply->dataplane = was;
-	apply->model->interfaces[0].path = path;
+	apply->has_path = false;
 }
 
 static void test_flow_text(void **state)

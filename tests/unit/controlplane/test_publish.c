@@ -320,6 +320,47 @@ static void test_reconnect(void **state)
 	finish(second);
 }
 
+static uint32_t parked_bits;
+
+static bool is_parked_as_said(struct site *site)
+{
+	struct publish_peer_status status;
+	return publish_peer_status(site->publish, 0, &status) && status.parked == parked_bits;
+}
+
+/* Asked once for each change, answered; what it says when it connects is how it is. */
+static void test_parking(void **state)
+{
+	struct site *site = *state;
+	struct fake_dataplane *d = connected(site, &(struct fake_dataplane_options){.parks = true});
+	struct publish_peer_status status;
+	uint32_t parked;
+
+	assert_true(publish_peer_status(site->publish, 0, &status));
+	assert_int_equal(status.can_park, 1);
+	assert_int_equal(status.parked, 1);
+	assert_int_equal(publish_park(site->publish, 1, 1), -ENOENT);
+	assert_int_equal(publish_park(site->publish, 0, 1), 0);
+	assert_int_equal(publish_park(site->publish, 0, 0xf), 0); /* the same: it has one that can be */
+	for (parked_bits = 0; parked_bits < 2; parked_bits++) {
+		assert_int_equal(publish_park(site->publish, 0, parked_bits), 0);
+		assert_int_equal(publish_park(site->publish, 0, parked_bits), 0);
+		run_until(site, is_parked_as_said);
+	}
+	assert_int_equal(publish_and_wait(site, site->one, 1), 0); /* beside tables */
+	assert_int_equal(fake_dataplane_parks(d, &parked), 2);
+	assert_int_equal(parked, 1);
+	finish(d);
+
+	/* One of an older version is not asked. */
+	run_until(site, no_peer);
+	d = connected(site, NULL);
+	assert_int_equal(publish_park(site->publish, 0, 1), 0);
+	assert_int_equal(publish_and_wait(site, site->two, 2), 0);
+	assert_int_equal(fake_dataplane_parks(d, &parked), 0);
+	finish(d);
+}
+
 /* Two dataplanes with arrays of two control planes, and a third without: every byte reaches all three. */
 static void test_states_reach_all(void **state)
 {
@@ -562,6 +603,7 @@ int main(void)
 	    SITE_TEST(test_silence_is_a_refusal),
 	    SITE_TEST(test_gone_is_no_refusal),
 	    SITE_TEST(test_reconnect),
+	    SITE_TEST(test_parking),
 	    SITE_TEST(test_states_reach_all),
 	    SITE_TEST(test_states_must_be_states),
 	    SITE_TEST(test_restarts_without_end),

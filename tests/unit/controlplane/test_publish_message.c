@@ -21,6 +21,15 @@ static struct sluice_message_ack ack_make(void)
 					   .generation = 9};
 }
 
+static struct sluice_message_park parked_make(void)
+{
+	return (struct sluice_message_park){.header = {.magic = SLUICE_MESSAGE_MAGIC,
+						       .abi = SLUICE_ABI,
+						       .type = SLUICE_MESSAGE_PARKED,
+						       .bytes = sizeof(struct sluice_message_park)},
+					    .ports = 5};
+}
+
 static void test_good_messages(void **state)
 {
 	(void)state;
@@ -37,6 +46,10 @@ static void test_good_messages(void **state)
 	ack.error = -ENOSPC;
 	assert_int_equal(publish_message_parse(&ack, sizeof(ack), 0, &message, &refusal), 0);
 	assert_int_equal(message.ack.generation, 9);
+	const struct sluice_message_park parked = parked_make();
+	assert_int_equal(publish_message_parse(&parked, sizeof(parked), 0, &message, &refusal), 0);
+	assert_int_equal(message.type, SLUICE_MESSAGE_PARKED);
+	assert_int_equal(message.parked.ports, 5);
 }
 
 enum spoil {
@@ -52,10 +65,15 @@ enum spoil {
 	HELD,
 	PORTS,
 	NAME,
+	CANNOT_PARK,
 	ACK_FDS,
 	ACK_ERROR,
 	ACK_TEXT,
 	SHORT_ACK,
+	PARKED_FDS,
+	PARKED_ZERO,
+	PARK,
+	SHORT_PARKED,
 };
 
 static void test_bad_messages(void **state)
@@ -79,20 +97,28 @@ static void test_bad_messages(void **state)
 	    {"More lookup tables than there can be", HELD, -EPROTO, "lookup tables"},
 	    {"More ports than fit", PORTS, -EPROTO, "ports"},
 	    {"A port's name without an end", NAME, -EPROTO, "not terminated"},
+	    {"A port that is parked and cannot be", CANNOT_PARK, -EPROTO, "port 0 is parked"},
 	    {"An ACK with a descriptor", ACK_FDS, -EPROTO, "ACK"},
 	    {"An ACK with a positive error", ACK_ERROR, -EPROTO, "ACK"},
 	    {"An ACK whose text has no end", ACK_TEXT, -EPROTO, "ACK"},
 	    {"An ACK of another size", SHORT_ACK, -EPROTO, "ACK"},
+	    {"A PARKED with a descriptor", PARKED_FDS, -EPROTO, "PARKED"},
+	    {"A PARKED with a reserved field in use", PARKED_ZERO, -EPROTO, "PARKED"},
+	    {"A PARK, which is ours to say", PARK, -EPROTO, "type 7"},
+	    {"A PARKED of another size", SHORT_PARKED, -EPROTO, "PARKED"},
 	};
 	for (size_t r = 0; r < sizeof(rows) / sizeof(rows[0]); r++) {
 		struct sluice_message_hello hello = fake_dataplane_hello();
 		struct sluice_message_ack ack = ack_make();
 		struct publish_message message = {.type = 99};
 		struct publish_refusal refusal = {""};
-		const bool is_ack = rows[r].spoil >= ACK_FDS;
-		const void *bytes = is_ack ? (const void *)&ack : (const void *)&hello;
-		size_t length = is_ack ? sizeof(ack) : sizeof(hello);
-		uint32_t fds = is_ack ? 0 : 2;
+		struct sluice_message_park parked = parked_make();
+		const bool is_parked = rows[r].spoil >= PARKED_FDS, is_ack = !is_parked && rows[r].spoil >= ACK_FDS;
+		const void *bytes = is_parked ? (const void *)&parked
+				    : is_ack  ? (const void *)&ack
+					      : (const void *)&hello;
+		size_t length = is_parked ? sizeof(parked) : is_ack ? sizeof(ack) : sizeof(hello);
+		uint32_t fds = is_parked || is_ack ? 0 : 2;
 
 		switch (rows[r].spoil) {
 		case MAGIC: hello.header.magic++; break;
@@ -107,10 +133,15 @@ static void test_bad_messages(void **state)
 		case HELD: hello.held_lookups = PUBLISH_HELD_MAX + 1; break;
 		case PORTS: hello.port_count = SLUICE_PORTS_MAX + 1; break;
 		case NAME: memset(hello.ports[0].name, 'x', sizeof(hello.ports[0].name)); break;
+		case CANNOT_PARK: hello.ports[0].flags = SLUICE_PORT_PARKED; break;
 		case ACK_FDS: fds = 1; break;
 		case ACK_ERROR: ack.error = 5; break;
 		case ACK_TEXT: memset(ack.text, 'x', sizeof(ack.text)); break;
 		case SHORT_ACK: ack.header.bytes = (uint32_t)(length -= 8); break;
+		case PARKED_FDS: fds = 1; break;
+		case PARKED_ZERO: parked.zero = 1; break;
+		case PARK: parked.header.type = SLUICE_MESSAGE_PARK; break;
+		case SHORT_PARKED: parked.header.bytes = (uint32_t)(length -= 4); break;
 		}
 		int error = publish_message_parse(bytes, length, fds, &message, &refusal);
 		if (error != rows[r].error || !strstr(refusal.text, rows[r].text) || message.type != 99)

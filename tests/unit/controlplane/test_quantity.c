@@ -19,12 +19,12 @@ struct row {
 	const char *message;
 };
 
-static void rows_run(const struct row *rows, size_t count)
+static void rows_run(int (*parse)(const char *, uint64_t *, char *, size_t), const struct row *rows, size_t count)
 {
 	for (size_t i = 0; i < count; i++) {
 		char message[160] = "untouched";
 		uint64_t value = 4711;
-		int error = duration_parse(rows[i].text, &value, message, sizeof(message));
+		int error = parse(rows[i].text, &value, message, sizeof(message));
 		if (error != rows[i].error)
 			fail_msg("\"%s\": %d, not %d", rows[i].text, error, rows[i].error);
 		assert_int_equal(value, error ? 4711 : rows[i].value);
@@ -63,7 +63,7 @@ static void test_durations(void **state)
 	    {"-1s", 0, -EINVAL, "is not a duration: give a number and a unit (" DURATION_UNITS "), like \"250ms\""},
 	    {"ms", 0, -EINVAL, "is not a duration: give a number and a unit (" DURATION_UNITS "), like \"250ms\""},
 	};
-	rows_run(rows, sizeof(rows) / sizeof(rows[0]));
+	rows_run(duration_parse, rows, sizeof(rows) / sizeof(rows[0]));
 }
 
 static void test_duration_text(void **state)
@@ -92,10 +92,39 @@ static void test_duration_text(void **state)
 	}
 }
 
+static void test_rates(void **state)
+{
+	(void)state;
+	static const struct row rows[] = {
+	    {"100kpps", 100000, 0, NULL},
+	    {"1Mpps", 1000000, 0, NULL},
+	    {"1.5Mpps", 1500000, 0, NULL},
+	    {"2Gpps", 2000000000, 0, NULL},
+	    {"7pps", 7, 0, NULL},
+	    {"0pps", 0, 0, NULL},
+	    {"0.5pps", 0, -EINVAL, "is finer than 1pps"},
+	    {"100", 0, -EINVAL, "has no unit: use one of pps, kpps, Mpps, Gpps, like \"100kpps\""},
+	    {"100k", 0, -EINVAL, "has an unknown unit: use one of pps, kpps, Mpps, Gpps, like \"100kpps\""},
+	    {"1mpps", 0, -EINVAL, "has an unknown unit: use one of pps, kpps, Mpps, Gpps, like \"100kpps\""},
+	    {"many", 0, -EINVAL, "is not a rate: give a number and a unit (pps, kpps, Mpps, Gpps), like \"100kpps\""},
+	    {"18446744074Gpps", 0, -ERANGE, "is too large for a rate"},
+	};
+	static const struct {
+		uint64_t pps;
+		const char *text;
+	} texts[] = {{0, "0pps"}, {999, "999pps"}, {1000, "1kpps"}, {1500, "1500pps"}, {3000000, "3Mpps"}};
+	char text[32];
+
+	rows_run(rate_parse, rows, sizeof(rows) / sizeof(rows[0]));
+	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
+		assert_string_equal(rate_text(texts[i].pps, text), texts[i].text);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_durations),
+	    cmocka_unit_test(test_rates),
 	    cmocka_unit_test(test_duration_text),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

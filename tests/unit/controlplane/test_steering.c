@@ -149,6 +149,34 @@ static void outlives_us_and_is_adopted(void **state)
 	assert_int_equal(steering_site_status(f, 0).dropped_no_socket, 41);
 }
 
+/* What path = "auto" goes by: packets for services, whatever became of them; what the kernel gets is none. */
+static void counts_packets_for_services(void **state)
+{
+	struct steering_site *f = *state;
+	uint64_t values[256] = {0}, packets = 7, wanted = 0;
+	const int cpus = libbpf_num_possible_cpus();
+
+	steering_site_configure(f, "sv0", NULL);
+	assert_int_equal(steering_service_packets(f->steering, "sv0", &packets), -ENOENT); /* no program yet */
+	assert_int_equal(steering_configure_interfaces(f->steering, &f->model), 0);
+	assert_int_equal(steering_service_packets(f->steering, "sv1", &packets), -ENOENT);
+	assert_int_equal(packets, 7);
+	assert_int_equal(steering_service_packets(f->steering, "sv0", &packets), 0);
+	assert_int_equal(packets, 0);
+	int counters = steering_site_pin(f, "sv0/counters");
+	for (uint32_t key = 0; key < STEERING_COUNTERS; key++) {
+		values[0] = UINT64_C(1) << key % 40;
+		values[cpus - 1] += key;
+		assert_int_equal(bpf_map_update_elem(counters, &key, values, BPF_ANY), 0);
+		bool is_pass = key >= STEERING_VERDICT && sluice_verdict_is_pass(key - STEERING_VERDICT);
+		for (int cpu = 0; cpu < cpus && !is_pass; cpu++)
+			wanted += values[cpu];
+	}
+	close(counters);
+	assert_int_equal(steering_service_packets(f->steering, "sv0", &packets), 0);
+	assert_int_equal(packets, wanted);
+}
+
 static uint32_t link_id(struct steering_site *f)
 {
 	struct bpf_link_info info = {0};
@@ -527,6 +555,7 @@ int main(void)
 	    STEERING_TEST(tells_how_long_a_worker_may_hang),
 	    STEERING_TEST(falls_back_to_generic),
 	    STEERING_TEST(has_a_socket_slot_for_each_queue),
+	    STEERING_TEST(counts_packets_for_services),
 	    STEERING_TEST(outlives_us_and_is_adopted),
 	    STEERING_TEST(another_version_is_replaced_through_the_link),
 	    STEERING_TEST(maps_of_another_layout_are_replaced),

@@ -31,7 +31,8 @@ static void test_all_settings(void **state)
 		 "interfaces = ( { name = \"eth0\"; queues = 2; }, { pci = \"0000:3b:00.0\"; queues = 4; tap = "
 		 "\"tap0\"; },\n"
 		 "  { vdev = \"net_pcap0,rx_pcap=a.pcap\"; path = \"dpdk\"; }, { name = \"eth1\"; path = \"xdp\"; },\n"
-		 "  { name = \"eth2\"; path = \"auto\"; }, { pci = \"3c:00.1\"; } );\n"
+		 "  { name = \"eth2\"; path = \"auto\"; dpdk_above = \"1Mpps\"; xdp_below = \"1kpps\"; xdp_after = "
+		 "\"2s\"; }, { pci = \"3c:00.1\"; } );\n"
 		 "dataplane = { cores = [2, 3]; idle = \"spin\"; hugepages = false; exceptions = 65536; icmp_rate = 0; "
 		 "};\n"
 		 "services = \"none of a dataplane's business\"; unknown = 1;\n",
@@ -49,6 +50,8 @@ static void test_all_settings(void **state)
 	assert_string_equal(c.ports[2].device, "net_pcap0,rx_pcap=a.pcap");
 	assert_true(c.ports[2].ours && c.ports[4].ours);
 	assert_false(c.ports[3].ours);
+	for (uint32_t i = 0; i < c.port_count; i++)
+		assert_int_equal(c.ports[i].starts_parked, i == 4);
 	assert_int_equal(c.core_count, 2);
 	assert_int_equal(c.cores[1], 3);
 	assert_int_equal(config_workers(&c), 2);
@@ -96,6 +99,8 @@ static void test_errors(void **state)
 	    {"\ninterfaces = ( { vdev = \",x=1\"; } );", "1 to 63 characters"},
 	    {"\ninterfaces = ( { name = \"a\"; path = \"dpkd\"; } );", "test.conf:2: path is"},
 	    {"\ninterfaces = ( { vdev = \"net_null0\"; path = \"xdp\"; } );", "interfaces of the kernel only"},
+	    {"\ninterfaces = ( { pci = \"3b:00.0\"; path = \"auto\"; } );", "path = \"auto\" is for interfaces of"},
+	    {"\ninterfaces = ( { name = \"a\"; path = \"auto\"; dpdk_above = 5; } );", "dpdk_above must be a string"},
 	    {"\ninterfaces = ( { name = \"a\"; queues = 0; } );", "queues must be a number from 1 to 64"},
 	    {"\ninterfaces = ( { name = \"a\"; queues = 65; } );", "queues must be a number from 1 to 64"},
 	    {"\ninterfaces = ( { name = \"a\"; queues = \"2\"; } );", "queues must be a number"},

@@ -80,7 +80,9 @@ static void test_parse_refuses_every_field(void **state)
 	REFUSED(-EPROTO, sizeof(bad), 1, bad.header.type = 0);
 	REFUSED(-EPROTO, sizeof(bad), 1, bad.header.type = SLUICE_MESSAGE_HELLO);
 	REFUSED(-EPROTO, sizeof(bad), 1, bad.header.type = SLUICE_MESSAGE_ACK);
-	REFUSED(-EPROTO, sizeof(bad), 1, bad.header.type = 7);
+	REFUSED(-EPROTO, sizeof(bad), 1, bad.header.type = SLUICE_MESSAGE_PARK); /* another length */
+	REFUSED(-EPROTO, sizeof(bad), 1, bad.header.type = SLUICE_MESSAGE_PARKED);
+	REFUSED(-EPROTO, sizeof(bad), 1, bad.header.type = 9);
 	REFUSED(-EPROTO, sizeof(bad), 1, bad.header.type = SLUICE_MESSAGE_CAPTURE);
 	REFUSED(-EPROTO, sizeof(bad), 1, bad.header.type = SLUICE_MESSAGE_STATES); /* another length */
 	REFUSED(-EPROTO, sizeof(bad), 1, bad.header.type = SLUICE_MESSAGE_LOOKUPS);
@@ -96,6 +98,26 @@ static void test_parse_refuses_every_field(void **state)
 	for (size_t length = 0; length < sizeof(good); length++)
 		REFUSED(-EPROTO, length, 1, (void)bad);
 #undef REFUSED
+}
+
+static void test_parse_park(void **state)
+{
+	const struct sluice_message_park good = {
+	    .header = {SLUICE_MESSAGE_MAGIC, SLUICE_ABI, SLUICE_MESSAGE_PARK, sizeof(good), 0}, .ports = 0x80000001};
+	struct sluice_message_park bad = good;
+	struct sluice_refusal refusal;
+	struct message m = {.ports = 99};
+	(void)state;
+	for (size_t length = 0; length < sizeof(good); length++)
+		assert_int_equal(message_parse(&good, length, 0, &m, &refusal), -EPROTO);
+	assert_int_equal(message_parse(&good, sizeof(good), 1, &m, &refusal), -EPROTO);
+	bad.zero = 1;
+	assert_int_equal(message_parse(&bad, sizeof(bad), 0, &m, &refusal), -EPROTO);
+	assert_true(strlen(refusal.text) > 10);
+	assert_int_equal(m.ports, 99);
+	assert_int_equal(message_parse(&good, sizeof(good), 0, &m, &refusal), 0);
+	assert_int_equal(m.type, SLUICE_MESSAGE_PARK);
+	assert_int_equal(m.ports, 0x80000001);
 }
 
 static void test_parse_capture(void **state)
@@ -400,6 +422,86 @@ static uint32_t count_fds(void)
 }
 
 /* What cannot be accepted ends the connection, keeps no descriptor, and the next connection is as good as ever. */
+/* ------------------------------------------------------------------------------ parking ---- */
+
+/* A port of the kernel without one: what it was told. */
+static unsigned retired, visits;
+static bool served;
+
+static void fake_retire(struct port *port)
+{
+	assert_true(port->parked); /* a visit must not put back what is taken out */
+	retired++;
+}
+
+static void fake_visit(struct port *port, bool serves)
+{
+	(void)port;
+	visits++;
+	served = serves;
+}
+
+static void fake_status(struct port *port, struct port_status *ret)
+{
+	(void)port;
+	*ret = (struct port_status){.up = true, .mtu = 1500, .queues = 1};
+}
+
+static uint32_t ask_to_park(struct scene *s, uint32_t ports)
+{
+	struct sluice_message_park parked = {0};
+	const struct sluice_message_park park = {
+	    .header = {SLUICE_MESSAGE_MAGIC, SLUICE_ABI, SLUICE_MESSAGE_PARK, sizeof(park), 0}, .ports = ports};
+	say(s, &park, sizeof(park), NULL, 0);
+	assert_int_equal(hear(s, &parked, sizeof(parked)), sizeof(parked));
+	assert_int_equal(parked.header.type, SLUICE_MESSAGE_PARKED);
+	assert_int_equal(parked.header.bytes, sizeof(parked));
+	assert_int_equal(s->fd_count, 0);
+	return parked.ports;
+}
+
+static void test_parking(void **state)
+{
+	static const struct port_ops ops = {
+	    .kind = "fake", .retire = fake_retire, .visit = fake_visit, .status = fake_status};
+	struct scene *s = *state;
+	struct port port = {.ops = &ops, .config = &s->config.ports[0]};
+	struct table_fixture *f = make(5);
+
+	retired = visits = 0;
+	s->ports.port[0] = &port;
+	listen_again(s);
+	assert_int_equal(meet(s).ports[0].flags, SLUICE_PORT_CAN_PARK);
+	assert_int_equal(ask_to_park(s, 1), 1);
+	assert_true(port.parked && ports_are_parked(&s->ports));
+	assert_int_equal(retired, 1);
+	assert_int_equal(ask_to_park(s, 0xffffffff), 1); /* ports that there are not are passed over */
+	assert_int_equal(retired, 1);
+	/* Who comes next is told how it is. */
+	close(s->peer);
+	s->peer = -1;
+	control_receive(s->control);
+	assert_int_equal(meet(s).ports[0].flags, SLUICE_PORT_CAN_PARK | SLUICE_PORT_PARKED);
+	visits = 0;
+	assert_int_equal(ask_to_park(s, 0), 0);
+	assert_true(!port.parked && visits == 1 && !served); /* no table: nothing may come this way yet */
+	send_states(s);
+	send_lookups(s, f);
+	assert_int_equal(send_table(s, f, 5, SEALS).error, 0);
+	assert_int_equal(ask_to_park(s, 1), 1);
+	assert_int_equal(ask_to_park(s, 0), 0);
+	assert_true(served);
+
+	/* What no other path has stays. */
+	s->config.ports[0].kind = CONFIG_PORT_PCI;
+	assert_int_equal(ask_to_park(s, 1), 0);
+	assert_false(port.parked);
+	s->ports.port[0] = NULL;
+	assert_int_equal(ask_to_park(s, 1), 0); /* path = "xdp" */
+	assert_false(ports_are_parked(&s->ports));
+	table_fixture_destroy(f);
+}
+
 static void test_misbehaviour(void **state)
 {
 	struct scene *s = *state;
@@ -462,9 +564,11 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_parse_accepts),
 	    cmocka_unit_test(test_parse_refuses_every_field),
+	    cmocka_unit_test(test_parse_park),
 	    cmocka_unit_test(test_parse_capture),
 	    cmocka_unit_test(test_map_refuses),
 	    cmocka_unit_test_setup_teardown(test_dialogue, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_parking, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_misbehaviour, setup, teardown),
 	    cmocka_unit_test(test_long_path),
 	};

@@ -375,6 +375,78 @@ static void test_sleep_and_wake(void **state)
 	close(fd);
 }
 
+static void wait_sleeps(const struct scene *s, const uint64_t before[WORKERS])
+{
+	for (uint32_t w = 0; w < WORKERS; w++) {
+		for (int i = 0; i < 10000 && worker_counters(&s->counters, w)->sleeps == before[w]; i++)
+			nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+		assert_true(worker_counters(&s->counters, w)->sleeps > before[w]);
+	}
+}
+
+/* No worker turns, for longer than the longest sleep with a timer. */
+static void assert_blocked(const struct scene *s)
+{
+	uint64_t beats[WORKERS];
+	for (uint32_t w = 0; w < WORKERS; w++)
+		beats[w] = worker_counters(&s->counters, w)->heartbeat;
+	nanosleep(&(struct timespec){.tv_nsec = 800000000}, NULL);
+	for (uint32_t w = 0; w < WORKERS; w++)
+		assert_int_equal(worker_counters(&s->counters, w)->heartbeat, beats[w]);
+}
+
+static void park(struct scene *s, uint32_t bits)
+{
+	for (uint32_t i = 0; i < PORTS; i++)
+		s->wires[i].port.parked = bits >> i & 1;
+	loops_follow_parked(s->loops);
+}
+
+/* Workers all of whose ports are parked block, also those that spin, and lose nothing that comes all the same; others
+ * turn. */
+static void test_parked(void **state)
+{
+	static const uint64_t never[WORKERS];
+	const uint64_t one = 1;
+	uint64_t ignored, beats[WORKERS], sleeps[WORKERS];
+	int fd = eventfd(0, EFD_NONBLOCK);
+	struct scene *s = scene_create(false, fd, QUEUES);
+	(void)state;
+	publish(s, 0);
+	for (uint32_t i = 0; i < PORTS; i++)
+		s->wires[i].port.parked = true;
+	assert_int_equal(loops_start(s->loops, &s->ports), 0);
+	wait_sleeps(s, never);
+	assert_blocked(s);
+	loops_wait(s->loops); /* a grace period does not wait for them */
+
+	/* It was on its way when its socket was taken out of the map. */
+	put(s, 0, 0, 0, 7);
+	assert_int_equal(write(fd, &one, sizeof(one)), sizeof(one));
+	wait_verdicts(s, 1);
+	assert_int_equal(read(fd, &ignored, sizeof(ignored)), sizeof(ignored));
+
+	/* One port of each worker: it polls. */
+	park(s, 1);
+	for (uint32_t w = 0; w < WORKERS; w++)
+		beats[w] = worker_counters(&s->counters, w)->heartbeat;
+	for (uint32_t w = 0; w < WORKERS; w++) {
+		for (int i = 0; i < 10000 && worker_counters(&s->counters, w)->heartbeat < beats[w] + 1000; i++)
+			nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+		assert_true(worker_counters(&s->counters, w)->heartbeat >= beats[w] + 1000);
+		sleeps[w] = worker_counters(&s->counters, w)->sleeps;
+	}
+	put(s, 1, 0, 0, 7);
+	wait_verdicts(s, 2);
+
+	park(s, 3);
+	wait_sleeps(s, sleeps);
+	assert_blocked(s);
+	assert_int_equal(verdicts(s, SLUICE_FORWARD), 2);
+	scene_destroy(s);
+	close(fd);
+}
+
 /* Later fragments: sent when their first one is known, else dropped in time, by workers that nothing wakes, or at
  * the end. */
 static void test_fragments(void **state)
@@ -518,6 +590,7 @@ int main(void)
 	    cmocka_unit_test(test_no_way_to_the_kernel),
 	    cmocka_unit_test(test_full_port),
 	    cmocka_unit_test(test_sleep_and_wake),
+	    cmocka_unit_test(test_parked),
 	    cmocka_unit_test(test_shared_transmit_is_pushed),
 	    cmocka_unit_test(test_frames),
 	};

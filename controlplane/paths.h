@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The path of each interface of the kernel (path_choice.h decides): looks at the rates of those with path = "auto"
+ * every 250 ms, and asks dataplanes to park or unpark. Knows nothing that must survive: a dataplane goes on as it was
+ * asked last, and tells the next control plane. Loop thread only.
+ */
+#ifndef CONTROLPLANE_PATHS_H
+#define CONTROLPLANE_PATHS_H
+
+#include "path_choice.h"
+#include "publish.h"
+#include "steering.h"
+
+struct paths;
+
+/* steering may be NULL: no interface of the kernel can be had. Both outlive it. 0 or -errno. */
+int paths_create(uv_loop_t *loop, const struct steering *steering, struct publish *publish, struct paths **ret);
+/* Dataplanes stay as they are. Completes asynchronously on the loop. Accepts NULL. */
+void paths_destroy(struct paths *paths);
+
+/* Follow this model from now on. -ENOMEM: the one before is followed still. */
+int paths_configure(struct paths *paths, const struct model *model);
+
+/* A dataplane has come, gone or answered. */
+void paths_look(struct paths *paths);
+
+struct paths_status {
+	const char *interface;
+	const struct path_rule *rule;
+	const struct path_choice *choice;
+};
+/* The i-th interface of the kernel, in the model's order; false beyond the last. Valid until the next return to the
+ * loop. */
+bool paths_status(const struct paths *paths, uint32_t i, struct paths_status *ret);
+
+#endif
