@@ -28,12 +28,9 @@ static __rte_always_inline bool decide_bucket(struct worker *w, const struct slu
 				      SLUICE_DROP_NO_BACKEND);
 		return false;
 	}
-	if (SLUICE_UNLIKELY(service->affinity == SLUICE_AFFINITY_CLIENT))
-		hash_client(lanes, &table->header->hash_key, from);
+	uint64_t hash = hash_for_bucket(lanes, &table->header->hash_key, from, service->affinity);
 	lane_move(lanes, to, from);
-	lanes->key[to] = lanes->key[from];
-	lanes->bucket[to] =
-	    &table->lookups[service->lookup][sluice_hash_bucket(lanes->hash[from], service->lookup_size)];
+	lanes->bucket[to] = &table->lookups[service->lookup][sluice_hash_bucket(hash, service->lookup_size)];
 	rte_prefetch0(lanes->bucket[to]);
 	return true;
 }

@@ -241,7 +241,7 @@ static __rte_noinline void capture_lanes(struct worker *w, const struct sluice_t
 		    .outcome = SLUICE_FORWARD,
 		    .service = (uint32_t)(service - table->services),
 		    .backend = lanes->backend[i],
-		    .bucket = lane_bucket(w, i),
+		    .bucket = lane_bucket(w, table, i),
 		    .port = lanes->port[i],
 		    .inner_offset = lanes->template[i] -> outer_bytes,
 		    .leaves = true,

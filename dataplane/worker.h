@@ -122,8 +122,8 @@ struct worker_lanes {
 	const struct sluice_service *service[WORKER_BURST];
 
 	/* From "hash". */
-	uint64_t hash[WORKER_BURST];
-	uint64_t key[WORKER_BURST]; /* affinity "client" only: the hash of the 5-tuple, which hash no longer is */
+	uint64_t
+	    hash[WORKER_BURST]; /* of the 5-tuple, whatever the affinity; of a later fragment its datagram's name */
 
 	/* From "decide". */
 	const sluice_bucket *bucket[WORKER_BURST];
