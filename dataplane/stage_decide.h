@@ -21,7 +21,7 @@ static __rte_always_inline bool decide_bucket(struct worker *w, const struct slu
 {
 	struct worker_lanes *lanes = &w->lanes;
 	const struct sluice_service *service = lanes->service[from];
-	if (SLUICE_UNLIKELY((lanes->facts[from].tcp_flags & (SLUICE_TCP_SYN | SLUICE_TCP_ACK)) == SLUICE_TCP_SYN))
+	if (SLUICE_UNLIKELY(sluice_tcp_is_first(lanes->facts[from].tcp_flags)))
 		w->services[service - table->services].new_flows++;
 	if (SLUICE_UNLIKELY(service->lookup == SLUICE_NONE)) {
 		exit_drop_for_service(w, lanes->packet[from], (uint32_t)(service - table->services), SLUICE_NONE,

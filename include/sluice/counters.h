@@ -184,7 +184,7 @@ struct sluice_backend_counters {
 };
 
 struct sluice_service_counters {
-	uint64_t new_flows; /* TCP SYN without ACK; UDP is not counted */
+	uint64_t new_flows; /* first packets of TCP connections (sluice_packet_is_first()); UDP is not counted */
 	uint64_t drops;     /* all drops after the service was found */
 };
 
