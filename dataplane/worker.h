@@ -130,8 +130,8 @@ struct worker_lanes {
 	uint32_t backend[WORKER_BURST]; /* number of who was decided on */
 
 	/* Inside "encapsulate". */
-	const struct sluice_backend *template[WORKER_BURST];
-	uint32_t port[WORKER_BURST]; /* egress */
+	const struct sluice_backend *chosen[WORKER_BURST]; /* the backend of that number */
+	uint32_t port[WORKER_BURST];                       /* egress */
 
 	/* After the arrays, so that each of those starts a cache line. */
 	uint32_t count_v6;  /* of words_v6 */
