@@ -5,6 +5,11 @@
  *
  * A verdict is a counter by construction: each packet gets exactly one, and
  * the sum of all verdicts of a worker is the number of packets it received.
+ *
+ * The path in the kernel has the same verdicts for the same packets, but for TRUNCATED and IP_MALFORMED, which it never
+ * gives: such frames it passes, as PASS_NO_SERVICE. The kernel drops them itself, and some are its own: a segment that
+ * is to be cut later may have an IP length of 0, or its headers outside the piece that XDP sees. A dataplane's port has
+ * no such offloads behind it, and drops them whoever they are for.
  */
 #ifndef SLUICE_COUNTERS_H
 #define SLUICE_COUNTERS_H
@@ -177,7 +182,11 @@ struct sluice_worker_counters {
 	struct sluice_port_counters ports[SLUICE_PORTS_MAX]; /* by table port index */
 } __attribute__((aligned(64)));
 
-/* What is forwarded is counted by backend only: a service's figures are the sums over its backends. */
+/*
+ * What is forwarded is counted by backend only: a service's figures are the sums over its backends. A worker counts a
+ * packet here when its frame is written, for a port that may then not take it: that one is DROP_TRANSMIT among the
+ * verdicts, is counted here all the same, and not in its service's drops.
+ */
 struct sluice_backend_counters {
 	uint64_t packets;
 	uint64_t bytes; /* of the inner IP packet, without Ethernet and outer headers */
@@ -185,7 +194,7 @@ struct sluice_backend_counters {
 
 struct sluice_service_counters {
 	uint64_t new_flows; /* first packets of TCP connections (sluice_packet_is_first()); UDP is not counted */
-	uint64_t drops;     /* all drops after the service was found */
+	uint64_t drops;     /* drops after the service was found, but for what a port did not take */
 };
 
 #endif
