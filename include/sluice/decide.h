@@ -257,7 +257,7 @@ SLUICE_INLINE struct sluice_decision sluice_decide_anew(const struct sluice_serv
 	}
 	if (sluice_decide_is_first(service, in)) {
 		uint32_t bucket = in->first_bucket ? in->first_bucket - 1 : in->bucket;
-		decision.backend = sluice_decide(service, lookup, states, bucket);
+		decision.backend = sluice_bucket_owner(service, lookup, states, bucket);
 		if (decision.backend == SLUICE_NONE)
 			return decision;
 		/* A datagram proves nothing of who sent it: it waits for a second one as provisional. */
