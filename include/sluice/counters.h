@@ -6,10 +6,10 @@
  * A verdict is a counter by construction: each packet gets exactly one, and
  * the sum of all verdicts of a worker is the number of packets it received.
  *
- * The path in the kernel has the same verdicts for the same packets, but for TRUNCATED and IP_MALFORMED, which it never
- * gives: such frames it passes, as PASS_NO_SERVICE. The kernel drops them itself, and some are its own: a segment that
- * is to be cut later may have an IP length of 0, or its headers outside the piece that XDP sees. A dataplane's port has
- * no such offloads behind it, and drops them whoever they are for.
+ * The path in the kernel gives a packet the same verdict where it can do the same (ARCHITECTURE.md), but for TRUNCATED
+ * and IP_MALFORMED, which it never gives: such frames it passes, as PASS_NO_SERVICE. The kernel drops them itself, and
+ * some are its own: a segment that is to be cut later may have an IP length of 0, or its headers outside the piece that
+ * XDP sees. A dataplane's port has no such offloads behind it, and drops them whoever they are for.
  */
 #ifndef SLUICE_COUNTERS_H
 #define SLUICE_COUNTERS_H
