@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Backends as health, adjacency and operators change them. A death is one byte in the shared
- * states, at once; everything else is a new table, folded with what else comes within 10 ms.
+ * states, at once; everything else is a new table, at once too, unless one was within 10 ms: then folded with what else
+ * comes until those are over.
  */
 #include "apply_internal.h"
 
@@ -366,11 +367,15 @@ void apply_adopt_health(struct apply *apply, struct model *model)
 
 void apply_set_dirty(struct apply *apply)
 {
+	uint64_t wait_ms = apply->retry_ms, now_ms = uv_now(apply->loop);
+
 	if (apply->closing)
 		return;
 	apply->dirty = true;
+	if (!wait_ms && apply->folded_ms + APPLY_FOLD_MS > now_ms)
+		wait_ms = apply->folded_ms + APPLY_FOLD_MS - now_ms;
 	if (!uv_is_active((uv_handle_t *)&apply->fold))
-		uv_timer_start(&apply->fold, apply_on_fold, apply->retry_ms ? apply->retry_ms : APPLY_FOLD_MS, 0);
+		uv_timer_start(&apply->fold, apply_on_fold, wait_ms, 0);
 }
 
 void apply_on_health(void *user, const char *service, const char *backend, const struct health_report *report)
@@ -395,6 +400,7 @@ void apply_on_fold(uv_timer_t *timer)
 	struct table_backend *now;
 	uint32_t count;
 
+	apply->folded_ms = uv_now(timer->loop);
 	/* A long transaction must not keep the dead alive: bytes flip now, the table follows when it can. */
 	if (apply->active && apply->model && !apply_gather(apply, apply->model, false, &now, &count)) {
 		apply_flip_dead(apply, now);

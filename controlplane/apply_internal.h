@@ -24,7 +24,7 @@
 #include "windows.h"
 
 enum {
-	APPLY_FOLD_MS = 10,           /* changes of backends that come this close together make one table */
+	APPLY_FOLD_MS = 10,           /* changes of backends make one table in this time at most */
 	APPLY_RETRY_MS = 1000,        /* after a table that no dataplane would take */
 	APPLY_LINKS_MS = 1000,        /* how often re-created interfaces are looked for */
 	APPLY_CLOSE_EVERY_MS = 3000,  /* ends of windows make one table in this time at most */
@@ -137,6 +137,7 @@ struct apply {
 	struct waiter *order_waiters; /* orders to be told when the next refresh has ended */
 	bool dirty;                   /* a refresh is due */
 	uint64_t retry_ms;            /* 0: the last refresh went well */
+	uint64_t folded_ms;           /* uv_now() of the last one */
 	uv_timer_t fold, drain, step, links, windows;
 
 	/* Time in a change. */
@@ -207,7 +208,7 @@ void apply_commit_retired(struct apply *apply, struct model *model);
 
 /* ---- apply_backends.c ---- */
 
-/* Something about backends has changed: a refresh is due within APPLY_FOLD_MS. */
+/* Something about backends has changed: a refresh is due in the loop's next turn, or APPLY_FOLD_MS after the last. */
 void apply_set_dirty(struct apply *apply);
 /* Callbacks. */
 void apply_on_health(void *user, const char *service, const char *backend, const struct health_report *report);
