@@ -193,8 +193,11 @@ SLUICE_INLINE uint32_t sluice_decide_recall(const struct sluice_service *service
 {
 	uint64_t value;
 	struct sluice_exception *e = sluice_exception_find(at, in->flow_key, in->now_s, &value);
-	if (!e)
+	if (!e) {
+		if (writes)
+			sluice_exception_forget_over(at, in->flow_key, in->now_s);
 		return SLUICE_NONE;
+	}
 	uint32_t slot = sluice_exception_slot(value);
 	bool lives =
 	    slot < service->slots && sluice_state_lives(sluice_state_at(states, service->first_backend + slot));
