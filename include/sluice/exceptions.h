@@ -20,11 +20,14 @@
  * that was a quarter full, and one in 150 in one that was half full.
  *
  *   key    the flow
- *   value  slot:15 kind:3 seen:14 sequence:32
+ *   value  slot:15 kind:3 seen:14 detail:32
  *
- * `sequence` of a kind without one (PROVISIONAL, ESTABLISHED, DATAGRAM) is the service's number + 1, for those who
- * count flows or tell of them; 0: not known. Of a SYN it is the number's upper half and the service:
- * sluice_exception_first().
+ * What `detail` says depends on the kind, and each meaning has its accessor:
+ *
+ *   SYN                                 upper half of its sequence number, and the service's number
+ *   PROVISIONAL, ESTABLISHED, DATAGRAM  the service's number + 1, for those who count flows or tell of them
+ *   CLOSING                             the second of the FIN or RST
+ *   CLAIMED                             the key's lower half, so that two writers' claims differ
  *
  * The value is the entry's lock, and the only thing that decides what a place holds. Whoever wants a place
  * changes its value, by compare-and-swap, from exactly what it judged to CLAIMED, then the key, then
@@ -67,7 +70,7 @@ enum sluice_exception_kind {
 	SLUICE_EXCEPTION_SYN = 1,         /* only a first packet was seen */
 	SLUICE_EXCEPTION_PROVISIONAL = 2, /* one packet in mid-flow was seen, at `seen` */
 	SLUICE_EXCEPTION_ESTABLISHED = 3,
-	SLUICE_EXCEPTION_CLOSING = 4,  /* as ESTABLISHED; FIN or RST was seen in second `sequence` */
+	SLUICE_EXCEPTION_CLOSING = 4,  /* as ESTABLISHED; FIN or RST was seen */
 	SLUICE_EXCEPTION_DATAGRAM = 5, /* as ESTABLISHED, with UDP's idle time */
 	SLUICE_EXCEPTION_CLAIMED = 6,  /* being written; holds nothing */
 	SLUICE_EXCEPTION_KINDS
@@ -384,9 +387,9 @@ SLUICE_INLINE void sluice_exceptions_set_bit(const struct sluice_exceptions_at *
 /* -------------------------------------------------------------- value ---- */
 
 SLUICE_INLINE uint64_t sluice_exception_value(uint32_t slot, enum sluice_exception_kind kind, uint32_t now_s,
-					      uint32_t sequence)
+					      uint32_t detail)
 {
-	return (uint64_t)slot | (uint64_t)kind << 15 | (uint64_t)(now_s & 0x3fff) << 18 | (uint64_t)sequence << 32;
+	return (uint64_t)slot | (uint64_t)kind << 15 | (uint64_t)(now_s & 0x3fff) << 18 | (uint64_t)detail << 32;
 }
 
 SLUICE_INLINE uint32_t sluice_exception_slot(uint64_t value)
@@ -399,20 +402,45 @@ SLUICE_INLINE enum sluice_exception_kind sluice_exception_kind(uint64_t value)
 	return (enum sluice_exception_kind)(value >> 15 & 7);
 }
 
-SLUICE_INLINE uint32_t sluice_exception_sequence(uint64_t value)
+/* As it is, whatever the kind. */
+SLUICE_INLINE uint32_t sluice_exception_detail(uint64_t value)
 {
 	return (uint32_t)(value >> 32);
 }
 
-/* `sequence` of a SYN: service:16 upper half of the packet's own sequence number:16. */
-SLUICE_INLINE uint32_t sluice_exception_first(uint32_t sequence, uint32_t service)
+/* SYN: sequence, host order, of which the upper half is kept; service: number. */
+SLUICE_INLINE uint32_t sluice_exception_first_detail(uint32_t sequence, uint32_t service)
 {
 	return (sequence & 0xffff0000u) | (service & 0xffffu);
 }
 
+/* SYN: its sequence number, the lower half 0. */
+SLUICE_INLINE uint32_t sluice_exception_first_sequence(uint64_t value)
+{
+	return sluice_exception_detail(value) & 0xffff0000u;
+}
+
 SLUICE_INLINE uint32_t sluice_exception_first_service(uint64_t value)
 {
-	return (uint32_t)(value >> 32) & 0xffffu;
+	return sluice_exception_detail(value) & 0xffffu;
+}
+
+/* PROVISIONAL, ESTABLISHED, DATAGRAM. service: number. */
+SLUICE_INLINE uint32_t sluice_exception_service_detail(uint32_t service)
+{
+	return service + 1;
+}
+
+/* PROVISIONAL, ESTABLISHED, DATAGRAM: the service's number, or UINT32_MAX (SLUICE_NONE): not known. */
+SLUICE_INLINE uint32_t sluice_exception_service(uint64_t value)
+{
+	return sluice_exception_detail(value) - 1;
+}
+
+/* CLOSING: when its FIN or RST was seen, coarse seconds. */
+SLUICE_INLINE uint32_t sluice_exception_closed_s(uint64_t value)
+{
+	return sluice_exception_detail(value);
 }
 
 /* Seconds since `seen`. Paths differ by a moment: what lies a little in the future was seen now. */

@@ -126,7 +126,7 @@ static void values_hold_their_fields(void **state)
 	uint64_t v = sluice_exception_value(0x7fff, SLUICE_EXCEPTION_DATAGRAM, 0xfffff, 0xdeadbeef);
 	assert_int_equal(sluice_exception_slot(v), 0x7fff);
 	assert_int_equal(sluice_exception_kind(v), SLUICE_EXCEPTION_DATAGRAM);
-	assert_int_equal(sluice_exception_sequence(v), 0xdeadbeef);
+	assert_int_equal(sluice_exception_detail(v), 0xdeadbeef);
 	assert_int_equal(sluice_exception_age(v, 0xfffff), 0);
 	assert_int_equal(sluice_exception_age(v, 0xfffff + 12288), 12288);
 	/* A clock that is a second behind the writer's. */
