@@ -82,7 +82,7 @@ static struct sluice_exceptions_header *map(const struct site *site, int *ret_fd
 
 static void unmap(struct sluice_exceptions_header *header, int fd)
 {
-	munmap(header, header->total_bytes + sluice_exceptions_live_bytes());
+	munmap(header, header->total_bytes + sluice_exceptions_tail_bytes());
 	close(fd);
 }
 
