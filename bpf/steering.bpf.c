@@ -339,7 +339,7 @@ static __always_inline int too_big(struct xdp_md *context, const struct sluice_k
 	return finish(STEERING_VERDICT + SLUICE_ANSWERED_TOO_BIG, XDP_TX);
 }
 
-/* A packet on its way: to whom, and the hash that its outer headers vary by. */
+/* A packet on its way: to whom, and the hash that its outer headers vary by: of its 5-tuple, or its datagram's name. */
 struct route {
 	uint32_t service;
 	uint32_t backend;
@@ -426,7 +426,7 @@ static __always_inline int choose(struct xdp_md *context, const struct sluice_pa
 	uint32_t chosen = decide(context, head, service, number, packet, follows, key, hash);
 	if (SLUICE_UNLIKELY(packet->is_fragment) && chosen != SLUICE_NONE)
 		fragment_record(fragment_key(head, packet), number, chosen - service->first_backend);
-	*ret_route = (struct route){.service = number, .backend = chosen, .hash = hash};
+	*ret_route = (struct route){.service = number, .backend = chosen, .hash = key};
 	return 0;
 }
 

@@ -374,6 +374,7 @@ static uint32_t packet_draw(uint8_t *frame, uint64_t *s)
 							SLUICE_TCP_ACK | SLUICE_TCP_PSH,
 							SLUICE_TCP_FIN | SLUICE_TCP_ACK,
 							SLUICE_TCP_RST,
+							SLUICE_TCP_SYN | SLUICE_TCP_RST,
 							SLUICE_TCP_SYN | SLUICE_TCP_ACK};
 			frame[p.l4_offset + 13] = flags[draw(s) % sizeof(flags)];
 			sluice_store32(frame + p.l4_offset + 4, SLUICE_BE32(draw(s) % 4 * 40000));
