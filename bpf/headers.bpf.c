@@ -7,6 +7,7 @@
 #include "sluice/fragments.h"
 #include "sluice/icmp.h"
 #include "sluice/packet.h"
+#include "sluice/refuse.h"
 
 enum sluice_verdict headers_parse(const uint8_t *data, const uint8_t *end, struct sluice_packet *ret)
 {

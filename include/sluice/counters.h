@@ -46,7 +46,9 @@
 	  "answered: too big for the adjacency's MTU, by ICMP to the sender")                                          \
 	X(ANSWERED_ECHO, ANSWER, "answered_echo", "answered: ping of a VIP with icmp_echo")                            \
 	X(DROP_ECHO_LIMIT, DROP, "echo_limit", "dropped: ping of a VIP with icmp_echo, above the rate of answers")     \
-	X(DROP_NOT_SPLIT, DROP, "not_split", "dropped: too big for the way and may be fragmented, which XDP cannot do")
+	X(DROP_NOT_SPLIT, DROP, "not_split",                                                                           \
+	  "dropped: too big for the way and may be fragmented, which XDP cannot do")                                   \
+	X(DROP_REFUSED, DROP, "refused", "dropped: a new connection above the service's limit or the node's capacity")
 
 enum sluice_verdict {
 #define X(name, kind, label, help) SLUICE_##name,
