@@ -79,8 +79,7 @@ static void tell_dataplanes(struct paths *paths)
 	for (uint32_t i = 0; publish_peer_status(paths->publish, i, &dataplane); i++) {
 		uint32_t ports = 0;
 		for (uint32_t port = 0; port < dataplane.hello->port_count && port < SLUICE_PORTS_MAX; port++) {
-			const struct path_interface *known =
-			    interface_find(paths, dataplane.hello->ports[port].name);
+			const struct path_interface *known = interface_find(paths, dataplane.hello->ports[port].name);
 			ports |= (uint32_t)(!known || known->choice.wants_parked) << port;
 		}
 		const int error = publish_park(paths->publish, i, ports & dataplane.can_park);
