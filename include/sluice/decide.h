@@ -50,20 +50,20 @@
 
 /* What a packet can do to its flow's exception. */
 enum sluice_role {
-	SLUICE_ROLE_FIRST = 0,    /* TCP SYN without ACK, QUIC Initial: the first of its flow */
+	SLUICE_ROLE_FIRST = 0,    /* sluice_tcp_is_first(), QUIC Initial: the first of its flow */
 	SLUICE_ROLE_OTHER = 1,    /* any other that carries the flow on */
 	SLUICE_ROLE_FIN = 2,      /* as OTHER; ends it */
 	SLUICE_ROLE_RST = 3,      /* ends it; creates no exception */
 	SLUICE_ROLE_FOLLOWER = 4, /* ICMP error: goes where the flow goes and leaves no trace */
 };
 
-/* tcp_flags: enum sluice_tcp_flag. RST counts before SYN: such a packet opens nothing. */
+/* tcp_flags: enum sluice_tcp_flag. */
 SLUICE_INLINE enum sluice_role sluice_role_of_tcp(uint8_t tcp_flags)
 {
+	if (sluice_tcp_is_first(tcp_flags))
+		return SLUICE_ROLE_FIRST;
 	if (tcp_flags & SLUICE_TCP_RST)
 		return SLUICE_ROLE_RST;
-	if ((tcp_flags & (SLUICE_TCP_SYN | SLUICE_TCP_ACK)) == SLUICE_TCP_SYN)
-		return SLUICE_ROLE_FIRST;
 	return tcp_flags & SLUICE_TCP_FIN ? SLUICE_ROLE_FIN : SLUICE_ROLE_OTHER;
 }
 
@@ -257,7 +257,7 @@ SLUICE_INLINE struct sluice_decision sluice_decide_anew(const struct sluice_serv
 	}
 	if (sluice_decide_is_first(service, in)) {
 		uint32_t bucket = in->first_bucket ? in->first_bucket - 1 : in->bucket;
-		decision.backend = sluice_decide(service, lookup, states, bucket);
+		decision.backend = sluice_bucket_owner(service, lookup, states, bucket);
 		if (decision.backend == SLUICE_NONE)
 			return decision;
 		/* A datagram proves nothing of who sent it: it waits for a second one as provisional. */

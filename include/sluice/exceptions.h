@@ -12,6 +12,8 @@
  *   struct sluice_exception_group[]                 from groups_line: 8 places; a flow has a home group, and
  *                                                   a spare one for when that is full
  *   uint32_t[]                                      from live_line, when there: flows of each backend (choose.h)
+ *   uint32_t[]                                      from refused_line, when there: for each service the share of its
+ *                                                   new flows that is refused (refuse.h)
  *
  * A flow is named by the 64-bit SipHash of its 5-tuple under the cluster's secret: 16 bytes an entry and
  * one comparison. Two flows that meet in it (one pair in 2^64; nobody outside can aim for it) would share a
@@ -46,7 +48,8 @@
 #define SLUICE_EXCEPTIONS_SIZE_LOG2_MIN 10u /* entries */
 #define SLUICE_EXCEPTIONS_SIZE_LOG2_MAX 26u /* 1 GiB of entries */
 #define SLUICE_EXCEPTIONS_COUNTERS 16u
-#define SLUICE_EXCEPTIONS_LIVE (1024u * 1024) /* backend numbers */
+#define SLUICE_EXCEPTIONS_LIVE (1024u * 1024)  /* backend numbers */
+#define SLUICE_EXCEPTIONS_REFUSED (64u * 1024) /* service numbers */
 #define SLUICE_EXCEPTION_PLACES 8u
 /* Of a flow's 8 places, those that unanswered first packets may take. */
 #define SLUICE_EXCEPTION_UNANSWERED_MAX 4u
@@ -126,7 +129,9 @@ struct sluice_exceptions_header {
 	struct sluice_exception_times times; /* written by the control plane */
 	uint32_t spilled[2];                 /* as populated: there is an entry in its spare group */
 	uint32_t live_line;                  /* uint32_t[SLUICE_EXCEPTIONS_LIVE]; 0: not there */
-	uint8_t zero[36];
+	uint32_t refused_line;               /* uint32_t[SLUICE_EXCEPTIONS_REFUSED]; 0: not there */
+	uint32_t refused_until_s; /* when the shares end; 0: none is in force. Written by the control plane */
+	uint8_t zero[28];
 };
 _Static_assert(sizeof(struct sluice_exceptions_header) == SLUICE_EXCEPTIONS_LINE, "layout");
 
@@ -295,10 +300,15 @@ SLUICE_INLINE void sluice_exceptions_init(void *memory, uint32_t size_log2, stru
 	header->magic = SLUICE_EXCEPTIONS_MAGIC;
 }
 
-/* Bytes of the live counts, which may follow the table. */
+/* Bytes of what may follow the table: the live counts, and of those and the refused shares. */
 SLUICE_INLINE uint64_t sluice_exceptions_live_bytes(void)
 {
 	return (uint64_t)SLUICE_EXCEPTIONS_LIVE * sizeof(uint32_t);
+}
+
+SLUICE_INLINE uint64_t sluice_exceptions_tail_bytes(void)
+{
+	return sluice_exceptions_live_bytes() + (uint64_t)SLUICE_EXCEPTIONS_REFUSED * sizeof(uint32_t);
 }
 
 SLUICE_INLINE uint32_t sluice_exceptions_end_line(const struct sluice_exceptions_header *header)
@@ -306,10 +316,17 @@ SLUICE_INLINE uint32_t sluice_exceptions_end_line(const struct sluice_exceptions
 	return header->groups_line + header->groups_mask + 1;
 }
 
-/* After init, of a table that is followed by sluice_exceptions_live_bytes() zero bytes. */
-SLUICE_INLINE void sluice_exceptions_add_live(struct sluice_exceptions_header *header)
+/* Where the refused shares begin in a table that has them. */
+SLUICE_INLINE uint32_t sluice_exceptions_refused_line(const struct sluice_exceptions_header *header)
+{
+	return sluice_exceptions_end_line(header) + (uint32_t)(sluice_exceptions_live_bytes() / SLUICE_EXCEPTIONS_LINE);
+}
+
+/* After init, of a table that is followed by sluice_exceptions_tail_bytes() zero bytes. */
+SLUICE_INLINE void sluice_exceptions_add_tail(struct sluice_exceptions_header *header)
 {
 	header->live_line = sluice_exceptions_end_line(header);
+	header->refused_line = sluice_exceptions_refused_line(header);
 }
 
 /* The flows of each backend by its number, or NULL. Written by all, by atomic additions. */
@@ -335,7 +352,9 @@ SLUICE_INLINE bool sluice_exceptions_are_sound(const void *memory, uint64_t byte
 	return h->bits_line == 1 + SLUICE_EXCEPTIONS_COUNTERS && h->groups_line == h->bits_line + entries * 4 / 512 &&
 	       h->bits_mask == entries * 4 - 1 && h->groups_mask == entries / SLUICE_EXCEPTION_PLACES - 1 &&
 	       (h->live_line == 0 ||
-		(h->live_line == sluice_exceptions_end_line(h) && bytes - needed >= sluice_exceptions_live_bytes()));
+		(h->live_line == sluice_exceptions_end_line(h) && bytes - needed >= sluice_exceptions_live_bytes())) &&
+	       (h->refused_line == 0 || (h->refused_line == sluice_exceptions_refused_line(h) && h->live_line &&
+					 bytes - needed >= sluice_exceptions_tail_bytes()));
 }
 
 /* ------------------------------------------------------ "surely none" ---- */
