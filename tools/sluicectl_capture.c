@@ -18,6 +18,7 @@ enum { BLOCK_PACKET = 6 };
 struct output {
 	int fd;
 	const char *name;
+	bool to_empty;  /* a file, of what was there before */
 	bool in_blocks; /* pcapng: whole blocks are written, so that a file that ends early is one */
 	char *rest;     /* of a block that has not come whole */
 	size_t rest_bytes;
@@ -82,6 +83,14 @@ static bool take(void *user, const char *bytes, size_t count)
 {
 	struct output *out = user;
 
+	/* Not before there is an answer: what is refused leaves the file before as it was, which may be a capture's
+	 * that is under way. */
+	if (count && out->to_empty && ftruncate(out->fd, 0) && errno != EINVAL) {
+		fprintf(stderr, "sluicectl: %s: %s\n", out->name, strerror(errno));
+		out->failed = true;
+		return false;
+	}
+	out->to_empty = out->to_empty && !count;
 	if (count && !out->in_blocks && !write_all(out, bytes, count))
 		return false;
 	if (count && out->in_blocks) {
@@ -179,7 +188,8 @@ enum ctl_exit command_capture(const struct ctl *ctl)
 	}
 	if (to_file) {
 		/* Packets of others: nobody else's to read. */
-		out.fd = open(ctl->write, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+		out.fd = open(ctl->write, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+		out.to_empty = true; /* no file but a pipe or a device: -EINVAL */
 		out.name = ctl->write;
 		if (out.fd < 0) {
 			fprintf(stderr, "sluicectl: %s: %s\n", ctl->write, strerror(errno));
