@@ -7,6 +7,7 @@
 #include "sluice/fragments.h"
 #include "sluice/icmp.h"
 #include "sluice/packet.h"
+#include "sluice/refuse.h"
 
 enum sluice_verdict headers_parse(const uint8_t *data, const uint8_t *end, struct sluice_packet *ret)
 {
@@ -47,7 +48,7 @@ uint64_t headers_hash(const struct sluice_hash_key *key, const struct sluice_flo
 uint32_t headers_decide(const struct sluice_service *service, const sluice_bucket *lookup, const uint8_t *states,
 			uint64_t hash)
 {
-	return sluice_decide(service, lookup, states, sluice_hash_bucket(hash, service->lookup_size));
+	return sluice_bucket_owner(service, lookup, states, sluice_hash_bucket(hash, service->lookup_size));
 }
 
 void headers_fill(uint8_t *inner, const struct sluice_backend *backend, uint32_t inner_bytes, uint64_t hash)

@@ -87,7 +87,8 @@ static int queue_tick(void *map, uint32_t *number, struct steering_queue *queue)
 			return 0;
 		queue->armed = 1;
 	}
-	bpf_timer_start(&queue->timer, queue->hung ? STEERING_RETURN_NS : tick_ns(worker), 0);
+	if (bpf_timer_start(&queue->timer, queue->hung ? STEERING_RETURN_NS : tick_ns(worker), 0))
+		queue->armed = 0; /* no tick is to come: the next packet arms it again */
 	return 0;
 }
 

@@ -25,6 +25,7 @@
 #include "kernel_takeover.h"
 #include "sluice/icmp.h"
 #include "sluice/packet.h"
+#include "sluice/refuse.h"
 #include "sluice/steering.h"
 
 /* Shared by all interfaces; written by the control plane. */
@@ -252,18 +253,38 @@ static __always_inline sluice_bucket previous_of(const struct sluice_kernel_head
 	return lookup ? sluice_kernel_bucket(lookup, sluice_hash_bucket(hash, service->previous_size)) : 0;
 }
 
-/* Whether any flow of the host has an exception, and if so whether this one may. */
-static __always_inline uint32_t exception_maybe(uint64_t key)
+/* The host's exceptions. */
+struct remembered {
+	void *map;
+	const struct sluice_exceptions_header *header; /* NULL: there are none */
+};
+
+static __always_inline struct remembered remembered_get(void)
 {
 	uint32_t zero = 0;
 	void *map = bpf_map_lookup_elem(&exceptions, &zero);
-	if (!map)
+	return (struct remembered){map, map ? line_at(map, 0) : NULL};
+}
+
+/* Whether any flow of the host has an exception, and if so whether this one may. */
+static __always_inline uint32_t exception_maybe(const struct remembered *r, uint64_t key)
+{
+	if (!r->header || SLUICE_LIKELY(!sluice_exceptions_any(r->header)))
 		return 0;
-	const struct sluice_exceptions_header *header = line_at(map, 0);
-	if (!header || SLUICE_LIKELY(!sluice_exceptions_any(header)))
-		return 0;
-	const struct sluice_exceptions_bits *bits = line_at(map, sluice_exceptions_bits_line(header, key));
-	return bits ? sluice_exceptions_maybe(header, bits, key) : 0;
+	const struct sluice_exceptions_bits *bits = line_at(r->map, sluice_exceptions_bits_line(r->header, key));
+	return bits ? sluice_exceptions_maybe(r->header, bits, key) : 0;
+}
+
+/* Stage "refuse": whether the packet begins a flow that is refused. */
+static __always_inline bool is_refused(const struct xdp_md *context, const struct sluice_service *service,
+				       uint32_t number, const struct sluice_packet *packet, bool follows, uint64_t key)
+{
+	struct remembered r = remembered_get();
+	if (!r.header || SLUICE_LIKELY(!sluice_refuse_any(r.header)) || !sluice_refuse_now(r.header, now_s(r.header)))
+		return false;
+	const uint32_t *shares = line_at(r.map, sluice_refuse_line(r.header, number));
+	return shares && sluice_refuse_is(shares[number % SLUICE_REFUSE_TO_A_LINE], key) &&
+	       role_of(context, service, packet, follows) == SLUICE_ROLE_FIRST;
 }
 
 /* Number of the backend, or SLUICE_NONE. number: the service's. */
@@ -283,7 +304,8 @@ static __always_inline uint32_t decide(const struct xdp_md *context, const struc
 	    .is_datagram = packet->flow.protocol == SLUICE_IP_UDP,
 	};
 	in.word = sluice_kernel_bucket(lookup, in.bucket);
-	if (SLUICE_LIKELY(sluice_decide_is_stateless(in.word, in.tracking, exception_maybe(key)))) {
+	struct remembered r = remembered_get();
+	if (SLUICE_LIKELY(sluice_decide_is_stateless(in.word, in.tracking, exception_maybe(&r, key)))) {
 		uint32_t owner = service->first_backend + sluice_bucket_cur(in.word);
 		if (SLUICE_LIKELY(sluice_state_lives(sluice_state_at(states, owner))))
 			return owner;
@@ -317,7 +339,7 @@ static __always_inline int too_big(struct xdp_md *context, const struct sluice_k
 	return finish(STEERING_VERDICT + SLUICE_ANSWERED_TOO_BIG, XDP_TX);
 }
 
-/* A packet on its way: to whom, and the hash that its outer headers vary by. */
+/* A packet on its way: to whom, and the hash that its outer headers vary by: of its 5-tuple, or its datagram's name. */
 struct route {
 	uint32_t service;
 	uint32_t backend;
@@ -393,16 +415,18 @@ static __always_inline int choose(struct xdp_md *context, const struct sluice_pa
 		if (counted)
 			counted->new_flows++;
 	}
+	uint64_t key = hash_of(head, &packet->flow, SLUICE_AFFINITY_FLOW), hash = key;
+	if (is_refused(context, service, number, packet, follows, key))
+		return drop_for_service(head, number, SLUICE_DROP_REFUSED);
 	if (service->lookup == SLUICE_NONE)
 		return drop_for_service(head, number, SLUICE_DROP_NO_BACKEND);
 
-	uint64_t key = hash_of(head, &packet->flow, SLUICE_AFFINITY_FLOW), hash = key;
 	if (service->affinity == SLUICE_AFFINITY_CLIENT)
 		hash = hash_of(head, &packet->flow, SLUICE_AFFINITY_CLIENT);
 	uint32_t chosen = decide(context, head, service, number, packet, follows, key, hash);
 	if (SLUICE_UNLIKELY(packet->is_fragment) && chosen != SLUICE_NONE)
 		fragment_record(fragment_key(head, packet), number, chosen - service->first_backend);
-	*ret_route = (struct route){.service = number, .backend = chosen, .hash = hash};
+	*ret_route = (struct route){.service = number, .backend = chosen, .hash = key};
 	return 0;
 }
 
@@ -458,12 +482,16 @@ __noinline int steer_plain(struct xdp_md *context)
 	const struct sluice_service *service = line_of_table(&table, head->services_line + number);
 	if (!service || service->lookup == SLUICE_NONE || service->affinity != SLUICE_AFFINITY_FLOW)
 		return 0;
+	struct remembered r = remembered_get();
+	if (r.header && SLUICE_UNLIKELY(sluice_refuse_any(r.header)) &&
+	    (service->quic || sluice_packet_is_first(&packet)))
+		return 0;
 	uint64_t hash = sluice_flow_hash_from(&head->hash_start, &packet.flow, SLUICE_AFFINITY_FLOW);
 	void *lookup = part_at(service->lookup);
 	if (!lookup)
 		return 0;
 	sluice_bucket word = sluice_kernel_bucket(lookup, sluice_hash_bucket(hash, service->lookup_size));
-	if (!sluice_decide_is_stateless(word, service->tracking, exception_maybe(hash)))
+	if (!sluice_decide_is_stateless(word, service->tracking, exception_maybe(&r, hash)))
 		return 0;
 	uint32_t chosen = service->first_backend + sluice_bucket_cur(word);
 	if (!sluice_state_lives(sluice_state_at(states, chosen)))

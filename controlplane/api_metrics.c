@@ -131,12 +131,15 @@ static const struct {
 	const char *name, *help;
 	size_t offset;
 } service_families[] = {
-    {"sluice_service_packets_total", "Packets forwarded for a service.", offsetof(struct counters_service, packets)},
-    {"sluice_service_bytes_total", "Bytes of IP packets forwarded for a service.",
+    {"sluice_service_packets_total",
+     "Packets forwarded for a service: given to a port, which may drop some (sluice_drops_total, transmit).",
+     offsetof(struct counters_service, packets)},
+    {"sluice_service_bytes_total", "Bytes of the IP packets forwarded for a service, likewise.",
      offsetof(struct counters_service, bytes)},
-    {"sluice_service_new_flows_total", "First packets of TCP flows (SYN) to a service.",
+    {"sluice_service_new_flows_total", "First packets of TCP connections (SYN) to a service.",
      offsetof(struct counters_service, new_flows)},
-    {"sluice_service_drops_total", "Packets of a service that were dropped.", offsetof(struct counters_service, drops)},
+    {"sluice_service_drops_total", "Packets of a service that were dropped, but for what a port did not take.",
+     offsetof(struct counters_service, drops)},
 };
 
 static void services(FILE *out, const struct metrics *metrics)
@@ -173,8 +176,11 @@ static const struct {
 	const char *name, *type, *help;
 } backend_families[] = {
     [BACKEND_UP] = {"sluice_backend_up", "gauge", "1 when a backend takes new flows, else 0."},
-    [BACKEND_PACKETS] = {"sluice_backend_packets_total", "counter", "Packets forwarded to a backend."},
-    [BACKEND_BYTES] = {"sluice_backend_bytes_total", "counter", "Bytes of IP packets forwarded to a backend."},
+    [BACKEND_PACKETS] =
+	{"sluice_backend_packets_total", "counter",
+	 "Packets forwarded to a backend: given to its port, which may drop some (sluice_drops_total, transmit)."},
+    [BACKEND_BYTES] = {"sluice_backend_bytes_total", "counter",
+		       "Bytes of the IP packets forwarded to a backend, likewise."},
     [BACKEND_WEIGHT] = {"sluice_backend_weight", "gauge", "Weight in effect."},
     [BACKEND_SHARE] = {"sluice_backend_share", "gauge", "Share of the service's buckets, 0 to 1."},
     [BACKEND_LATENCY] = {"sluice_backend_health_latency_seconds", "gauge", "Duration of the last good probe."},

@@ -248,6 +248,8 @@ static enum MHD_Result answer_queue(struct request *request)
 	if (exchange->retry_after)
 		MHD_add_response_header(response, MHD_HTTP_HEADER_RETRY_AFTER, exchange->retry_after);
 	enum MHD_Result result = MHD_queue_response(request->connection, exchange->status, response);
+	if (result != MHD_YES)
+		request->streaming = NULL; /* goes with the response, now */
 	MHD_destroy_response(response);
 	return result;
 }

@@ -280,7 +280,7 @@ static void check_table_size(struct config_reader *reader, const struct model_se
 
 static unsigned long long exceptions_mib(uint32_t size_log2)
 {
-	return (sluice_exceptions_bytes(size_log2) + sluice_exceptions_live_bytes() + (1u << 20) - 1) >> 20;
+	return (sluice_exceptions_bytes(size_log2) + sluice_exceptions_tail_bytes() + (1u << 20) - 1) >> 20;
 }
 
 /* Every flow of a service with tracking "all" has an entry; without room for it, it goes by the table alone. */

@@ -7,6 +7,7 @@
 
 #include "sluice/control.h"
 #include "sluice/exceptions_sweep.h"
+#include "sluice/refuse.h"
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
@@ -83,16 +84,18 @@ static int file_map(int fd, uint64_t bytes, struct sluice_exceptions_header **re
 	return 0;
 }
 
-/* The table and the counts behind it. */
+/* The table and what is behind it. */
 static uint64_t table_bytes(const struct sluice_exceptions_header *header)
 {
-	return header->total_bytes + (header->live_line ? sluice_exceptions_live_bytes() : 0);
+	return header->total_bytes + (header->refused_line ? sluice_exceptions_tail_bytes()
+				      : header->live_line  ? sluice_exceptions_live_bytes()
+							   : 0);
 }
 
 /* A new table under a name of its own, so that nobody maps a half-made one; then it takes its place. */
 static int file_make(const char *dir, uint32_t size_log2, int *ret_fd, struct sluice_exceptions_header **ret)
 {
-	const uint64_t bytes = sluice_exceptions_bytes(size_log2) + sluice_exceptions_live_bytes();
+	const uint64_t bytes = sluice_exceptions_bytes(size_log2) + sluice_exceptions_tail_bytes();
 	struct sluice_exceptions_header *header = NULL;
 	char path[PATH_MAX], made[PATH_MAX];
 
@@ -111,7 +114,7 @@ static int file_make(const char *dir, uint32_t size_log2, int *ret_fd, struct sl
 	if (error)
 		goto fail;
 	sluice_exceptions_init(header, size_log2, sluice_exception_times_for(0, 0));
-	sluice_exceptions_add_live(header);
+	sluice_exceptions_add_tail(header);
 	flock(fd, LOCK_SH);
 	if (rename(made, path)) {
 		error = -errno;
@@ -184,7 +187,7 @@ static int map_path(const char *dir, char *ret)
 static int map_make(const char *dir, uint32_t size_log2, int *ret_fd, struct sluice_exceptions_header **ret)
 {
 	LIBBPF_OPTS(bpf_map_create_opts, options, .map_flags = BPF_F_INNER_MAP | BPF_F_MMAPABLE);
-	const uint64_t bytes = sluice_exceptions_bytes(size_log2) + sluice_exceptions_live_bytes();
+	const uint64_t bytes = sluice_exceptions_bytes(size_log2) + sluice_exceptions_tail_bytes();
 	struct sluice_exceptions_header *header = NULL;
 	char path[PATH_MAX];
 
@@ -201,7 +204,7 @@ static int map_make(const char *dir, uint32_t size_log2, int *ret_fd, struct slu
 	if (error)
 		goto fail;
 	sluice_exceptions_init(header, size_log2, sluice_exception_times_for(0, 0));
-	sluice_exceptions_add_live(header);
+	sluice_exceptions_add_tail(header);
 	error = bpf_obj_pin(fd, path);
 	if (error) {
 		munmap(header, bytes);
@@ -376,6 +379,31 @@ static void count_end(struct exceptions_memory *memory)
 		}
 }
 
+/* ----------------------------------------------------------------- refuse ---- */
+
+bool exceptions_memory_can_refuse(const struct exceptions_memory *memory)
+{
+	return memory->header->refused_line != 0;
+}
+
+void exceptions_memory_refuse(struct exceptions_memory *memory, uint32_t service, uint32_t share)
+{
+	uint32_t *shares = sluice_refuse_shares(memory->header);
+	if (shares)
+		__atomic_store_n(&shares[service], share, __ATOMIC_RELAXED);
+}
+
+uint32_t exceptions_memory_refused(const struct exceptions_memory *memory, uint32_t service)
+{
+	const uint32_t *shares = sluice_refuse_shares(memory->header);
+	return shares ? __atomic_load_n(&shares[service], __ATOMIC_RELAXED) : 0;
+}
+
+void exceptions_memory_refuse_until(struct exceptions_memory *memory, uint32_t until_s)
+{
+	__atomic_store_n(&memory->header->refused_until_s, until_s, __ATOMIC_RELAXED);
+}
+
 /* ------------------------------------------------------------------ sweep ---- */
 
 static void memory_free(struct exceptions_memory *memory)
@@ -542,7 +570,7 @@ int exceptions_memory_create(uv_loop_t *loop, const char *runtime_dir, uint32_t 
 		    "exceptions: %s/%s cannot be had: %s: it takes %llu MiB of memory there; connections that a "
 		    "change moves are not protected",
 		    runtime_dir, in_use_fd >= 0 ? SLUICE_EXCEPTIONS_PIN : SLUICE_EXCEPTIONS_FILE, strerror(-error),
-		    (unsigned long long)((sluice_exceptions_bytes(size_log2) + sluice_exceptions_live_bytes()) >> 20));
+		    (unsigned long long)((sluice_exceptions_bytes(size_log2) + sluice_exceptions_tail_bytes()) >> 20));
 		free(memory);
 		return error;
 	}

@@ -39,6 +39,17 @@ void exceptions_memory_windows(struct exceptions_memory *memory, uint32_t tcp_op
  */
 void exceptions_memory_count(struct exceptions_memory *memory, const struct sluice_table *table);
 
+/* Whether this host's table has room for refused shares (refuse.h): one that an earlier version made has not. */
+bool exceptions_memory_can_refuse(const struct exceptions_memory *memory);
+/*
+ * This share of the service's new flows, of SLUICE_REFUSE_ALL, is refused from now on, and until the second that
+ * exceptions_memory_refuse_until() says. service < SLUICE_SERVICES_MAX. Nothing without the room.
+ */
+void exceptions_memory_refuse(struct exceptions_memory *memory, uint32_t service, uint32_t share);
+uint32_t exceptions_memory_refused(const struct exceptions_memory *memory, uint32_t service);
+/* Until when what is refused is, coarse seconds of CLOCK_MONOTONIC; 0: nothing is, at rest. */
+void exceptions_memory_refuse_until(struct exceptions_memory *memory, uint32_t until_s);
+
 /*
  * From now on what other nodes should know (exceptions_tell.h) is collected about every 250 ms, and handed over from
  * the loop when there is any: valid during the call; `waiting` more did not fit and follow with the next. It costs 4

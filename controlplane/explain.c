@@ -69,7 +69,7 @@ static void exception_find(const struct sluice_exceptions_at *at, const struct s
 	    !sluice_exception_find(at, in->flow_key, in->now_s, &value))
 		return;
 	if (sluice_exception_kind(value) == SLUICE_EXCEPTION_SYN)
-		in->sequence = sluice_exception_sequence(value);
+		in->sequence = sluice_exception_first_sequence(value);
 	ret->exception_kind = (uint8_t)sluice_exception_kind(value);
 	ret->exception_backend = service->first_backend + sluice_exception_slot(value);
 	ret->exception_age_s = sluice_exception_age(value, in->now_s);
@@ -128,6 +128,7 @@ static enum sluice_verdict decide(const struct sluice_table *table, struct sluic
 	ret->table_size = service->lookup_size;
 	ret->hash = sluice_flow_hash(key, flow, (enum sluice_affinity)service->affinity);
 	ret->bucket = sluice_hash_bucket(ret->hash, service->lookup_size);
+	ret->flow_key = sluice_flow_hash(key, flow, SLUICE_AFFINITY_FLOW);
 	ret->algorithm = service->algorithm;
 	ret->word = sluice_decide_word(service, lookup[ret->bucket], previous_word(table, service, flow, ret));
 	ret->owner = service->first_backend + sluice_bucket_cur(ret->word);
@@ -135,7 +136,7 @@ static enum sluice_verdict decide(const struct sluice_table *table, struct sluic
 
 	bool is_datagram = flow->protocol == SLUICE_IP_UDP;
 	struct sluice_decide_input in = {
-	    .flow_key = sluice_flow_hash(key, flow, SLUICE_AFFINITY_FLOW),
+	    .flow_key = ret->flow_key,
 	    .bucket = ret->bucket,
 	    .service = ret->service,
 	    .word = ret->word,
@@ -189,7 +190,7 @@ static enum sluice_verdict encapsulate(const struct sluice_table *table, const u
 	ret->sent_bytes = ret->bytes + sluice_encap_overhead(encap);
 	sluice_encap_copy(room + sizeof(room), backend);
 	sluice_encap_fill(room + sizeof(room), backend, encap, ret->bytes, packet->traffic_class,
-			  sluice_hash_entropy(ret->hash));
+			  sluice_hash_entropy(ret->flow_key));
 	ret->outer_bytes = backend->outer_bytes;
 	memcpy(ret->outer, room + sizeof(room) - ret->outer_bytes, ret->outer_bytes);
 	ret->inner_mtu = backend->mtu > sluice_encap_overhead(encap) ? backend->mtu - sluice_encap_overhead(encap) : 0;

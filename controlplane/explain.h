@@ -28,13 +28,14 @@ struct explain_query {
 /* Each stage's answer. A field of a stage that was not reached is 0, or SLUICE_NONE where it is a number. */
 struct explain_result {
 	enum sluice_verdict verdict;
-	bool first; /* a first packet of a flow: TCP SYN without ACK */
+	bool first; /* a first packet of a TCP connection: sluice_packet_is_first() */
 	bool vip;   /* some service has the destination address */
 
 	uint32_t service;    /* number */
 	uint32_t table_size; /* M */
-	uint64_t hash;
-	uint32_t bucket; /* SLUICE_NONE when not reached */
+	uint64_t hash;       /* that picked the bucket, by the service's affinity */
+	uint64_t flow_key;   /* of the 5-tuple: what names the flow, and what its outer headers vary by */
+	uint32_t bucket;     /* SLUICE_NONE when not reached */
 
 	uint32_t previous_size;      /* M of the previous table, which the service has for a window; 0: none */
 	uint32_t previous_bucket;    /* of the flow in that */

@@ -150,15 +150,15 @@ static bool entry_of(const struct peers *peers, const struct sluice_exceptions_n
 	const enum sluice_exception_kind kind = sluice_exception_kind(news->value);
 	const struct identity *identity = peers->table->identity;
 	const bool is_first = kind == SLUICE_EXCEPTION_SYN;
-	const uint32_t number =
-	    is_first ? sluice_exception_first_service(news->value) : sluice_exception_sequence(news->value) - 1;
-	const uint32_t slot = sluice_exception_slot(news->value);
 
 	*ret = (struct peers_entry){.key = news->key, .age_s = (uint16_t)sluice_exception_age(news->value, now_s)};
 	if (kind == SLUICE_EXCEPTION_CLOSING) {
 		ret->kind = PEERS_ENTRY_ENDED;
 		return true;
 	}
+	const uint32_t slot = sluice_exception_slot(news->value);
+	const uint32_t number =
+	    is_first ? sluice_exception_first_service(news->value) : sluice_exception_service(news->value);
 	if (number >= identity->service_count || !identity->services[number].used ||
 	    slot >= identity->services[number].slots || !identity->services[number].slot[slot].used)
 		return false;
@@ -167,7 +167,7 @@ static bool entry_of(const struct peers *peers, const struct sluice_exceptions_n
 		    : kind == SLUICE_EXCEPTION_DATAGRAM ? PEERS_ENTRY_DATAGRAM
 							: PEERS_ENTRY_ESTABLISHED;
 	if (is_first)
-		ret->sequence = (uint16_t)(sluice_exception_sequence(news->value) >> 16);
+		ret->sequence = (uint16_t)(sluice_exception_first_sequence(news->value) >> 16);
 	ret->service = peers_service_id(&service->address, service->port_first, service->port_last, service->protocol);
 	ret->backend = service->slot[slot].address;
 	return true;
@@ -295,13 +295,13 @@ static enum peers_outcome hear_entry(struct peers *peers, const struct peers_ent
 		    (!is_first && is_udp != (entry->kind == PEERS_ENTRY_DATAGRAM)) ||
 		    !sluice_state_lives(sluice_state_at(view->states, service->first_backend + known->slot)))
 			return PEERS_UNKNOWN;
-		value =
-		    is_first
-			? sluice_exception_value(known->slot, SLUICE_EXCEPTION_SYN, seen_s,
-						 sluice_exception_first((uint32_t)entry->sequence << 16, known->number))
-			: sluice_exception_value(known->slot,
-						 is_udp ? SLUICE_EXCEPTION_DATAGRAM : SLUICE_EXCEPTION_ESTABLISHED,
-						 seen_s, known->number + 1);
+		value = is_first
+			    ? sluice_exception_value(
+				  known->slot, SLUICE_EXCEPTION_SYN, seen_s,
+				  sluice_exception_first_detail((uint32_t)entry->sequence << 16, known->number))
+			    : sluice_exception_value(known->slot,
+						     is_udp ? SLUICE_EXCEPTION_DATAGRAM : SLUICE_EXCEPTION_ESTABLISHED,
+						     seen_s, sluice_exception_service_detail(known->number));
 	}
 	return outcome_of(exceptions_memory_hear(peers->exceptions, entry->key, value));
 }

@@ -360,7 +360,7 @@ int plan_make(const struct plan_inputs *inputs, json_t **ret)
 	    (json_int_t)(totals.moved + 0.5), "buckets_moved_percent", totals.moved / all, "buckets_opened",
 	    (json_int_t)totals.opened, "flows_protected_percent", totals.protected / all, "flows_at_risk_percent",
 	    totals.risked / all, "exceptions_entries", (json_int_t)1 << log2, "exceptions_bytes",
-	    (json_int_t)(sluice_exceptions_bytes(log2) + sluice_exceptions_live_bytes()), "services", services);
+	    (json_int_t)(sluice_exceptions_bytes(log2) + sluice_exceptions_tail_bytes()), "services", services);
 	if (!plan)
 		return -ENOMEM;
 	*ret = plan;

@@ -27,6 +27,8 @@ struct af_xdp_queue {
 	_Atomic(struct xsk_queue *) socket;           /* NULL: the interface is away */
 	_Atomic(struct steering_progress *) progress; /* where the worker writes; never NULL */
 	uint16_t holder;
+	/* worker: writes; while nobody asks, on a line of its own as where somebody does */
+	struct steering_progress unread __rte_cache_aligned;
 } __rte_cache_aligned;
 
 struct af_xdp_port {
@@ -34,9 +36,8 @@ struct af_xdp_port {
 	const struct port_context *context;
 	struct xsk_pin pin;
 	struct progress_pin progress_pin;
-	struct steering_progress unread; /* progress of queues that nobody asks for */
-	uint32_t interface_index;        /* of the device that the sockets are on; 0: none */
-	int error_logged;                /* of opening again, so that each is said once */
+	uint32_t interface_index; /* of the device that the sockets are on; 0: none */
+	int error_logged;         /* of opening again, so that each is said once */
 	bool mtu_logged;
 	struct af_xdp_queue queues[CONFIG_QUEUES_MAX];
 };
@@ -194,9 +195,10 @@ static void check_mtu(struct af_xdp_port *p, const struct netdev *device)
 {
 	uint32_t room = (1u << p->context->frames->shift) - FRAMES_HEADROOM - FRAMES_LINK_BYTES;
 	if (device->mtu > room && !p->mtu_logged)
-		log_warning("interface \"%s\": its MTU is %u now, frames above %u are lost: lower the MTU, or restart "
-			    "sluice-dataplane",
-			    p->port.config->name, device->mtu, room);
+		log_warning(
+		    "interface \"%s\": its MTU is %u now, frames above %u are lost, and with one to be sent those "
+		    "behind it in its burst: lower the MTU, or restart sluice-dataplane",
+		    p->port.config->name, device->mtu, room);
 	p->mtu_logged = device->mtu > room;
 }
 
@@ -204,7 +206,7 @@ static void publish_progress(struct af_xdp_port *p)
 {
 	for (uint32_t i = 0; i < p->port.rx_queues; i++) {
 		struct steering_progress *progress =
-		    i < p->progress_pin.count ? &p->progress_pin.queues[i] : &p->unread;
+		    i < p->progress_pin.count ? &p->progress_pin.queues[i] : &p->queues[i].unread;
 		progress->asleep = 0; /* a predecessor may have died asleep */
 		atomic_store_explicit(&p->queues[i].progress, progress, memory_order_release);
 	}
@@ -359,7 +361,7 @@ int port_af_xdp_open(const struct config_port *config, const struct port_context
 	}
 	for (uint32_t i = 0; i < queues; i++) {
 		p->queues[i].holder = context->frames->holder_count++;
-		atomic_init(&p->queues[i].progress, &p->unread);
+		atomic_init(&p->queues[i].progress, &p->queues[i].unread);
 	}
 	setrlimit(RLIMIT_MEMLOCK, &unlimited); /* may fail: then the kernel says so when memory is registered */
 	error = open_sockets(p, &device, BUSY_TRIES);

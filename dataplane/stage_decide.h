@@ -21,19 +21,16 @@ static __rte_always_inline bool decide_bucket(struct worker *w, const struct slu
 {
 	struct worker_lanes *lanes = &w->lanes;
 	const struct sluice_service *service = lanes->service[from];
-	if (SLUICE_UNLIKELY((lanes->facts[from].tcp_flags & (SLUICE_TCP_SYN | SLUICE_TCP_ACK)) == SLUICE_TCP_SYN))
+	if (SLUICE_UNLIKELY(sluice_tcp_is_first(lanes->facts[from].tcp_flags)))
 		w->services[service - table->services].new_flows++;
 	if (SLUICE_UNLIKELY(service->lookup == SLUICE_NONE)) {
 		exit_drop_for_service(w, lanes->packet[from], (uint32_t)(service - table->services), SLUICE_NONE,
 				      SLUICE_DROP_NO_BACKEND);
 		return false;
 	}
-	if (SLUICE_UNLIKELY(service->affinity == SLUICE_AFFINITY_CLIENT))
-		hash_client(lanes, &table->header->hash_key, from);
+	uint64_t hash = hash_for_bucket(lanes, &table->header->hash_key, from, service->affinity);
 	lane_move(lanes, to, from);
-	lanes->key[to] = lanes->key[from];
-	lanes->bucket[to] =
-	    &table->lookups[service->lookup][sluice_hash_bucket(lanes->hash[from], service->lookup_size)];
+	lanes->bucket[to] = &table->lookups[service->lookup][sluice_hash_bucket(hash, service->lookup_size)];
 	rte_prefetch0(lanes->bucket[to]);
 	return true;
 }

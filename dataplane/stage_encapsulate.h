@@ -85,7 +85,7 @@ static __rte_noinline uint32_t judge_each(struct worker *w, const struct sluice_
 		const struct sluice_backend *backend = &table->backends[judgement.number];
 		lane_move(lanes, kept, i);
 		lanes->backend[kept] = judgement.number;
-		lanes->template[kept] = backend;
+		lanes->chosen[kept] = backend;
 		lanes->port[kept++] = backend->port;
 		modes |= judgement.modes | 1u << backend->encap;
 	}
@@ -121,7 +121,7 @@ static __rte_always_inline uint32_t judge(struct worker *w, const struct sluice_
 		dead |= !sluice_state_lives(states[number]);
 		beyond |= backend->mtu - (lanes->facts[i].l3_bytes + overheads[encap]); /* below 0: its top bit */
 		modes |= 1u << encap;
-		lanes->template[i] = backend;
+		lanes->chosen[i] = backend;
 		lanes->port[i] = backend->port;
 	}
 	if (SLUICE_UNLIKELY(dead | beyond >> 31 | lanes->any_tight))
@@ -144,7 +144,7 @@ static __rte_always_inline uint32_t encapsulate(struct worker *w, uint32_t lane,
 {
 	struct worker_lanes *lanes = &w->lanes;
 	const union worker_facts *facts = &lanes->facts[lane];
-	const struct sluice_backend *backend = lanes->template[lane];
+	const struct sluice_backend *backend = lanes->chosen[lane];
 	struct rte_mbuf *m = lanes->packet[lane];
 	uint32_t l3_bytes = facts->l3_bytes, l3_offset = facts->l3_offset, outer_bytes = backend->outer_bytes;
 	uint8_t *inner = lanes->data[lane] + l3_offset;
@@ -183,7 +183,7 @@ static __rte_always_inline uint64_t encapsulate_each(struct worker *w, uint32_t 
 {
 	uint64_t bytes = 0;
 	for (uint32_t i = 0; i < count; i++)
-		switch ((enum sluice_encap)w->lanes.template[i] -> encap) {
+		switch ((enum sluice_encap)w->lanes.chosen[i]->encap) {
 		case SLUICE_ENCAP_L2: bytes += encapsulate(w, i, SLUICE_ENCAP_L2, true); break;
 		case SLUICE_ENCAP_IPIP4: bytes += encapsulate(w, i, SLUICE_ENCAP_IPIP4, true); break;
 		case SLUICE_ENCAP_IPIP6: bytes += encapsulate(w, i, SLUICE_ENCAP_IPIP6, true); break;
@@ -241,9 +241,9 @@ static __rte_noinline void capture_lanes(struct worker *w, const struct sluice_t
 		    .outcome = SLUICE_FORWARD,
 		    .service = (uint32_t)(service - table->services),
 		    .backend = lanes->backend[i],
-		    .bucket = lane_bucket(w, i),
+		    .bucket = lane_bucket(w, table, i),
 		    .port = lanes->port[i],
-		    .inner_offset = lanes->template[i] -> outer_bytes,
+		    .inner_offset = lanes->chosen[i]->outer_bytes,
 		    .leaves = true,
 		};
 		capture_leaving(w->capture, lanes->packet[i], lanes->port[i], &about);

@@ -64,13 +64,6 @@ static __rte_noinline void capture_answer(struct worker *w, const struct rte_mbu
 	capture_leaving(w->capture, m, w->in_port, &about);
 }
 
-/* The lane's bucket, to be shown. Of later fragments, which have none, SLUICE_NONE. */
-static inline uint32_t lane_bucket(const struct worker *w, uint32_t lane)
-{
-	uint32_t size = w->lanes.service[lane]->lookup_size;
-	return w->in_port == SLUICE_NONE || !size ? SLUICE_NONE : sluice_hash_bucket(w->lanes.hash[lane], size);
-}
-
 /* Close the gap that packets which left have made: lane `from` becomes lane `to`, up to its hash. */
 static __rte_always_inline void lane_move(struct worker_lanes *lanes, uint32_t to, uint32_t from)
 {

@@ -101,10 +101,13 @@ static __rte_always_inline bool fragment_send(struct worker *w, const struct slu
 {
 	struct worker_lanes *lanes = &w->lanes;
 	uint32_t number = sluice_fragment_service(value), backend = SLUICE_NONE;
-	const struct sluice_service *service = &table->services[number];
 	union sluice_address destination = fragment_destination(held);
-	if (number < table->header->services.count)
+	const struct sluice_service *service = NULL;
+	/* A record may be of a time when the table had more services. */
+	if (number < table->header->services.count) {
+		service = &table->services[number];
 		backend = sluice_fragment_backend(service, table->states, value, &destination, held->protocol);
+	}
 	if (backend == SLUICE_NONE) {
 		exit_drop(w, held->packet, SLUICE_DROP_FRAGMENT);
 		return false;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Stage "hash": SipHash over the lanes side by side, as for affinity "flow". The loops have no branch and
- * a trip count of 8 or a multiple, so the compiler makes vectors of the scalar definition in
- * flow_hash.h; lanes beyond the last are hashed in vain.
+ * Stage "hash": SipHash of the 5-tuples over the lanes side by side. The loops have no branch and a trip count of 8 or
+ * a multiple, so the compiler makes vectors of the scalar definition in flow_hash.h; lanes beyond the last are hashed
+ * in vain. The affinity of a service, which is not known yet, asks for another hash only where a bucket is picked.
  */
 #ifndef STAGE_HASH_H
 #define STAGE_HASH_H
@@ -49,12 +49,23 @@ static __rte_noinline uint64_t hash_of_client(const struct worker_lanes *lanes, 
 	return sluice_sip13(key, words_v6, SLUICE_HASH_WORDS_V6);
 }
 
-/* Affinity "client" of one lane, whose service is known only now. */
-static __rte_always_inline void hash_client(struct worker_lanes *lanes, const struct sluice_hash_key *key,
-					    uint32_t lane)
+/* The hash that picks the lane's bucket, by its service's affinity; the lane's own stays that of the 5-tuple. */
+static __rte_always_inline uint64_t hash_for_bucket(const struct worker_lanes *lanes, const struct sluice_hash_key *key,
+						    uint32_t lane, uint32_t affinity)
 {
-	lanes->key[lane] = lanes->hash[lane];
-	lanes->hash[lane] = hash_of_client(lanes, key, lane);
+	if (SLUICE_UNLIKELY(affinity == SLUICE_AFFINITY_CLIENT))
+		return hash_of_client(lanes, key, lane);
+	return lanes->hash[lane];
+}
+
+/* The lane's bucket, to be shown. Of later fragments, which have none, SLUICE_NONE. */
+static inline uint32_t lane_bucket(const struct worker *w, const struct sluice_table *table, uint32_t lane)
+{
+	const struct sluice_service *service = w->lanes.service[lane];
+	if (w->in_port == SLUICE_NONE || !service->lookup_size)
+		return SLUICE_NONE;
+	uint64_t hash = hash_for_bucket(&w->lanes, &table->header->hash_key, lane, service->affinity);
+	return sluice_hash_bucket(hash, service->lookup_size);
 }
 
 #endif

@@ -61,7 +61,7 @@ static __rte_noinline void capture_fragment(struct worker *w, const struct sluic
 	    .outcome = SLUICE_FRAGMENTED,
 	    .service = (uint32_t)(w->lanes.service[lane] - table->services),
 	    .backend = number,
-	    .bucket = lane_bucket(w, lane),
+	    .bucket = lane_bucket(w, table, lane),
 	    .port = backend->port,
 	    .inner_offset = backend->outer_bytes,
 	    .leaves = true,

@@ -15,12 +15,6 @@
 
 #include <rte_prefetch.h>
 
-/* The hash of the lane's 5-tuple, whatever its service's affinity. */
-static __rte_always_inline uint64_t track_key(const struct worker_lanes *lanes, uint32_t lane)
-{
-	return lanes->service[lane]->affinity == SLUICE_AFFINITY_CLIENT ? lanes->key[lane] : lanes->hash[lane];
-}
-
 /* Lanes to be decided by the whole rule. */
 struct track_list {
 	uint32_t count;
@@ -35,8 +29,8 @@ static __rte_always_inline void track_ask_group(const struct sluice_exception_gr
 }
 
 /*
- * Ask for what tells of each lane's flow, while lanes->hash still is that of the 5-tuple everywhere: the line of its
- * "surely none" bit, or of a service that remembers every flow the exception itself.
+ * Ask for what tells of each lane's flow: the line of its "surely none" bit, or of a service that remembers every flow
+ * the exception itself.
  */
 static __rte_noinline void track_ask(const struct worker *w, uint32_t count)
 {
@@ -62,7 +56,7 @@ static __rte_noinline void track_choose(const struct worker *w, uint32_t count, 
 		sluice_bucket word = *lanes->bucket[i];
 		struct sluice_exceptions_at at = {0};
 		if (any) {
-			uint64_t key = track_key(lanes, i);
+			uint64_t key = lanes->hash[i];
 			at = sluice_exceptions_at(w->exceptions, key);
 			if (tracking == SLUICE_TRACKING_CHANGES)
 				maybe = sluice_exceptions_maybe(w->exceptions, at.bits, key);
@@ -121,11 +115,7 @@ static __rte_noinline sluice_bucket track_previous(const struct worker_lanes *la
 						   uint32_t lane)
 {
 	const struct sluice_service *service = lanes->service[lane];
-	uint64_t hash = track_key(lanes, lane);
-	if (service->previous_affinity == SLUICE_AFFINITY_CLIENT)
-		hash = service->affinity == SLUICE_AFFINITY_CLIENT
-			   ? lanes->hash[lane]
-			   : hash_of_client(lanes, &table->header->hash_key, lane);
+	uint64_t hash = hash_for_bucket(lanes, &table->header->hash_key, lane, service->previous_affinity);
 	return table->lookups[service->previous_lookup - 1][sluice_hash_bucket(hash, service->previous_size)];
 }
 
@@ -138,7 +128,7 @@ static __rte_always_inline struct sluice_decide_input track_input(const struct w
 	uint32_t bucket = (uint32_t)(lanes->bucket[lane] - table->lookups[service->lookup]);
 	sluice_bucket previous = SLUICE_UNLIKELY(service->previous_lookup) ? track_previous(lanes, table, lane) : 0;
 	return (struct sluice_decide_input){
-	    .flow_key = track_key(lanes, lane),
+	    .flow_key = lanes->hash[lane],
 	    .bucket = bucket,
 	    .service = (uint32_t)(service - table->services),
 	    .word = sluice_decide_word(service, *lanes->bucket[lane], previous),

@@ -7,6 +7,7 @@
 #include "stage_hash.h"
 #include "stage_parse.h"
 #include "stage_receive.h"
+#include "stage_refuse.h"
 #include "stage_service.h"
 
 #include <errno.h>
@@ -38,6 +39,8 @@ static __rte_always_inline void journey(struct worker *w, const struct sluice_ta
 	stage_receive(w, packets, count, in_port);
 	count = stage_parse(w, table, count);
 	count = stage_service_and_hash(w, table, count);
+	if (SLUICE_UNLIKELY(refuse_any(w)))
+		count = stage_refuse(w, table, count);
 	count = stage_decide(w, table, count);
 	if (SLUICE_UNLIKELY(w->first_count))
 		fragments_record(w, table, count);

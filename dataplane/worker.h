@@ -122,16 +122,16 @@ struct worker_lanes {
 	const struct sluice_service *service[WORKER_BURST];
 
 	/* From "hash". */
-	uint64_t hash[WORKER_BURST];
-	uint64_t key[WORKER_BURST]; /* affinity "client" only: the hash of the 5-tuple, which hash no longer is */
+	uint64_t
+	    hash[WORKER_BURST]; /* of the 5-tuple, whatever the affinity; of a later fragment its datagram's name */
 
 	/* From "decide". */
 	const sluice_bucket *bucket[WORKER_BURST];
 	uint32_t backend[WORKER_BURST]; /* number of who was decided on */
 
 	/* Inside "encapsulate". */
-	const struct sluice_backend *template[WORKER_BURST];
-	uint32_t port[WORKER_BURST]; /* egress */
+	const struct sluice_backend *chosen[WORKER_BURST]; /* the backend of that number */
+	uint32_t port[WORKER_BURST];                       /* egress */
 
 	/* After the arrays, so that each of those starts a cache line. */
 	uint32_t count_v6;  /* of words_v6 */

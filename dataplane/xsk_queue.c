@@ -7,7 +7,7 @@
 #include <sys/socket.h>
 
 enum {
-	/* In copy mode the kernel sends 32 frames a call: enough calls for two bursts, and no more in one turn. */
+	/* In copy mode the kernel sends 32 frames a call: enough calls for a full queue of the worker, and no more. */
 	KICKS_MAX = 4,
 	REFILL_MAX = 64,
 };
@@ -210,6 +210,10 @@ uint16_t xsk_queue_transmit(struct xsk_queue *q, struct rte_mbuf **packets, uint
 		struct rte_mbuf *m = packets[placed];
 		if (!is_own_frame(frames, m)) {
 			m = copy_to_frame(frames, m);
+			/*
+			 * The end for what is behind, too: the caller counts from the start. It came by the same port
+			 * in the same burst, so it is of the same foreign pool and would find no frame either.
+			 */
 			if (!m)
 				break;
 		}

@@ -39,8 +39,8 @@ _Static_assert(SLUICE_VERDICTS < 63, "a bit for each in a filter");
 /* Which packets. */
 struct sluice_capture_filter {
 	uint64_t verdicts; /* sluice_capture_bit() of each outcome that is wanted */
-	union sluice_address
-	    client; /* source of the packet; of an ICMP error about a flow that flow's, of an answer its receiver */
+	/* The packet's source; an answer's receiver; in a dataplane, of an ICMP error about a flow that flow's. */
+	union sluice_address client;
 	union sluice_address client_mask; /* all zero: any packet, also one that has no IP header */
 	uint32_t service;                 /* its number; SLUICE_NONE: any, and those of none */
 	uint32_t sample;                  /* one in so many, at least 1 */

@@ -5,14 +5,18 @@
  * Both draw buckets from the service's lookup table, where every backend has a share by its weight, and take the owner
  * for which they have the better word. So an unequal draw, a dead owner and a change of table need no care here.
  *
- *   round robin         each backend has a clock that goes on by 1 / weight with each flow it is given; of
- *                       SLUICE_TURN_DRAWS buckets the owner whose clock is behind gets the flow. Clocks are the
- *                       worker's own, or the CPU's in the kernel, and none is further behind the service's than
- * SLUICE_TURN_SLACK rounds: a backend that is new or was away gets no more than that at once. least connections   of
- * two buckets (power of two choices: Mitzenmacher 1996), the owner with fewer live flows for its weight. The flows are
- * counted in memory that all share (live[], by backend number): a worker adds one for each flow it gives away so, and
- * about every second the control plane counts the exception table anew and adds the difference. So the counts are wrong
- * by at most the flows that ended or were met in mid-flow since, and those that came during that count.
+ *   round robin
+ *     Each backend has a clock that goes on by 1 / weight with each flow it is given; of SLUICE_TURN_DRAWS buckets the
+ *     owner whose clock is behind gets the flow. Clocks are the worker's own, or the CPU's in the kernel, and none is
+ *     further behind the service's than SLUICE_TURN_SLACK rounds: a backend that is new or was away gets no more than
+ *     that at once.
+ *
+ *   least connections
+ *     Of two buckets (power of two choices: Mitzenmacher 1996), the owner with fewer live flows for its weight. The
+ *     flows are counted in memory that all share (live[], by backend number): a worker adds one for each flow it gives
+ *     away so, and about every second the control plane counts the exception table anew and adds the difference. So the
+ *     counts are wrong by at most the flows that ended or were met in mid-flow since, and those that came during that
+ *     count.
  *
  * First packets alone come here.
  */
@@ -107,7 +111,7 @@ SLUICE_INLINE uint32_t sluice_choose_in_turn(const struct sluice_service *servic
 	SLUICE_ROLLED
 	for (uint32_t i = 0; i < SLUICE_TURN_DRAWS; i++) {
 		uint32_t bucket = sluice_turn_bucket(turns->draws++, service->lookup_size);
-		uint32_t backend = sluice_decide(service, lookup, states, bucket);
+		uint32_t backend = sluice_bucket_owner(service, lookup, states, bucket);
 		if (backend == SLUICE_NONE)
 			continue;
 		uint64_t clock = sluice_turn_clock(turns, backend, sluice_weight_at(backends, backend), *service_clock);
@@ -141,8 +145,8 @@ SLUICE_INLINE uint32_t sluice_choose_least(const struct sluice_service *service,
 					   uint32_t bucket, uint64_t flow_key)
 {
 	uint32_t other_bucket = sluice_hash_bucket(flow_key * 0x9e3779b97f4a7c15ull, service->lookup_size);
-	uint32_t one = sluice_decide(service, lookup, states, bucket);
-	uint32_t other = sluice_decide(service, lookup, states, other_bucket);
+	uint32_t one = sluice_bucket_owner(service, lookup, states, bucket);
+	uint32_t other = sluice_bucket_owner(service, lookup, states, other_bucket);
 	if (one == SLUICE_NONE || other == SLUICE_NONE)
 		return bucket;
 	uint64_t flows = sluice_live_with(live, one), other_flows = sluice_live_with(live, other);

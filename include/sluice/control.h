@@ -13,8 +13,7 @@
  *                               <-   LOOKUPS {blob}        any number, before the table that needs them
  *                               <-   TABLE {table}
  *   ACK {generation, 0}          ->  after the grace period, or with an error: the old table stays
- *                               <-   CAPTURE {memory}      a packet trace begins (capture.h); without a descriptor:
- * ends
+ *                               <-   CAPTURE {memory}      a packet trace begins (capture.h); without memory: ends
  *                               <-   PARK {ports}          any time: which ports are to leave their packets to XDP
  *   PARKED {ports}               ->  which do now
  *

@@ -5,6 +5,11 @@
  *
  * A verdict is a counter by construction: each packet gets exactly one, and
  * the sum of all verdicts of a worker is the number of packets it received.
+ *
+ * The path in the kernel gives a packet the same verdict where it can do the same (ARCHITECTURE.md), but for TRUNCATED
+ * and IP_MALFORMED, which it never gives: such frames it passes, as PASS_NO_SERVICE. The kernel drops them itself, and
+ * some are its own: a segment that is to be cut later may have an IP length of 0, or its headers outside the piece that
+ * XDP sees. A dataplane's port has no such offloads behind it, and drops them whoever they are for.
  */
 #ifndef SLUICE_COUNTERS_H
 #define SLUICE_COUNTERS_H
@@ -41,7 +46,9 @@
 	  "answered: too big for the adjacency's MTU, by ICMP to the sender")                                          \
 	X(ANSWERED_ECHO, ANSWER, "answered_echo", "answered: ping of a VIP with icmp_echo")                            \
 	X(DROP_ECHO_LIMIT, DROP, "echo_limit", "dropped: ping of a VIP with icmp_echo, above the rate of answers")     \
-	X(DROP_NOT_SPLIT, DROP, "not_split", "dropped: too big for the way and may be fragmented, which XDP cannot do")
+	X(DROP_NOT_SPLIT, DROP, "not_split",                                                                           \
+	  "dropped: too big for the way and may be fragmented, which XDP cannot do")                                   \
+	X(DROP_REFUSED, DROP, "refused", "dropped: a new connection above the service's limit or the node's capacity")
 
 enum sluice_verdict {
 #define X(name, kind, label, help) SLUICE_##name,
@@ -177,15 +184,19 @@ struct sluice_worker_counters {
 	struct sluice_port_counters ports[SLUICE_PORTS_MAX]; /* by table port index */
 } __attribute__((aligned(64)));
 
-/* What is forwarded is counted by backend only: a service's figures are the sums over its backends. */
+/*
+ * What is forwarded is counted by backend only: a service's figures are the sums over its backends. A worker counts a
+ * packet here when its frame is written, for a port that may then not take it: that one is DROP_TRANSMIT among the
+ * verdicts, is counted here all the same, and not in its service's drops.
+ */
 struct sluice_backend_counters {
 	uint64_t packets;
 	uint64_t bytes; /* of the inner IP packet, without Ethernet and outer headers */
 };
 
 struct sluice_service_counters {
-	uint64_t new_flows; /* TCP SYN without ACK; UDP is not counted */
-	uint64_t drops;     /* all drops after the service was found */
+	uint64_t new_flows; /* first packets of TCP connections (sluice_packet_is_first()); UDP is not counted */
+	uint64_t drops;     /* drops after the service was found, but for what a port did not take */
 };
 
 #endif

@@ -12,6 +12,8 @@
  *   struct sluice_exception_group[]                 from groups_line: 8 places; a flow has a home group, and
  *                                                   a spare one for when that is full
  *   uint32_t[]                                      from live_line, when there: flows of each backend (choose.h)
+ *   uint32_t[]                                      from refused_line, when there: for each service the share of its
+ *                                                   new flows that is refused (refuse.h)
  *
  * A flow is named by the 64-bit SipHash of its 5-tuple under the cluster's secret: 16 bytes an entry and
  * one comparison. Two flows that meet in it (one pair in 2^64; nobody outside can aim for it) would share a
@@ -20,11 +22,14 @@
  * that was a quarter full, and one in 150 in one that was half full.
  *
  *   key    the flow
- *   value  slot:15 kind:3 seen:14 sequence:32
+ *   value  slot:15 kind:3 seen:14 detail:32
  *
- * `sequence` of a kind without one (PROVISIONAL, ESTABLISHED, DATAGRAM) is the service's number + 1, for those who
- * count flows or tell of them; 0: not known. Of a SYN it is the number's upper half and the service:
- * sluice_exception_first().
+ * What `detail` says depends on the kind, and each meaning has its accessor:
+ *
+ *   SYN                                 upper half of its sequence number, and the service's number
+ *   PROVISIONAL, ESTABLISHED, DATAGRAM  the service's number + 1, for those who count flows or tell of them
+ *   CLOSING                             the second of the FIN or RST
+ *   CLAIMED                             the key's lower half, so that two writers' claims differ
  *
  * The value is the entry's lock, and the only thing that decides what a place holds. Whoever wants a place
  * changes its value, by compare-and-swap, from exactly what it judged to CLAIMED, then the key, then
@@ -32,7 +37,10 @@
  * what has gone fails, and a writer that dies half-way leaves a claim that ages like anything else.
  * A reader takes a slot for its key's when both are the same on a second look.
  *
- * Time is an input: coarse seconds of CLOCK_MONOTONIC, the same epoch for every path.
+ * Time is an input: coarse seconds of CLOCK_MONOTONIC, the same epoch for every path. An entry holds 14 bits of it, so
+ * one that nobody touches for 15,360 s looks young again. The sweep frees it long before; when there is none for so
+ * long, a flow's next packet forgets what is over (sluice_exception_forget_over()), so that comes back only to a flow
+ * that was silent all the time, and says where that last was.
  */
 #ifndef SLUICE_EXCEPTIONS_H
 #define SLUICE_EXCEPTIONS_H
@@ -46,7 +54,8 @@
 #define SLUICE_EXCEPTIONS_SIZE_LOG2_MIN 10u /* entries */
 #define SLUICE_EXCEPTIONS_SIZE_LOG2_MAX 26u /* 1 GiB of entries */
 #define SLUICE_EXCEPTIONS_COUNTERS 16u
-#define SLUICE_EXCEPTIONS_LIVE (1024u * 1024) /* backend numbers */
+#define SLUICE_EXCEPTIONS_LIVE (1024u * 1024)  /* backend numbers */
+#define SLUICE_EXCEPTIONS_REFUSED (64u * 1024) /* service numbers */
 #define SLUICE_EXCEPTION_PLACES 8u
 /* Of a flow's 8 places, those that unanswered first packets may take. */
 #define SLUICE_EXCEPTION_UNANSWERED_MAX 4u
@@ -64,7 +73,7 @@ enum sluice_exception_kind {
 	SLUICE_EXCEPTION_SYN = 1,         /* only a first packet was seen */
 	SLUICE_EXCEPTION_PROVISIONAL = 2, /* one packet in mid-flow was seen, at `seen` */
 	SLUICE_EXCEPTION_ESTABLISHED = 3,
-	SLUICE_EXCEPTION_CLOSING = 4,  /* as ESTABLISHED; FIN or RST was seen in second `sequence` */
+	SLUICE_EXCEPTION_CLOSING = 4,  /* as ESTABLISHED; FIN or RST was seen */
 	SLUICE_EXCEPTION_DATAGRAM = 5, /* as ESTABLISHED, with UDP's idle time */
 	SLUICE_EXCEPTION_CLAIMED = 6,  /* being written; holds nothing */
 	SLUICE_EXCEPTION_KINDS
@@ -126,7 +135,9 @@ struct sluice_exceptions_header {
 	struct sluice_exception_times times; /* written by the control plane */
 	uint32_t spilled[2];                 /* as populated: there is an entry in its spare group */
 	uint32_t live_line;                  /* uint32_t[SLUICE_EXCEPTIONS_LIVE]; 0: not there */
-	uint8_t zero[36];
+	uint32_t refused_line;               /* uint32_t[SLUICE_EXCEPTIONS_REFUSED]; 0: not there */
+	uint32_t refused_until_s; /* when the shares end; 0: none is in force. Written by the control plane */
+	uint8_t zero[28];
 };
 _Static_assert(sizeof(struct sluice_exceptions_header) == SLUICE_EXCEPTIONS_LINE, "layout");
 
@@ -295,10 +306,15 @@ SLUICE_INLINE void sluice_exceptions_init(void *memory, uint32_t size_log2, stru
 	header->magic = SLUICE_EXCEPTIONS_MAGIC;
 }
 
-/* Bytes of the live counts, which may follow the table. */
+/* Bytes of what may follow the table: the live counts, and of those and the refused shares. */
 SLUICE_INLINE uint64_t sluice_exceptions_live_bytes(void)
 {
 	return (uint64_t)SLUICE_EXCEPTIONS_LIVE * sizeof(uint32_t);
+}
+
+SLUICE_INLINE uint64_t sluice_exceptions_tail_bytes(void)
+{
+	return sluice_exceptions_live_bytes() + (uint64_t)SLUICE_EXCEPTIONS_REFUSED * sizeof(uint32_t);
 }
 
 SLUICE_INLINE uint32_t sluice_exceptions_end_line(const struct sluice_exceptions_header *header)
@@ -306,10 +322,17 @@ SLUICE_INLINE uint32_t sluice_exceptions_end_line(const struct sluice_exceptions
 	return header->groups_line + header->groups_mask + 1;
 }
 
-/* After init, of a table that is followed by sluice_exceptions_live_bytes() zero bytes. */
-SLUICE_INLINE void sluice_exceptions_add_live(struct sluice_exceptions_header *header)
+/* Where the refused shares begin in a table that has them. */
+SLUICE_INLINE uint32_t sluice_exceptions_refused_line(const struct sluice_exceptions_header *header)
+{
+	return sluice_exceptions_end_line(header) + (uint32_t)(sluice_exceptions_live_bytes() / SLUICE_EXCEPTIONS_LINE);
+}
+
+/* After init, of a table that is followed by sluice_exceptions_tail_bytes() zero bytes. */
+SLUICE_INLINE void sluice_exceptions_add_tail(struct sluice_exceptions_header *header)
 {
 	header->live_line = sluice_exceptions_end_line(header);
+	header->refused_line = sluice_exceptions_refused_line(header);
 }
 
 /* The flows of each backend by its number, or NULL. Written by all, by atomic additions. */
@@ -335,7 +358,9 @@ SLUICE_INLINE bool sluice_exceptions_are_sound(const void *memory, uint64_t byte
 	return h->bits_line == 1 + SLUICE_EXCEPTIONS_COUNTERS && h->groups_line == h->bits_line + entries * 4 / 512 &&
 	       h->bits_mask == entries * 4 - 1 && h->groups_mask == entries / SLUICE_EXCEPTION_PLACES - 1 &&
 	       (h->live_line == 0 ||
-		(h->live_line == sluice_exceptions_end_line(h) && bytes - needed >= sluice_exceptions_live_bytes()));
+		(h->live_line == sluice_exceptions_end_line(h) && bytes - needed >= sluice_exceptions_live_bytes())) &&
+	       (h->refused_line == 0 || (h->refused_line == sluice_exceptions_refused_line(h) && h->live_line &&
+					 bytes - needed >= sluice_exceptions_tail_bytes()));
 }
 
 /* ------------------------------------------------------ "surely none" ---- */
@@ -381,9 +406,9 @@ SLUICE_INLINE void sluice_exceptions_set_bit(const struct sluice_exceptions_at *
 /* -------------------------------------------------------------- value ---- */
 
 SLUICE_INLINE uint64_t sluice_exception_value(uint32_t slot, enum sluice_exception_kind kind, uint32_t now_s,
-					      uint32_t sequence)
+					      uint32_t detail)
 {
-	return (uint64_t)slot | (uint64_t)kind << 15 | (uint64_t)(now_s & 0x3fff) << 18 | (uint64_t)sequence << 32;
+	return (uint64_t)slot | (uint64_t)kind << 15 | (uint64_t)(now_s & 0x3fff) << 18 | (uint64_t)detail << 32;
 }
 
 SLUICE_INLINE uint32_t sluice_exception_slot(uint64_t value)
@@ -396,20 +421,45 @@ SLUICE_INLINE enum sluice_exception_kind sluice_exception_kind(uint64_t value)
 	return (enum sluice_exception_kind)(value >> 15 & 7);
 }
 
-SLUICE_INLINE uint32_t sluice_exception_sequence(uint64_t value)
+/* As it is, whatever the kind. */
+SLUICE_INLINE uint32_t sluice_exception_detail(uint64_t value)
 {
 	return (uint32_t)(value >> 32);
 }
 
-/* `sequence` of a SYN: service:16 upper half of the packet's own sequence number:16. */
-SLUICE_INLINE uint32_t sluice_exception_first(uint32_t sequence, uint32_t service)
+/* SYN: sequence, host order, of which the upper half is kept; service: number. */
+SLUICE_INLINE uint32_t sluice_exception_first_detail(uint32_t sequence, uint32_t service)
 {
 	return (sequence & 0xffff0000u) | (service & 0xffffu);
 }
 
+/* SYN: its sequence number, the lower half 0. */
+SLUICE_INLINE uint32_t sluice_exception_first_sequence(uint64_t value)
+{
+	return sluice_exception_detail(value) & 0xffff0000u;
+}
+
 SLUICE_INLINE uint32_t sluice_exception_first_service(uint64_t value)
 {
-	return (uint32_t)(value >> 32) & 0xffffu;
+	return sluice_exception_detail(value) & 0xffffu;
+}
+
+/* PROVISIONAL, ESTABLISHED, DATAGRAM. service: number. */
+SLUICE_INLINE uint32_t sluice_exception_service_detail(uint32_t service)
+{
+	return service + 1;
+}
+
+/* PROVISIONAL, ESTABLISHED, DATAGRAM: the service's number, or UINT32_MAX (SLUICE_NONE): not known. */
+SLUICE_INLINE uint32_t sluice_exception_service(uint64_t value)
+{
+	return sluice_exception_detail(value) - 1;
+}
+
+/* CLOSING: when its FIN or RST was seen, coarse seconds. */
+SLUICE_INLINE uint32_t sluice_exception_closed_s(uint64_t value)
+{
+	return sluice_exception_detail(value);
 }
 
 /* Seconds since `seen`. Paths differ by a moment: what lies a little in the future was seen now. */
@@ -427,6 +477,14 @@ SLUICE_INLINE uint32_t sluice_exception_is_over(const struct sluice_exception_ti
 	return sluice_is_below(kind, 1) | sluice_is_below(times->idle_s[kind], sluice_exception_age(value, now_s));
 }
 
+/* Over, and not yet forgotten. */
+SLUICE_INLINE uint32_t sluice_exception_has_ended(const struct sluice_exception_times *times, uint64_t value,
+						  uint32_t now_s)
+{
+	return sluice_exception_is_over(times, value, now_s) &
+	       (sluice_is_equal(sluice_exception_kind(value), SLUICE_EXCEPTION_FREE) ^ 1);
+}
+
 /* Whether an entry with this value answers for its flow. */
 SLUICE_INLINE bool sluice_exception_answers(const struct sluice_exception_times *times, uint64_t value, uint32_t now_s)
 {
@@ -436,18 +494,27 @@ SLUICE_INLINE bool sluice_exception_answers(const struct sluice_exception_times 
 
 /* -------------------------------------------------------------- table ---- */
 
-/* The first place of a group with this key, or NULL. answering (a constant): of those whose entry answers. */
+/* Which places with a flow's key are looked for. */
+enum sluice_exception_wanted {
+	SLUICE_WANTED_ANY,
+	SLUICE_WANTED_ANSWERING, /* the entry answers */
+	SLUICE_WANTED_OVER,      /* it is over, and not yet forgotten */
+};
+
+/* The first place of a group with this key, or NULL. wanted: a constant. */
 SLUICE_INLINE struct sluice_exception *sluice_exception_place(struct sluice_exception_group *group,
 							      const struct sluice_exception_times *times, uint64_t key,
-							      uint32_t now_s, bool answering)
+							      uint32_t now_s, enum sluice_exception_wanted wanted)
 {
 	uint32_t place = SLUICE_EXCEPTION_PLACES;
 	SLUICE_ROLLED
 	for (uint32_t i = SLUICE_EXCEPTION_PLACES; i-- > 0;) {
 		const struct sluice_exception *e = &group->place[i];
 		uint32_t is_it = sluice_is_equal(sluice_shared_load64(&e->key), key);
-		if (answering)
+		if (wanted == SLUICE_WANTED_ANSWERING)
 			is_it &= sluice_exception_answers(times, sluice_shared_load64(&e->value), now_s);
+		if (wanted == SLUICE_WANTED_OVER)
+			is_it &= sluice_exception_has_ended(times, sluice_shared_load64(&e->value), now_s);
 		place = sluice_pick(is_it, i, place);
 	}
 	return place < SLUICE_EXCEPTION_PLACES ? &group->place[place] : NULL;
@@ -479,12 +546,12 @@ SLUICE_INLINE struct sluice_exception *sluice_exception_find_in(struct sluice_ex
 								const struct sluice_exception_times *times,
 								uint64_t key, uint32_t now_s, uint64_t *ret_value)
 {
-	struct sluice_exception *e = sluice_exception_place(group, times, key, now_s, false);
+	struct sluice_exception *e = sluice_exception_place(group, times, key, now_s, SLUICE_WANTED_ANY);
 	if (!e)
 		return NULL;
 	if (SLUICE_LIKELY(sluice_exception_read(e, times, key, now_s, ret_value)))
 		return e;
-	e = sluice_exception_place(group, times, key, now_s, true);
+	e = sluice_exception_place(group, times, key, now_s, SLUICE_WANTED_ANSWERING);
 	return e && sluice_exception_read(e, times, key, now_s, ret_value) ? e : NULL;
 }
 
@@ -508,6 +575,30 @@ SLUICE_INLINE bool sluice_exception_change(struct sluice_exception *e, uint64_t 
 SLUICE_INLINE bool sluice_exception_forget(struct sluice_exception *e, uint64_t value)
 {
 	return sluice_exception_change(e, value, 0);
+}
+
+SLUICE_INLINE void sluice_exception_forget_over_in(struct sluice_exception_group *group,
+						   const struct sluice_exception_times *times, uint64_t key,
+						   uint32_t now_s)
+{
+	struct sluice_exception *e = sluice_exception_place(group, times, key, now_s, SLUICE_WANTED_OVER);
+	if (!e)
+		return;
+	/* In this order: who takes the place in between changes the value, to one that is not over. */
+	uint64_t value = sluice_shared_load64(&e->value);
+	if (sluice_shared_load64(&e->key) == key && sluice_exception_has_ended(times, value, now_s))
+		sluice_exception_forget(e, value);
+}
+
+/*
+ * Of a flow that has no entry that answers: what is left of one that did is forgotten, lest it come back when its time
+ * has gone around, and be met where the flow has another by then, or none.
+ */
+SLUICE_INLINE void sluice_exception_forget_over(const struct sluice_exceptions_at *at, uint64_t key, uint32_t now_s)
+{
+	sluice_exception_forget_over_in(at->home, &at->header->times, key, now_s);
+	if (SLUICE_UNLIKELY(sluice_exceptions_spilled(at->header)))
+		sluice_exception_forget_over_in(at->spare, &at->header->times, key, now_s);
 }
 
 /* How good a place is for another flow; 0: not to be had. */

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
 /*
- * Stages "service" and "decide": the forwarding table's layout and the rule
- * that names a packet's backend.
+ * The forwarding table's layout; stage "service"; and of stage "decide", whose rule is decide.h's, who owns a bucket.
  *
  * The table is flat, position-independent and little-endian. The control plane
  * builds it in a sealed memfd; a dataplane copies it, checks the copy (table_check.h)
@@ -61,9 +60,8 @@ struct sluice_table_header {
 struct sluice_port {
 	char name[64]; /* the interface's name, PCI address or vdev name; NUL-terminated */
 	uint8_t mac[6];
-	uint16_t mtu; /* largest IP packet */
-	uint32_t
-	    ifindex; /* in the kernel's copy alone (kernel.h): of the interface, 0 when the kernel has none; else 0 */
+	uint16_t mtu;     /* largest IP packet */
+	uint32_t ifindex; /* in the kernel's copy (kernel.h) the interface's, 0 when there is none; elsewhere 0 */
 	uint8_t zero[52];
 };
 _Static_assert(sizeof(struct sluice_port) == 128, "layout");
@@ -368,7 +366,7 @@ SLUICE_INLINE bool sluice_vip_echoes(const struct sluice_table *table, const uni
 	return e && e->kind == SLUICE_INDEX_VIP && (e->value & SLUICE_VIP_ECHO);
 }
 
-/* ---------------------------------------------------------------- decide ---- */
+/* -------------------------------------------------------- who owns a bucket ---- */
 
 #define SLUICE_WALK_STEPS 32u
 
@@ -455,11 +453,11 @@ SLUICE_INLINE uint32_t sluice_owner(const struct sluice_service *service, const 
 }
 
 /*
- * decide(): number of the backend for a packet whose flow hashed to `bucket`, or
- * SLUICE_NONE when none lives. The caller has made sure of service->lookup != SLUICE_NONE.
+ * owner(cur) of a bucket: number of the backend that serves for it, or SLUICE_NONE when none lives. The caller has made
+ * sure of service->lookup != SLUICE_NONE.
  */
-SLUICE_INLINE uint32_t sluice_decide(const struct sluice_service *service, const sluice_bucket *lookup,
-				     const uint8_t *states, uint32_t bucket)
+SLUICE_INLINE uint32_t sluice_bucket_owner(const struct sluice_service *service, const sluice_bucket *lookup,
+					   const uint8_t *states, uint32_t bucket)
 {
 	return sluice_owner(service, lookup, states, bucket, sluice_bucket_cur(sluice_bucket_at(lookup, bucket)));
 }

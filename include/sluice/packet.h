@@ -98,11 +98,15 @@ struct sluice_packet {
 	uint32_t fragment_id;  /* of a fragment: the identification, in memory order */
 };
 
-/* TCP's first packet of a connection: SYN without ACK. */
+/* Whether a segment with these flags opens a connection: SYN without ACK, nor with RST, which opens nothing. */
+SLUICE_INLINE bool sluice_tcp_is_first(uint8_t tcp_flags)
+{
+	return (tcp_flags & (SLUICE_TCP_SYN | SLUICE_TCP_ACK | SLUICE_TCP_RST)) == SLUICE_TCP_SYN;
+}
+
 SLUICE_INLINE bool sluice_packet_is_first(const struct sluice_packet *p)
 {
-	return p->flow.protocol == SLUICE_IP_TCP &&
-	       (p->tcp_flags & (SLUICE_TCP_SYN | SLUICE_TCP_ACK)) == SLUICE_TCP_SYN;
+	return p->flow.protocol == SLUICE_IP_TCP && sluice_tcp_is_first(p->tcp_flags);
 }
 
 #define SLUICE_QUIC_V2 SLUICE_BE32(0x6b3343cfu)

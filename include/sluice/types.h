@@ -80,7 +80,7 @@ union sluice_address {
 	uint64_t halves[2];
 };
 
-/* First three words of a v4-mapped address, as memory-order integers. */
+/* The third word of a v4-mapped address, as it stands in memory; the two before it are 0. */
 #define SLUICE_V4_MAPPED_WORD2 SLUICE_BE32(0xffff)
 
 SLUICE_INLINE union sluice_address sluice_address_v4(uint32_t address_be32)

@@ -1,14 +1,18 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * What xdp_bench.c runs: a wrapper that makes the frame one of the next flow and calls on, and what it is compared
- * with. BPF_PROG_TEST_RUN gives each repetition what the one before has left, so the wrapper takes off what that has
- * put before the frame.
+ * with: two floors and a reference. BPF_PROG_TEST_RUN gives each repetition what the one before has left, so the
+ * wrapper takes off what that has put before the frame.
  */
 #include <linux/bpf.h>
 
 #include <bpf/bpf_helpers.h>
 
+#include "sluice/counters.h"
+#include "sluice/encap.h"
+#include "sluice/flow_hash.h"
 #include "sluice/packet.h"
+#include "xdp_bench.h"
 
 /* Set before it is loaded. Offsets from the frame's start. */
 const volatile uint32_t frame_bytes = 64;
@@ -62,6 +66,69 @@ int xdp_bench_pass(struct xdp_md *context)
 {
 	(void)context;
 	return XDP_PASS;
+}
+
+/* Where the reference finds everything: arrays of constant sizes, whose addresses the program knows. */
+struct xdp_bench_service services[XDP_BENCH_SERVICES];
+sluice_bucket buckets[XDP_BENCH_BUCKETS];
+struct sluice_backend backends[XDP_BENCH_BACKENDS];
+struct sluice_hash_start hash_start;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, XDP_BENCH_BACKENDS);
+	__type(key, uint32_t);
+	__type(value, struct sluice_backend_counters);
+} counters SEC(".maps");
+
+/*
+ * The reference: the bare minimum of the same work for TCP and UDP over IPv4 without options, by ipip over IPv4, as
+ * that of the burst is (reference.c). It loads the header fields, finds the service, hashes, loads the bucket, stores
+ * the backend's template with length and checksum, and counts the backend's packets and bytes. No validation but what
+ * the verifier asks for, no verdicts, no table that could be exchanged or grow, no states, no exceptions, no other
+ * modes.
+ */
+SEC("xdp")
+int xdp_bench_reference(struct xdp_md *context)
+{
+	const uint32_t outer_bytes = SLUICE_ETHERNET_BYTES + SLUICE_IPV4_BYTES;
+	uint8_t *data = (uint8_t *)(long)context->data, *ip = data + SLUICE_ETHERNET_BYTES;
+	const uint8_t *end = (const uint8_t *)(long)context->data_end;
+
+	if (ip + SLUICE_IPV4_BYTES + 4 > end)
+		return XDP_ABORTED;
+	uint32_t inner_bytes = SLUICE_BE16(sluice_load16(ip + 2)), address_be32 = sluice_load32(ip + 16);
+	uint64_t words[SLUICE_HASH_WORDS_V4] = {sluice_load64(ip + 12),
+						sluice_hash_last_word(sluice_load32(ip + 20), ip[9], 13)};
+	uint32_t port_protocol = sluice_port_protocol(sluice_load16(ip + 22), ip[9]);
+	const struct xdp_bench_service *service =
+	    &services[xdp_bench_home(address_be32, port_protocol) & (XDP_BENCH_SERVICES - 1)];
+	if (service->address_be32 != address_be32 || service->port_protocol != port_protocol)
+		return XDP_ABORTED;
+	uint64_t hash = sluice_sip13_from(&hash_start, words, SLUICE_HASH_WORDS_V4);
+	uint32_t chosen =
+	    sluice_bucket_cur(buckets[sluice_hash_bucket(hash, service->lookup_size) & (XDP_BENCH_BUCKETS - 1)]);
+	chosen &= XDP_BENCH_BACKENDS - 1;
+	const struct sluice_backend *backend = &backends[chosen];
+	if (bpf_xdp_adjust_head(context, -(int)SLUICE_IPV4_BYTES))
+		return XDP_ABORTED;
+	data = (uint8_t *)(long)context->data;
+	end = (const uint8_t *)(long)context->data_end;
+	if (data + outer_bytes > end)
+		return XDP_ABORTED;
+	const uint8_t *template = backend->outer_tail + SLUICE_OUTER_TAIL - outer_bytes;
+	for (uint32_t i = 0; i < outer_bytes - 2; i += 8)
+		sluice_store64(data + i, sluice_load64(template + i));
+	sluice_store16(data + outer_bytes - 2, sluice_load16(template + outer_bytes - 2));
+	uint32_t total_be16 = SLUICE_BE16(inner_bytes + SLUICE_IPV4_BYTES);
+	sluice_store16(data + SLUICE_ETHERNET_BYTES + 2, (uint16_t)total_be16);
+	sluice_store16(data + SLUICE_ETHERNET_BYTES + 10, (uint16_t)~sluice_sum_fold(backend->outer_sum + total_be16));
+	struct sluice_backend_counters *counted = bpf_map_lookup_elem(&counters, &chosen);
+	if (!counted)
+		return XDP_ABORTED;
+	counted->packets++;
+	counted->bytes += inner_bytes;
+	return XDP_TX;
 }
 
 char xdp_bench_license[] SEC("license") = "GPL";

@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Nanoseconds a packet of the XDP program, and as a ratio to a floor: an empty program that grows the head by 20
- * bytes, or one that passes. Both are called by the same wrapper (xdp_bench.bpf.c), which makes each packet one of
- * the next flow.
+ * bytes, or one that passes; and to a reference, the bare minimum of the same work, where there is one. All are called
+ * by the same wrapper (xdp_bench.bpf.c), which makes each packet one of the next flow.
  *
- * BPF_PROG_TEST_RUN runs the floor and the product in turn, many times; then all is built anew, in other memory, and it
- * starts over. The figures are medians. Needs root. README.md says more.
+ * BPF_PROG_TEST_RUN runs floor, reference and product in turn, many times; then all is built anew, in other memory, and
+ * it starts over. The figures are medians. Needs root. README.md says more.
  */
 #include "../packet/kernel_run.h"
 #include "samples.h"
 #include "scene.h"
 #include "sluice/steering.h"
+#include "xdp_bench.h"
 #include "xdp_bench.skel.h"
 
 #include <bpf/bpf.h>
@@ -71,8 +72,10 @@ struct options {
 
 /* Of one scenario, over all rounds. In ns a packet. */
 struct figures {
-	struct samples product, floor, ratio;
+	struct samples product, floor, reference, floor_ratio, reference_ratio;
 };
+
+enum program { PRODUCT, FLOOR, REFERENCE, PROGRAMS };
 
 /* One wrapper and the program that it calls. */
 struct wrapped {
@@ -123,17 +126,46 @@ static uint32_t frame_write(const struct scenario *s, uint8_t *frame, uint32_t *
 
 /* ---------------------------------------------------------------- wrapping ---- */
 
-static uint32_t floor_action(const struct scenario *s)
+static bool has_reference(const struct scenario *s)
 {
-	return s->action == XDP_TX ? XDP_TX : XDP_PASS;
+	return s->action == XDP_TX && s->encap == SLUICE_ENCAP_IPIP4 && !s->shape.open_percent;
 }
 
-/* program_fd: what to call; negative: a floor of the wrapper's own object. */
-static int wrapped_open(const struct scenario *s, int program_fd, struct wrapped *ret)
+/* The scene's one service and its backends, as the reference wants them. */
+static int reference_fill(struct xdp_bench_bpf *skeleton, const struct scene *scene)
+{
+	const struct sluice_table *table = &scene->table;
+	const struct sluice_service *service = &table->services[0];
+	const uint32_t address_be32 = service->address.words[3],
+		       port_protocol = sluice_port_protocol(SLUICE_BE16(service->port_first), service->protocol);
+
+	if (service->slots > XDP_BENCH_BACKENDS || service->lookup_size > XDP_BENCH_BUCKETS)
+		return -E2BIG;
+	skeleton->bss->services[xdp_bench_home(address_be32, port_protocol)] =
+	    (struct xdp_bench_service){address_be32, port_protocol, service->lookup_size};
+	memcpy(skeleton->bss->buckets, table->lookups[service->lookup], service->lookup_size * sizeof(sluice_bucket));
+	memcpy(skeleton->bss->backends, table->backends + service->first_backend,
+	       service->slots * sizeof(*table->backends));
+	skeleton->bss->hash_start = sluice_hash_start(&table->header->hash_key);
+	return 0;
+}
+
+static int program_fd_of(const struct scenario *s, enum program program, const struct kernel_run *run,
+			 const struct xdp_bench_bpf *skeleton)
+{
+	if (program == PRODUCT)
+		return kernel_run_program_fd(run);
+	return bpf_program__fd(program == REFERENCE  ? skeleton->progs.xdp_bench_reference
+			       : s->action == XDP_TX ? skeleton->progs.xdp_bench_grow
+						     : skeleton->progs.xdp_bench_pass);
+}
+
+static int wrapped_open(const struct scenario *s, enum program program, const struct kernel_run *run,
+			const struct scene *scene, struct wrapped *ret)
 {
 	uint32_t l4, zero = 0;
 
-	*ret = (struct wrapped){.action = program_fd >= 0 ? s->action : floor_action(s)};
+	*ret = (struct wrapped){.action = program == PRODUCT || s->action == XDP_TX ? s->action : XDP_PASS};
 	ret->frame_bytes = frame_write(s, ret->frame, &l4);
 	ret->skeleton = xdp_bench_bpf__open();
 	if (!ret->skeleton)
@@ -144,11 +176,11 @@ static int wrapped_open(const struct scenario *s, int program_fd, struct wrapped
 	ret->skeleton->rodata->flows_mask = s->flows - 1;
 	ret->skeleton->rodata->ethertype_be16 = sluice_load16(ret->frame + 12);
 	int error = xdp_bench_bpf__load(ret->skeleton);
+	if (!error && program == REFERENCE)
+		error = reference_fill(ret->skeleton, scene);
 	if (error)
 		return error;
-	if (program_fd < 0)
-		program_fd = bpf_program__fd(floor_action(s) == XDP_TX ? ret->skeleton->progs.xdp_bench_grow
-								       : ret->skeleton->progs.xdp_bench_pass);
+	int program_fd = program_fd_of(s, program, run, ret->skeleton);
 	return bpf_map_update_elem(bpf_map__fd(ret->skeleton->maps.next), &zero, &program_fd, BPF_ANY);
 }
 
@@ -170,29 +202,35 @@ static int wrapped_run(const struct wrapped *w, uint32_t packets, double *ret_ns
 /* ----------------------------------------------------------------- measure ---- */
 
 static int measure(const struct options *o, const struct scenario *s, const struct kernel_run *run,
-		   const struct wrapped *product, const struct wrapped *floor, struct figures *figures)
+		   const struct wrapped wrapped[PROGRAMS], struct figures *figures)
 {
 	const uint32_t counter = s->action == XDP_REDIRECT ? STEERING_REDIRECTED
 				 : s->action == XDP_TX     ? STEERING_VERDICT + SLUICE_FORWARD
 							   : STEERING_VERDICT + SLUICE_PASS_NO_SERVICE;
+	const uint32_t once = s->flows > PACKETS_OF_SAMPLE ? s->flows : PACKETS_OF_SAMPLE;
 	uint64_t before, after;
-	double floor_ns, product_ns;
+	double ns[PROGRAMS];
+	int error = 0;
 
 	/* What a change makes each flow do once is over by then. */
-	int error = wrapped_run(floor, PACKETS_OF_SAMPLE, &floor_ns);
-	if (!error)
-		error = wrapped_run(product, s->flows > PACKETS_OF_SAMPLE ? s->flows : PACKETS_OF_SAMPLE, &product_ns);
+	for (uint32_t p = 0; p < PROGRAMS && !error; p++)
+		if (wrapped[p].skeleton)
+			error = wrapped_run(&wrapped[p], once, &ns[p]);
 	if (!error)
 		error = kernel_run_counter(run, counter, &before);
 	for (uint32_t i = 0; i < o->samples && !error; i++) {
-		error = wrapped_run(floor, PACKETS_OF_SAMPLE, &floor_ns);
-		if (!error)
-			error = wrapped_run(product, PACKETS_OF_SAMPLE, &product_ns);
+		for (uint32_t p = 0; p < PROGRAMS && !error; p++)
+			if (wrapped[p].skeleton)
+				error = wrapped_run(&wrapped[p], PACKETS_OF_SAMPLE, &ns[p]);
 		if (error)
 			break;
-		samples_add(&figures->floor, floor_ns);
-		samples_add(&figures->product, product_ns);
-		samples_add(&figures->ratio, product_ns / floor_ns);
+		samples_add(&figures->product, ns[PRODUCT]);
+		samples_add(&figures->floor, ns[FLOOR]);
+		samples_add(&figures->floor_ratio, ns[PRODUCT] / ns[FLOOR]);
+		if (!wrapped[REFERENCE].skeleton)
+			continue;
+		samples_add(&figures->reference, ns[REFERENCE]);
+		samples_add(&figures->reference_ratio, ns[PRODUCT] / ns[REFERENCE]);
 	}
 	if (!error)
 		error = kernel_run_counter(run, counter, &after);
@@ -207,7 +245,7 @@ static int measure(const struct options *o, const struct scenario *s, const stru
 
 static int round_run(const struct options *o, const struct scenario *s, uint32_t round, struct figures *figures)
 {
-	struct wrapped product = {0}, floor = {0};
+	struct wrapped wrapped[PROGRAMS] = {0};
 	struct kernel_run *run = NULL;
 	struct scene_shape shape = s->shape;
 	struct scene scene;
@@ -221,18 +259,17 @@ static int round_run(const struct options *o, const struct scenario *s, uint32_t
 	error = kernel_run_create(shape.exceptions_log2, &run);
 	if (!error)
 		error = kernel_run_table(run, &scene.table);
-	if (!error) {
+	if (!error)
 		memcpy(kernel_run_exceptions(run), scene.exceptions, scene.exceptions_bytes);
-		error = wrapped_open(s, kernel_run_program_fd(run), &product);
-	}
+	for (uint32_t p = 0; p < PROGRAMS && !error; p++)
+		if (p != REFERENCE || has_reference(s))
+			error = wrapped_open(s, p, run, &scene, &wrapped[p]);
 	if (!error && s->action == XDP_REDIRECT)
 		error = kernel_run_socket(run);
 	if (!error)
-		error = wrapped_open(s, -1, &floor);
-	if (!error)
-		error = measure(o, s, run, &product, &floor, figures);
-	xdp_bench_bpf__destroy(floor.skeleton);
-	xdp_bench_bpf__destroy(product.skeleton);
+		error = measure(o, s, run, wrapped, figures);
+	for (uint32_t p = 0; p < PROGRAMS; p++)
+		xdp_bench_bpf__destroy(wrapped[p].skeleton);
 	kernel_run_destroy(run);
 	scene_close(&scene);
 	return error;
@@ -244,17 +281,21 @@ static void print_figures(const struct options *o, const struct scenario *s, str
 {
 	double ns = samples_quantile(&f->product, 0.5), floor_ns = samples_quantile(&f->floor, 0.5);
 	double spread = samples_quantile(&f->product, 0.9) - samples_quantile(&f->product, 0.1);
-	double ratio = samples_quantile(&f->ratio, 0.5);
+	double floor_ratio = samples_quantile(&f->floor_ratio, 0.5);
 
-	if (o->json) {
+	if (o->json)
 		printf("%s\n  {\"scenario\": \"%s\", \"forward\": \"%s\", \"path\": \"xdp\", \"ns_per_packet\": %.1f, "
-		       "\"spread\": %.1f, \"floor_ns\": %.1f, \"floor_ratio\": %.3f}",
-		       is_first ? "[" : ",", s->name, s->forward, ns, spread, floor_ns, ratio);
-		return;
-	}
-	if (is_first)
-		printf("scenario    forward  path  ns/packet  spread  floor  ratio\n");
-	printf("%-10s  %-7s  xdp   %9.1f  %6.1f  %5.1f  %5.2f\n", s->name, s->forward, ns, spread, floor_ns, ratio);
+		       "\"spread\": %.1f, \"floor_ns\": %.1f, \"floor_ratio\": %.3f",
+		       is_first ? "[" : ",", s->name, s->forward, ns, spread, floor_ns, floor_ratio);
+	else if (is_first)
+		printf("scenario    forward  path  ns/packet  spread  floor  ratio  reference  ratio\n");
+	if (!o->json)
+		printf("%-10s  %-7s  xdp   %9.1f  %6.1f  %5.1f  %5.2f", s->name, s->forward, ns, spread, floor_ns,
+		       floor_ratio);
+	if (f->reference.count)
+		printf(o->json ? ", \"reference_ns\": %.1f, \"reference_ratio\": %.3f" : "  %9.1f  %5.2f",
+		       samples_quantile(&f->reference, 0.5), samples_quantile(&f->reference_ratio, 0.5));
+	printf(o->json ? "}" : "\n");
 }
 
 static int usage(void)
@@ -281,7 +322,9 @@ static int run_all(const struct options *o)
 			print_figures(o, s, &figures, is_first);
 		free(figures.product.values);
 		free(figures.floor.values);
-		free(figures.ratio.values);
+		free(figures.reference.values);
+		free(figures.floor_ratio.values);
+		free(figures.reference_ratio.values);
 		if (error) {
 			fprintf(stderr, "xdp_bench: %s %s failed: %s%s\n", s->name, s->forward, strerror(-error),
 				error == -EPERM ? "; run it as root" : "");

@@ -39,7 +39,7 @@ static int exceptions_make(struct kernel_run *run, uint32_t size_log2)
 	LIBBPF_OPTS(bpf_map_create_opts, options, .map_flags = BPF_F_INNER_MAP | BPF_F_MMAPABLE);
 	uint32_t zero = 0;
 
-	run->exceptions_bytes = sluice_exceptions_bytes(size_log2) + sluice_exceptions_live_bytes();
+	run->exceptions_bytes = sluice_exceptions_bytes(size_log2) + sluice_exceptions_tail_bytes();
 	int fd = bpf_map_create(BPF_MAP_TYPE_ARRAY, "exceptions", sizeof(uint32_t), SLUICE_EXCEPTIONS_LINE,
 				(uint32_t)(run->exceptions_bytes / SLUICE_EXCEPTIONS_LINE), &options);
 	if (fd < 0)
@@ -48,7 +48,7 @@ static int exceptions_make(struct kernel_run *run, uint32_t size_log2)
 	if (map == MAP_FAILED)
 		return -errno;
 	sluice_exceptions_init(map, size_log2, sluice_exception_times_for(900, 120));
-	sluice_exceptions_add_live(map);
+	sluice_exceptions_add_tail(map);
 	run->exceptions = map;
 	return bpf_map_update_elem(bpf_map__fd(run->skeleton->maps.exceptions), &zero, &fd, BPF_ANY);
 }

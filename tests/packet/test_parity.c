@@ -28,6 +28,7 @@
 
 #include "kernel_run.h"
 #include "vector_table.h"
+#include "sluice/refuse.h"
 #include "worker.h"
 
 enum {
@@ -204,7 +205,7 @@ static void compare_memory(uint64_t number)
 	assert_int_equal(kernel_drops, drops + split);
 	theirs->now_s = ours->now_s;
 	const uint64_t *a = (const uint64_t *)ours, *b = (const uint64_t *)theirs;
-	for (uint64_t i = 0; i < (ours->total_bytes + sluice_exceptions_live_bytes()) / 8; i++)
+	for (uint64_t i = 0; i < (ours->total_bytes + sluice_exceptions_tail_bytes()) / 8; i++)
 		if (a[i] != b[i])
 			fail_msg("case %lu, seed %lu: exceptions, line %lu word %lu: %016lx, in the kernel %016lx",
 				 (unsigned long)number, (unsigned long)seed, (unsigned long)i / 16,
@@ -373,6 +374,7 @@ static uint32_t packet_draw(uint8_t *frame, uint64_t *s)
 							SLUICE_TCP_ACK | SLUICE_TCP_PSH,
 							SLUICE_TCP_FIN | SLUICE_TCP_ACK,
 							SLUICE_TCP_RST,
+							SLUICE_TCP_SYN | SLUICE_TCP_RST,
 							SLUICE_TCP_SYN | SLUICE_TCP_ACK};
 			frame[p.l4_offset + 13] = flags[draw(s) % sizeof(flags)];
 			sluice_store32(frame + p.l4_offset + 4, SLUICE_BE32(draw(s) % 4 * 40000));
@@ -460,6 +462,21 @@ static uint64_t flows_alive(void)
 	return sum;
 }
 
+/* Now and then, of some services new flows are refused, for a while. */
+static void refused_draw(uint64_t *s)
+{
+	struct sluice_exceptions_header *both[] = {worker->exceptions, kernel_run_exceptions(kernel)};
+	const bool any = draw(s) % 4 == 0;
+
+	for (uint32_t n = 0; n < vectors.table.header->services.count; n++) {
+		const uint64_t r = draw(s);
+		for (uint32_t i = 0; i < RTE_DIM(both); i++)
+			sluice_refuse_shares(both[i])[n] = r & 1 ? 0 : (uint32_t)(r >> 8) % (SLUICE_REFUSE_ALL + 1);
+	}
+	for (uint32_t i = 0; i < RTE_DIM(both); i++)
+		both[i]->refused_until_s = any ? worker->now_s + 10 : 0;
+}
+
 /* Few answers for this table, or none. */
 static void answers_draw(uint64_t *s)
 {
@@ -479,6 +496,7 @@ static void random_cases(void **state)
 			compare_turns(i);
 			table_draw(&s);
 			answers_draw(&s);
+			refused_draw(&s);
 			if (i / CASES_OF_A_TABLE % 16 == 15) { /* as if long ago */
 				worker->now_s += 20000;
 			}
@@ -497,6 +515,7 @@ static void random_cases(void **state)
 		assert_int_not_equal(flows_alive(), 0);
 		/* And has spent all its answers. */
 		assert_int_not_equal(worker->counters->verdicts[SLUICE_DROP_ECHO_LIMIT], 0);
+		assert_int_not_equal(worker->counters->verdicts[SLUICE_DROP_REFUSED], 0);
 	}
 	print_message("%lu random cases, seed %lu; %lu later fragments after their first one\n", (unsigned long)cases,
 		      (unsigned long)seed, (unsigned long)followed);
@@ -578,13 +597,13 @@ int main(int argc, char **argv)
 	counters_make();
 	pool = rte_pktmbuf_pool_create("parity", 1023, 0, 0, RTE_PKTMBUF_HEADROOM + VECTOR_FRAME_MAX, 0);
 	worker = aligned_alloc(64, (sizeof(*worker) + 63) & ~(size_t)63);
-	const uint64_t exceptions_bytes = sluice_exceptions_bytes(EXCEPTIONS_LOG2) + sluice_exceptions_live_bytes();
+	const uint64_t exceptions_bytes = sluice_exceptions_bytes(EXCEPTIONS_LOG2) + sluice_exceptions_tail_bytes();
 	void *exceptions = aligned_alloc(128, exceptions_bytes);
 	if (!pool || !worker || !exceptions)
 		return 1;
 	memset(exceptions, 0, exceptions_bytes);
 	sluice_exceptions_init(exceptions, EXCEPTIONS_LOG2, sluice_exception_times_for(900, 120));
-	sluice_exceptions_add_live(exceptions);
+	sluice_exceptions_add_tail(exceptions);
 	worker_init(worker, counters, 0, 1);
 	worker->exceptions = exceptions;
 	worker->fragments = &records;

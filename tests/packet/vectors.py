@@ -146,6 +146,8 @@ SERVICES = [
     Service("198.51.100.32", "udp", 53, [Backend("10.0.10.4", mtu=88)]),
     Service("2001:db8:5::a", "tcp", 80, [Backend("2001:db8:b:3::3", mtu=1319)]),
     Service("2001:db8:5::b", "tcp", 80, [Backend("2001:db8:b:3::4", "l2", mtu=1280)]),
+    Service("198.51.100.33", "tcp", 80, [Backend("10.0.10.%d" % i, "gue", mtu=576) for i in range(5, 10)], affinity="client"),
+    Service("2001:db8:5::c", "tcp", 80, [Backend("2001:db8:b:4::%d" % i) for i in range(1, 6)], affinity="client"),
 ]
 ECHOES = ["198.51.100.1", "2001:db8:5::1"]
 
@@ -169,11 +171,11 @@ def forwarded(frame, service_number, source_port, destination_port, client=None,
     service = SERVICES[service_number]
     layer = IP if "." in service.address else IPv6
     inner = frame[layer]
-    h = flow_hash(client or inner.src, inner.dst, source_port, destination_port, PROTOCOLS[service.protocol],
-                  service.affinity)
-    slot = choose(service, h)
+    flow = client or inner.src, inner.dst, source_port, destination_port, PROTOCOLS[service.protocol]
+    slot = choose(service, flow_hash(*flow, service.affinity))
     backend = service.backends[slot]
-    entropy = (datagram_hash(frame) if is_later else h) & 0xFFFFFFFF
+    # Whatever the affinity: a client's connections take all paths of the underlay.
+    entropy = (datagram_hash(frame) if is_later else flow_hash(*flow)) & 0xFFFFFFFF
     inner_bytes = bytes(inner)
     length = inner.len if layer is IP else inner.plen + 40 if inner.plen is not None else None
     tos = inner.tos if layer is IP else inner.tc
@@ -325,6 +327,7 @@ def icmp_errors():
         about("an ICMPv6 error goes where flow %d of three backends goes" % port, 25, ICMPv6DestUnreach(code=1),
               reply(25) / TCP(sport=80, dport=port) / Raw(b"x" * 1100), ports=(port, 80))
     about("an ICMP error with affinity client", 24, ICMP(type=3, code=1), reply(24) / tcp, 28)
+    about("an ICMP error with affinity client, to a backend by gue", 34, ICMP(type=3, code=1), reply(34) / tcp, 28)
     about("fragmentation needed, to a backend by gue", 2, ICMP(type=3, code=4, nexthopmtu=1400),
           reply(2) / UDP(sport=53, dport=5353) / Raw(b"x" * 520), ports=(5353, 53))
     about("time exceeded", 6, ICMP(type=11, code=0), reply(6) / tcp, 28)
@@ -456,6 +459,8 @@ def too_big():
     split("fragments of a packet with options: the first has all, the others those to be copied",
           v4("198.51.100.28", id=82, options=[IPOption(b"\x07\x0b\x04" + b"\0" * 8), IPOption_NOP(), IPOption(
               b"\x94\x04\0\0"), IPOption(b"\x44\x08\x05\0\0\0\0\0")]) / data / text(1400), 27)
+    split("fragments by gue with affinity client", v4("198.51.100.33", id=86) / ack / text(1400), 34,
+          (1, 80))
     split("as many fragments as may be", v4("198.51.100.30", id=83) / data / text(16 * 40 - 8), 29)
     row("one more is one too many", v4("198.51.100.30", id=83) / data / text(16 * 40 - 7), "too_big")
     row("no payload fits beside the header", v4("198.51.100.31", id=83) / data / text(100), "too_big")
@@ -531,6 +536,10 @@ def vectors():
     for port in range(40000, 40004):
         row("affinity client: source port %d makes no difference" % port,
             v4("198.51.100.27") / TCP(sport=port, dport=80, flags="A"), "forward", 24)
+        row("affinity client: source port %d has an outer source port of its own" % port,
+            v4("198.51.100.33") / TCP(sport=port, dport=80, flags="A"), "forward", 34)
+        row("affinity client: source port %d has a flow label of its own" % port,
+            v6("2001:db8:5::c") / TCP(sport=port, dport=80, flags="A"), "forward", 35)
     for port in range(40000, 40006):
         row("IPv6 outer source spread over 8 bits, flow %d" % port,
             v6("2001:db8:5::8") / TCP(sport=port, dport=80, flags="A"), "forward", 25)
@@ -604,7 +613,7 @@ def vectors():
     row("and nothing may follow that", v4("198.51.100.20", frag=2, id=40, proto=6) / Raw(b"x" * 64), "fragment")
     for number, name in {0: "ipip", 2: "gue", 3: "gue, IPv4 in IPv6, out with a VLAN tag", 6: "l2",
                          15: "three backends", 16: "three backends, one of them down", 23: "a spread source",
-                         24: "affinity client"}.items():
+                         24: "affinity client", 34: "gue, affinity client"}.items():
         service = SERVICES[number]
         port, ip = service.ports[0], dict(id=0x1200 + number, proto=PROTOCOLS[service.protocol])
         l4 = (UDP(sport=40001, dport=port, len=2008) if service.protocol == "udp" else

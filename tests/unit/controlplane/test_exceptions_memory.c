@@ -4,6 +4,7 @@
 #include "windows.h"
 
 #include "sluice/control.h"
+#include "sluice/refuse.h"
 #include "sluice/exceptions_sweep.h"
 
 #include <errno.h>
@@ -82,7 +83,7 @@ static struct sluice_exceptions_header *map(const struct site *site, int *ret_fd
 
 static void unmap(struct sluice_exceptions_header *header, int fd)
 {
-	munmap(header, header->total_bytes + sluice_exceptions_live_bytes());
+	munmap(header, header->total_bytes + sluice_exceptions_tail_bytes());
 	close(fd);
 }
 
@@ -308,6 +309,39 @@ static void test_flows_are_counted(void **state)
 	unmap(header, fd);
 }
 
+/* What a dataplane sees of it, also after a control plane that ended; and of a table without room for it. */
+static void test_shares_are_refused(void **state)
+{
+	struct site *site = *state;
+	int fd;
+
+	assert_int_equal(site_open(site, 12), 0);
+	struct sluice_exceptions_header *header = map(site, &fd);
+	const uint32_t last = SLUICE_SERVICES_MAX - 1, *shares = sluice_refuse_shares(header);
+	assert_true(exceptions_memory_can_refuse(site->memory));
+	assert_false(sluice_refuse_any(header));
+	exceptions_memory_refuse(site->memory, 0, 1);
+	exceptions_memory_refuse(site->memory, last, SLUICE_REFUSE_ALL);
+	exceptions_memory_refuse_until(site->memory, 1000);
+	assert_int_equal(shares[0], 1);
+	assert_int_equal(shares[1], 0);
+	assert_int_equal(shares[last], SLUICE_REFUSE_ALL);
+	assert_true(sluice_refuse_any(header) && sluice_refuse_now(header, 999) && !sluice_refuse_now(header, 1000));
+	site_close(site);
+	assert_int_equal(site_open(site, 12), 0);
+	assert_int_equal(exceptions_memory_refused(site->memory, last), SLUICE_REFUSE_ALL);
+	header->refused_line++;
+	assert_false(sluice_exceptions_are_sound(header, header->total_bytes + sluice_exceptions_tail_bytes()));
+	header->refused_line = 0;
+	assert_true(sluice_exceptions_are_sound(header, header->total_bytes + sluice_exceptions_live_bytes()));
+	assert_false(exceptions_memory_can_refuse(site->memory));
+	exceptions_memory_refuse(site->memory, last, 7);
+	assert_int_equal(shares[last], SLUICE_REFUSE_ALL);
+	assert_int_equal(exceptions_memory_refused(site->memory, last), 0);
+	assert_false(sluice_refuse_now(header, 999));
+	unmap(header, fd);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -316,6 +350,7 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(test_unsound_is_set_aside, site_setup, site_teardown),
 	    cmocka_unit_test_setup_teardown(test_no_place, site_setup, site_teardown),
 	    cmocka_unit_test_setup_teardown(test_flows_are_counted, site_setup, site_teardown),
+	    cmocka_unit_test_setup_teardown(test_shares_are_refused, site_setup, site_teardown),
 	    cmocka_unit_test(test_sweep_beside_a_writer),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

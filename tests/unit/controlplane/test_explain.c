@@ -159,6 +159,39 @@ static void test_outer_headers(void **state)
 	json_decref(json);
 }
 
+/* A client's flows all go to one backend, by as many ways as there are flows. */
+static void test_outer_headers_of_a_clients_flows(void **state)
+{
+	struct sluice_table *table = (struct sluice_table *)(uintptr_t)apply_table(apply);
+	const struct sluice_service *const was = table->services;
+	const uint32_t n = apply_service_number(apply, model_service_find(apply->model, "dns"));
+	struct sluice_service *services = malloc(table->header->services.count * sizeof(*services));
+	(void)state;
+
+	assert_non_null(services);
+	memcpy(services, was, table->header->services.count * sizeof(*services));
+	services[n].affinity = SLUICE_AFFINITY_CLIENT;
+	table->services = services;
+	for (uint16_t port = 4000; port < 4010; port++) {
+		const struct sluice_flow flow = {.source = sluice_address_v4(SLUICE_BE32(0xcb007101)),
+						 .destination = sluice_address_v4(SLUICE_BE32(0xc000020a)),
+						 .source_port_be16 = SLUICE_BE16(port),
+						 .destination_port_be16 = SLUICE_BE16(53),
+						 .protocol = SLUICE_IP_UDP};
+		const uint64_t own = sluice_flow_hash(&table->header->hash_key, &flow, SLUICE_AFFINITY_FLOW),
+			       shared = sluice_flow_hash(&table->header->hash_key, &flow, SLUICE_AFFINITY_CLIENT);
+		char source[32];
+		snprintf(source, sizeof(source), "203.0.113.1:%u", port);
+		json_t *json = explain("udp", source, "192.0.2.10:53", NULL);
+		assert_int_equal(strtoull(member(json, "hash"), NULL, 16), shared);
+		assert_int_equal(json_integer_value(json_object_get(json_object_get(json, "outer"), "source_port")),
+				 0xc000 | (own & 0x3fff));
+		json_decref(json);
+	}
+	table->services = was;
+	free(services);
+}
+
 static void answer_is(const char *flags, const char *decided, const char *backend, const char *kind)
 {
 	const struct api_flow_text text = {
@@ -224,7 +257,7 @@ static void test_changes(void **state)
 	const uint64_t key = sluice_flow_hash(&table->header->hash_key, &flow, SLUICE_AFFINITY_FLOW);
 	const struct sluice_exceptions_at at = sluice_exceptions_at(exceptions, key);
 	uint64_t value =
-	    sluice_exception_value(w2, SLUICE_EXCEPTION_SYN, windows_now_s(), sluice_exception_first(12345, 0));
+	    sluice_exception_value(w2, SLUICE_EXCEPTION_SYN, windows_now_s(), sluice_exception_first_detail(12345, 0));
 	assert_true(sluice_exception_insert(&at, key, value, windows_now_s(), &value));
 	memcpy(before, exceptions, bytes);
 	answer_is("S", "exception", "w2", "syn");
@@ -533,6 +566,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_agrees_with_buckets),
 	    cmocka_unit_test(test_outer_headers),
+	    cmocka_unit_test(test_outer_headers_of_a_clients_flows),
 	    cmocka_unit_test(test_path_mtu),
 	    cmocka_unit_test(test_changes),
 	    cmocka_unit_test(test_previous_table_and_turns),

@@ -139,7 +139,7 @@ static const union sluice_address *remembered(struct site *site, uint64_t key, c
 
 	if (!sluice_exception_find(&at, key, windows_now_s(), &value))
 		return NULL;
-	const struct identity_service *s = &site->table->identity->services[sluice_exception_sequence(value) - 1];
+	const struct identity_service *s = &site->table->identity->services[sluice_exception_service(value)];
 	assert_true(sluice_address_equal(&s->address, &address));
 	return &s->slot[sluice_exception_slot(value)].address;
 }
@@ -249,7 +249,7 @@ static void test_inserts_by_names(void **state)
 	uint64_t value = 0;
 	assert_non_null(sluice_exception_find(&at, 100, windows_now_s(), &value));
 	assert_int_equal(sluice_exception_kind(value), SLUICE_EXCEPTION_SYN);
-	assert_int_equal(sluice_exception_sequence(value) >> 16, 0x1234);
+	assert_int_equal(sluice_exception_first_sequence(value) >> 16, 0x1234);
 	const struct identity_service *s = &sites[0].table->identity->services[sluice_exception_first_service(value)];
 	const union sluice_address vip = address_of("192.0.2.10");
 	assert_true(sluice_address_equal(&s->address, &vip) && s->protocol == SLUICE_IP_TCP);

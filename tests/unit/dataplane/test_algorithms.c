@@ -26,12 +26,12 @@ struct scene {
 static struct scene scene_open(enum sluice_algorithm algorithm, uint32_t size_log2)
 {
 	struct scene s = {.f = fixture_create(SLUICE_ENCAP_IPIP4, 0)};
-	size_t bytes = sluice_exceptions_bytes(size_log2) + sluice_exceptions_live_bytes();
+	size_t bytes = sluice_exceptions_bytes(size_log2) + sluice_exceptions_tail_bytes();
 	s.exceptions = aligned_alloc(SLUICE_EXCEPTIONS_LINE, bytes);
 	assert_non_null(s.exceptions);
 	memset(s.exceptions, 0, bytes);
 	sluice_exceptions_init(s.exceptions, size_log2, sluice_exception_times_for(WINDOW_S, WINDOW_S));
-	sluice_exceptions_add_live(s.exceptions);
+	sluice_exceptions_add_tail(s.exceptions);
 	assert_true(sluice_exceptions_are_sound(s.exceptions, bytes));
 	assert_false(sluice_exceptions_are_sound(s.exceptions, bytes - 1));
 	s.live = sluice_exceptions_live(s.exceptions);

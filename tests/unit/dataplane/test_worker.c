@@ -467,8 +467,13 @@ static void what_the_caller_cannot_send_is_counted_once_and_freed(void **state)
 static void only_first_packets_count_as_new_flows(void **state)
 {
 	struct fixture *f = fixture_create(SLUICE_ENCAP_L2, 0);
-	static const uint8_t flags[] = {SLUICE_TCP_SYN, SLUICE_TCP_SYN | SLUICE_TCP_ACK, SLUICE_TCP_ACK, SLUICE_TCP_FIN,
-					SLUICE_TCP_RST, SLUICE_TCP_SYN | SLUICE_TCP_PSH};
+	static const uint8_t flags[] = {SLUICE_TCP_SYN,
+					SLUICE_TCP_SYN | SLUICE_TCP_ACK,
+					SLUICE_TCP_ACK,
+					SLUICE_TCP_FIN,
+					SLUICE_TCP_RST,
+					SLUICE_TCP_SYN | SLUICE_TCP_PSH,
+					SLUICE_TCP_SYN | SLUICE_TCP_RST};
 	(void)state;
 	for (uint32_t i = 0; i < RTE_DIM(flags); i++) {
 		one_frame(f, 0, &(struct fixture_frame){.service = FIXTURE_WEB, .tcp_flags = flags[i]});

@@ -144,15 +144,16 @@ void model(const struct fixture *f, uint16_t vlan, const uint8_t *bytes, uint32_
 		return;
 	}
 	const struct sluice_service *service = &f->services[ret->service];
-	uint64_t hash = sluice_flow_hash(&f->header.hash_key, &p.flow, service->affinity);
+	uint64_t key = sluice_flow_hash(&f->header.hash_key, &p.flow, SLUICE_AFFINITY_FLOW);
 	if (service->lookup != SLUICE_NONE)
-		ret->backend = model_backend(f, service, hash);
+		ret->backend =
+		    model_backend(f, service, sluice_flow_hash(&f->header.hash_key, &p.flow, service->affinity));
 	if (ret->backend == SLUICE_NONE || f->backends[ret->backend].encap == SLUICE_ENCAP_NONE) {
 		ret->verdict = SLUICE_DROP_NO_BACKEND;
 		return;
 	}
 	enum sluice_encap encap = f->backends[ret->backend].encap;
-	uint8_t *inner = put_outer(ret->frame, encap, vlan, &p, ret->backend, hash);
+	uint8_t *inner = put_outer(ret->frame, encap, vlan, &p, ret->backend, key);
 	uint32_t inner_bytes = encap == SLUICE_ENCAP_L2 ? length - p.l3_offset : p.l3_bytes;
 	uint32_t l3_bytes = p.l3_bytes + (uint32_t)(inner - ret->frame) - (vlan ? 18 : 14);
 	if (l3_bytes > f->backends[ret->backend].mtu) {
