@@ -363,6 +363,21 @@ void api_post_capture(struct api_exchange *exchange)
 		api_reply_error(exchange, 500, NULL, "see the control plane's log", "%s", strerror(-error));
 }
 
+/* By the process that began it, whose file is then whole: it gets what there is, and how the file ends. */
+void api_post_capture_end(struct api_exchange *exchange)
+{
+	struct api *api = exchange->api;
+
+	if (!api->capture || exchange->peer.pid != api->last_capture.pid ||
+	    exchange->peer.uid != api->last_capture.uid) {
+		api_reply_error(exchange, 404, NULL, "only the process that began a capture can end it so",
+				"no capture of this process is under way");
+		return;
+	}
+	capture_finish(api->capture->capture, "client");
+	api_reply_json(exchange, 200, json_pack("{s:s}", "outcome", "ok"));
+}
+
 void api_get_capture(struct api_exchange *exchange)
 {
 	const struct api_capture_summary *last = &exchange->api->last_capture;
