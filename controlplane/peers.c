@@ -121,11 +121,16 @@ static bool endpoint_of_socket(const struct sockaddr *address, struct model_endp
 
 static void say(struct peers *peers, struct peers_message *message)
 {
+	const uint64_t now_us = wall_clock_us();
 	uint8_t bytes[PEERS_MESSAGE_MAX];
 
+	if (!peers_epoch_is_possible(peers->epoch, now_us / 1000000u)) {
+		peers->epoch = now_us;
+		peers->sequence = 0;
+	}
 	message->header.epoch = peers->epoch;
 	message->header.sequence = ++peers->sequence;
-	message->header.sent_s = wall_clock_us() / 1000000u;
+	message->header.sent_s = now_us / 1000000u;
 	message->header.sender = peers->listen.address;
 	message->header.sender_port = peers->listen.port;
 	int length = peers_message_write(&peers->key, message, bytes);
@@ -330,7 +335,8 @@ static enum peers_refusal refusal_of(struct peers *peers, struct node *node, con
 	const struct model_endpoint sender = {ret->header.sender, ret->header.sender_port};
 	if (!endpoint_is(&sender, &node->endpoint))
 		return PEERS_FORGED;
-	if (ret->header.sent_s > now_s + PEERS_CLOCK_S || now_s > ret->header.sent_s + PEERS_CLOCK_S)
+	if (ret->header.sent_s > now_s + PEERS_CLOCK_S || now_s > ret->header.sent_s + PEERS_CLOCK_S ||
+	    !peers_epoch_is_possible(ret->header.epoch, ret->header.sent_s))
 		return PEERS_STALE;
 	if (!peers_window_take(&node->window, ret->header.epoch, ret->header.sequence))
 		return PEERS_REPLAYED;

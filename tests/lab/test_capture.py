@@ -188,6 +188,11 @@ def test_refusals(lab):
     capture = Capture(lab, "--duration", "20s")
     status, document = ask(lab, "POST", body={})
     assert status == 409 and "under way, of uid 0" in document["error"]
+    size = wait_for("the file has begun", lambda: capture.file.stat().st_size, 5)
+    refused = lab.run.start("capture-refused", [
+        program("tools/sluicectl"), "--runtime-dir", lab.balancer.runtime, "capture", "-w", capture.file])
+    assert refused.popen.wait(10) == 1 and "under way" in refused.quote()
+    assert capture.file.stat().st_size >= size  # who is refused does not empty it
     capture.stop()
     wait_for("the capture has ended", lambda: is_over(lab), 5)
     audit = [json.loads(line) for line in (lab.balancer.state / "audit.log").read_text().splitlines()]

@@ -336,6 +336,22 @@ static void test_refusals(void **state)
 	assert_true(s.nodes[0].is_heard);
 }
 
+/* A node's clock was a day ahead when it began, and has been put right. What it says from that life is not taken, so
+ * its next one is no older. */
+static void test_life_that_is_to_come(void **state)
+{
+	(void)state;
+	configure_one();
+	struct peers_message m = message_of("192.0.2.10", 80, SLUICE_IP_TCP, "10.0.0.3", PEERS_ENTRY_ESTABLISHED);
+	m.header.epoch = (NOW_S + PEERS_CLOCK_S + 86400) * 1000000ull;
+	receive(&m, &endpoints[1], NOW_S);
+	assert_int_equal(refused(PEERS_STALE), 1);
+	m.header.epoch = (NOW_S + PEERS_CLOCK_S) * 1000000ull;
+	m.header.sequence = 1;
+	receive(&m, &endpoints[1], NOW_S);
+	assert_int_equal(became(PEERS_INSERTED), 1);
+}
+
 static void test_flood(void **state)
 {
 	uint8_t bytes[64] = {0};
@@ -447,8 +463,12 @@ static void test_two_nodes(void **state)
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-	const struct CMUnitTest tests[] = {
-	    TEST(test_inserts_by_names), TEST(test_unknown), TEST(test_refusals), TEST(test_flood), TEST(test_room),
-	    TEST(test_two_nodes)};
+	const struct CMUnitTest tests[] = {TEST(test_inserts_by_names),
+					   TEST(test_unknown),
+					   TEST(test_refusals),
+					   TEST(test_life_that_is_to_come),
+					   TEST(test_flood),
+					   TEST(test_room),
+					   TEST(test_two_nodes)};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
