@@ -217,7 +217,7 @@ static int modules_create(struct apply *apply, const struct apply_options *optio
 							 .user = apply},
 			       &apply->publish);
 	if (!error)
-		error = paths_create(apply->loop, apply->steering, apply->publish, &apply->paths);
+		error = paths_create(apply->loop, apply->steering, apply->kernel, apply->publish, &apply->paths);
 	if (!error)
 		error = overload_create(
 		    &(struct overload_options){
