@@ -430,8 +430,9 @@ int overload_follow(struct overload *o, struct model *model, const struct built_
 	if (exceptions && is_first)
 		exceptions_memory_refuse_until(exceptions, 0);
 	for (uint32_t n = 0; exceptions && n < SLUICE_SERVICES_MAX; n++)
-		if (is_first || n >= numbers || by_number[n] == SLUICE_NONE ||
-		    !service_before(o, services[by_number[n]].name, n))
+		if (exceptions_memory_refused(exceptions, n) &&
+		    (is_first || n >= numbers || by_number[n] == SLUICE_NONE ||
+		     !service_before(o, services[by_number[n]].name, n)))
 			exceptions_memory_refuse(exceptions, n, 0);
 	services_free(o->services, o->count);
 	free(o->by_number);

@@ -13,9 +13,9 @@ HELD, NEW = 20, 20  # connections; a second
 FULL = 600  # connections that are remembered, in a table of 1024
 
 
-def configure(lab, dataplane=None, limit=LIMIT):
+def configure(lab, dataplane=None, limit=LIMIT, tracking="all"):
     """Three services, remembered, of three priorities; the one in the middle has a limit."""
-    web = {"forward": "ipip", "tracking": "all"}
+    web = {"forward": "ipip", "tracking": tracking}
     balancer = lab.balancer
     balancer.configure(
         [lab.service("low", lab.vip(4, 1), 80, **web, priority="low"),
@@ -101,6 +101,24 @@ def test_capacity(lab, measured):
     lab.client.http(lab.vip(4, 1), count=20).all_succeeded(20)
     told = held.finish()
     assert not told["held"]["failed"], told["held"]["failed"][:5]
+
+
+def test_load(lab, measured):
+    """What the paths' work takes is the node's load, too; a full table is no matter to services that steadily need none."""
+    flood = lab.client.load_start(lab.vip(4, 3), 50, 100, 0, pause_ms=20)
+    configure(lab, {"shed_above": 1}, limit=0, tracking="changes")
+    lab.balancer.ctl("reload")
+    wait_for("some of low is refused", lambda: services(lab)["low"]["refused_share"] > 0, 20)
+    found, low = load(lab), services(lab)["low"]
+    measured(f"{found}: {low['reason']}")
+    assert (found["worker"] is not None) == (lab.path == "dpdk") and found["softirq"] is not None
+    assert low["refused_cause"] in (("worker", "softirq") if lab.path == "dpdk" else ("softirq",))
+    configure(lab, limit=0, tracking="changes")
+    lab.balancer.ctl("reload")
+    wait_for("nothing is refused", lambda: services(lab)["low"]["refused_share"] == 0, 5)
+    told = flood.finish()
+    for kind in ("held", "new"):
+        assert not told[kind]["failed"], (kind, told[kind]["failed"][:5])
 
 
 def test_limit(lab, measured):
