@@ -131,7 +131,12 @@ struct sluice_exceptions_header {
 	uint32_t groups_mask;  /* groups - 1 */
 	uint32_t bits_in_use;  /* generation that readers use, 0 or 1; written by the sweep */
 	uint32_t populated[2]; /* not 0: that generation has a bit; set by who inserts, cleared by the sweep */
-	uint32_t now_s;        /* for a kernel's path that was loaded to go by it: a test's clock */
+	/*
+	 * The time, for a path in the kernel that is loaded to go by it. A worker's caller gives it its time, a
+	 * program's cannot: so who compares the two keeps both at one second. Else 0, and not read: no such branch is
+	 * loaded.
+	 */
+	uint32_t now_s;
 	struct sluice_exception_times times; /* written by the control plane */
 	uint32_t spilled[2];                 /* as populated: there is an entry in its spare group */
 	uint32_t live_line;                  /* uint32_t[SLUICE_EXCEPTIONS_LIVE]; 0: not there */
@@ -144,8 +149,11 @@ _Static_assert(sizeof(struct sluice_exceptions_header) == SLUICE_EXCEPTIONS_LINE
 /* ------------------------------------------------------------- memory ---- */
 
 /*
- * Aligned loads that another thread's compare-and-swap may race with. clang's BPF back end
- * has no acquire; the kernel's path reads in program order, on x86 that is the same.
+ * Aligned loads that another thread's compare-and-swap may race with: acquire, so that keys and values are read in the
+ * order in which they stand here. clang 14's BPF back end has no acquire. `volatile` keeps the compiler's order and x86
+ * the machine's, so there it is the same. Where loads may overtake each other (arm64) the kernel's path could take a
+ * value for a key that had just left the place, and the packet of that moment another flow's backend: the path in the
+ * kernel is for x86-64, until it is compiled with a load-acquire.
  */
 SLUICE_INLINE uint64_t sluice_shared_load64(const uint64_t *p)
 {
