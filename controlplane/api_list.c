@@ -162,9 +162,10 @@ static json_t *backend_json(const struct list *list, uint32_t i)
 				 "name", row->backend->name, "address", address, "weight", (int)row->backend->weight,
 				 "configured_weight", (int)row->backend->weight, "state", "down", "reason",
 				 "not in the forwarding table yet", "share", 0.0, "packets", 0, "bytes", 0);
-	return json_pack("{s:s, s:s, s:s, s:I, s:I, s:s, s:s, s:f, s:I, s:I, s:o, s:s, s:o, s:s?, s:b, s:o, s:o}",
+	return json_pack("{s:s, s:s, s:s, s:I, s:I, s:o, s:s, s:s, s:f, s:I, s:I, s:o, s:s, s:o, s:s?, s:b, s:o, s:o}",
 			 "service", row->service->name, "name", row->backend->name, "address", address, "weight",
 			 (json_int_t)status->weight, "configured_weight", (json_int_t)status->configured_weight,
+			 "ordered_weight", row->order.has_weight ? json_integer(row->order.weight) : json_null(),
 			 "state", status->state, "reason", status->reason ? status->reason : "", "share", status->share,
 			 "packets", (json_int_t)row->counters.packets, "bytes", (json_int_t)row->counters.bytes,
 			 "number", status->number == SLUICE_NONE ? json_null() : json_integer(status->number), "order",

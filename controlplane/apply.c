@@ -191,7 +191,7 @@ static int modules_create(struct apply *apply, const struct apply_options *optio
 							 .changed = on_publish_changed,
 							 .user = apply},
 			       &apply->publish);
-	return error ? error : paths_create(apply->loop, apply->steering, apply->publish, &apply->paths);
+	return error ? error : paths_create(apply->loop, apply->steering, apply->kernel, apply->publish, &apply->paths);
 }
 
 static void modules_destroy(struct apply *apply)

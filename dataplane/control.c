@@ -209,7 +209,7 @@ static ssize_t receive_message(int fd, void *bytes, size_t room, int *ret_fds, u
 static void put_in_use(struct control *control, const struct message *message)
 {
 	const struct sluice_table *table = table_store_current(control->context.store);
-	log_info("table of generation %llu is in use: %u services, %u backends",
+	log_info("table of generation %llu is in use: %u services, room for %u backends",
 		 (unsigned long long)message->generation, table->header->services.count, table->header->backends.count);
 	if (control->context.writer)
 		last_table_writer_offer(control->context.writer, table_store_get(control->context.store));

@@ -331,7 +331,12 @@ enum ctl_exit command_backends(const struct ctl *ctl)
 		table_cell(&table, "%s", scaled_text(real_of(b, "bytes"), "B", bytes));
 		snprintf(latency, sizeof(latency), "%.1f ms", real_of(health, "latency_ms"));
 		table_cell(&table, "%s", real_of(health, "latency_ms") > 0 ? latency : "-");
-		table_cell(&table, "%s", text_of(b, "reason"));
+		/* A weight by hand stands until it is taken back, whatever the file says. */
+		if (json_is_integer(json_object_get(b, "ordered_weight")))
+			table_cell(&table, "%s%sweight by an operator, configured %lld", text_of(b, "reason"),
+				   text_of(b, "reason")[0] ? "; " : "", number_of(b, "configured_weight"));
+		else
+			table_cell(&table, "%s", text_of(b, "reason"));
 	}
 	table_print(&table, 0);
 	json_decref(list);

@@ -308,6 +308,10 @@ static void test_orders(void **state)
 	assert_string_equal(apply->order_backend, "w2");
 	assert_true(apply->order.has_weight && apply->order.weight == 7);
 	answer_free(&a);
+	a = get("/v1/backends");
+	assert_int_equal(number(json_array_get(a.json, 0), "ordered_weight"), 7);
+	answer_free(&a);
+
 	/* A drain keeps the weight; its deadline is in the future. */
 	a = post("/v1/drain", "{\"service\": \"web\", \"backend\": \"w2\", \"timeout_seconds\": 90}");
 	assert_int_equal(a.status, 200);
@@ -323,7 +327,11 @@ static void test_orders(void **state)
 	assert_int_equal(apply->order.admin, OPERATOR_ENABLED);
 	assert_true(apply->order.has_weight);
 	answer_free(&a);
-	assert_int_equal(apply->orders, 4);
+	a = post("/v1/weight", "{\"service\": \"web\", \"backend\": \"w2\", \"weight\": null}");
+	assert_int_equal(a.status, 200);
+	assert_false(apply->order.has_weight);
+	answer_free(&a);
+	assert_int_equal(apply->orders, 5);
 
 	apply->order_error = -EIO;
 	a = post("/v1/enable", "{\"service\": \"web\", \"backend\": \"w2\"}");
