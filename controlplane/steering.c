@@ -200,8 +200,8 @@ static void tell_hangs(struct steering_interface *interface)
 	}
 	if (hangs == interface->hangs)
 		return;
-	log_warning("steering: %s: the dataplane left packets unanswered for longer than hang_after, %" PRIu64
-		    " times since the last look; the kernel's path forwards meanwhile",
+	log_warning("steering: %s: the dataplane left packets unanswered for longer than hang_after (since the last "
+		    "look: %" PRIu64 "); the kernel's path forwards meanwhile",
 		    interface->name, hangs - interface->hangs);
 	interface->hangs = hangs;
 	interface->hangs_quiet = HANGS_QUIET;
