@@ -375,11 +375,17 @@ static void on_order_written(void *user, const char *service, const char *backen
 {
 	struct order order = *(struct order *)user;
 	struct apply *apply = order.apply;
-	const struct apply_outcome outcome = {.error = error,
-					      .generation = apply->table ? apply->table->generation : 0};
 
 	free(user);
 	if (error) {
+		char text[PATH_MAX + 128];
+		const char *const line = text;
+		const struct apply_outcome outcome = {.error = error,
+						      .generation = apply->table ? apply->table->generation : 0,
+						      .lines = &line,
+						      .line_count = error != -ECANCELED};
+		snprintf(text, sizeof(text), "%s/operator.json, which keeps orders, cannot be written: %s",
+			 apply->state_dir, strerror(-error));
 		order.waiter->done(order.waiter->user, &outcome);
 		free(order.waiter);
 		return;

@@ -269,9 +269,15 @@ static int handle_capture(struct control *control, const struct message *message
 {
 	if (!control->context.capture)
 		return refuse(ret_refusal, -EPROTO, "CAPTURE: was not offered");
-	if (message->bytes)
-		return capture_memory_begin(control->context.capture, fd, message->bytes, ret_refusal);
-	capture_memory_end(control->context.capture);
+	if (!message->bytes) {
+		capture_memory_end(control->context.capture);
+		return 0;
+	}
+	int error = capture_memory_begin(control->context.capture, fd, message->bytes, ret_refusal);
+	if (!error || error == -EINVAL)
+		return error;
+	/* Nothing that the control plane did wrong. Without the connection it would ask again and again. */
+	log_error("%s", ret_refusal->text);
 	return 0;
 }
 

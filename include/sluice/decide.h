@@ -10,8 +10,8 @@
  *   owner(x)   x when it lives, else the walk's answer (forwarding.h)
  *
  *   decide(flow, packet):
- *     e = this flow's exception; forgotten when its backend does not live, or when e is SYN-only and
- *         this is no SYN and its sequence is not near after that SYN's: in the same 64 Ki or the next
+ *     e = this flow's exception; forgotten when its time is over, when its backend does not live, or when e is
+ *         SYN-only and this is no SYN and its sequence is not near after that SYN's: in the same 64 Ki or the next
  *     e                                            -> e.backend   (a SYN-only e is thereby established)
  *     bucket steady                                -> owner(cur)  (no memory of the flow read or written)
  *     first packet, room for it                    -> owner(cur), remembered: SYN-only, with its sequence

@@ -381,6 +381,7 @@ static void test_refusals(void **state)
 	    {"GET", "/v1/backends?service=%00", "", 400, "path", "control"},
 	    {"GET", "/v1/status?x=1", "", 400, "x", "takes none"},
 	    {"GET", "/v1/explain?proto=tcp&src=1.2.3.4:1", "", 400, "dst", "missing"},
+	    {"GET", "/v1/explain?proto=tcp&src=1.2.3.4:1&dst=1.2.3.4:1&path=both", "", 400, "path", "both"},
 	    {"GET", "/v1/explain?proto=gre&src=1.2.3.4:1&dst=1.2.3.4:1", "", 400, "proto", "gre"},
 	    {"GET", "/v1/reload", "", 405, NULL, "use POST"},
 	    {"POST", "/v1/status", "", 405, NULL, "use GET"},
