@@ -47,6 +47,12 @@ static int open_map(const struct xsk_pin *pin, struct bpf_map_info *ret)
 	return error;
 }
 
+static void remove_keys(int fd, uint32_t count)
+{
+	for (uint32_t queue = 0; queue < count; queue++)
+		bpf_map_delete_elem(fd, &queue);
+}
+
 void xsk_pin_insert(struct xsk_pin *pin, const int *sockets, uint32_t count)
 {
 	struct bpf_map_info info;
@@ -63,6 +69,7 @@ void xsk_pin_insert(struct xsk_pin *pin, const int *sockets, uint32_t count)
 	for (uint32_t queue = 0; queue < count && queue < info.max_entries; queue++)
 		if (bpf_map_update_elem(fd, &queue, &sockets[queue], BPF_ANY)) {
 			complain_once(pin, -errno, "takes no socket");
+			remove_keys(fd, queue);
 			goto close;
 		}
 	pin->map_id = info.id;
@@ -80,8 +87,7 @@ void xsk_pin_remove(struct xsk_pin *pin, uint32_t count)
 	if (fd < 0)
 		return;
 	if (info.id == pin->map_id)
-		for (uint32_t queue = 0; queue < count; queue++)
-			bpf_map_delete_elem(fd, &queue);
+		remove_keys(fd, count);
 	pin->map_id = 0;
 	close(fd);
 }

@@ -20,7 +20,10 @@ struct xsk_pin {
 /* 0 or -ENAMETOOLONG. */
 int xsk_pin_init(struct xsk_pin *pin, const char *runtime_dir, const char *interface);
 
-/* Put these sockets at keys 0 to count - 1 of the map that is pinned now, unless they are there. Logs what changes. */
+/*
+ * Put these sockets at keys 0 to count - 1 of the map that is pinned now, unless they are there: all of them or, if the
+ * map does not take one, none. Logs what changes.
+ */
 void xsk_pin_insert(struct xsk_pin *pin, const int *sockets, uint32_t count);
 
 /* Take keys 0 to count - 1 out, so that the kernel gives us nothing more. */
