@@ -182,9 +182,11 @@ static int open_sockets(struct af_xdp_port *p, const struct netdev *device, uint
 			return queue_error;
 		}
 		atomic_store_explicit(&p->queues[i].socket, socket, memory_order_release);
-		log_info("interface \"%s\": AF_XDP socket on queue %u, %s", name, i,
-			 socket->zero_copy ? "zero-copy" : "copy mode");
 	}
+	/* Not before all are open: while one cannot be, the others are opened again at each visit. */
+	for (uint32_t i = 0; i < p->port.rx_queues; i++)
+		log_info("interface \"%s\": AF_XDP socket on queue %u, %s", name, i,
+			 socket_of(&p->port, i)->zero_copy ? "zero-copy" : "copy mode");
 	p->error_logged = 0;
 	p->interface_index = device->index;
 	/* A worker that sleeps without these sockets must come and see them. */
@@ -220,6 +222,8 @@ static void af_xdp_visit(struct port *port, bool serves)
 	struct netdev device = {0};
 	int error = netdev_read(port->config->name, &device);
 
+	if (error && error != -ENODEV)
+		return; /* it could not be asked (no descriptor, no memory): that says nothing of the device */
 	if (p->interface_index && device.index != p->interface_index) {
 		log_warning("interface \"%s\" is %s", port->config->name,
 			    error ? "gone; waiting for it" : "another device now");
