@@ -143,7 +143,11 @@ uint32_t tap_write(struct tap *tap, struct rte_mbuf **packets, uint32_t count)
 		int n = 0;
 		for (struct rte_mbuf *m = packets[i]; m && n < 8; m = m->next)
 			parts[n++] = (struct iovec){rte_pktmbuf_mtod(m, void *), m->data_len};
-		/* One frame in one call; a full queue or a TAP that is down refuses this and so all later ones. */
+		/*
+		 * One frame in one call. A full queue or a TAP that is down refuses all later ones, too. What is
+		 * refused for itself (shorter than an Ethernet header, longer than eight buffers: no device here
+		 * receives such) takes those behind it along all the same, as the caller counts from the start.
+		 */
 		if (packets[i]->nb_segs > 8 || writev(tap->fd, parts, n) < 0)
 			return i;
 		rte_pktmbuf_free(packets[i]);

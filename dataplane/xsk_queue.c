@@ -211,8 +211,9 @@ uint16_t xsk_queue_transmit(struct xsk_queue *q, struct rte_mbuf **packets, uint
 		if (!is_own_frame(frames, m)) {
 			m = copy_to_frame(frames, m);
 			/*
-			 * The end for what is behind, too: the caller counts from the start. It came by the same port
-			 * in the same burst, so it is of the same foreign pool and would find no frame either.
+			 * The end for what is behind, too, be it shorter or a frame of our own: the caller counts from
+			 * the start. Without a frame the others of the same foreign pool would find none either; one
+			 * that is too long comes only when the MTU was raised while we run, which the port warns of.
 			 */
 			if (!m)
 				break;
