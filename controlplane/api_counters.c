@@ -26,12 +26,14 @@ static json_t *ports_json(const struct api *api)
 
 	for (uint32_t i = 0; model && i < model->interface_count && i < SLUICE_PORTS_MAX; i++) {
 		struct sluice_port_counters p = counters_reader_port(api->counters, i);
-		json_array_append_new(list,
-				      json_pack("{s:s, s:I, s:I, s:I, s:I}", "interface", model->interfaces[i].name,
-						"received_packets", (json_int_t)p.received_packets, "received_bytes",
-						(json_int_t)p.received_bytes, "transmitted_packets",
-						(json_int_t)p.transmitted_packets, "transmitted_bytes",
-						(json_int_t)p.transmitted_bytes));
+		struct sluice_port_losses lost = counters_reader_losses(api->counters, i);
+		json_array_append_new(
+		    list, json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I}", "interface", model->interfaces[i].name,
+				    "received_packets", (json_int_t)p.received_packets, "received_bytes",
+				    (json_int_t)p.received_bytes, "transmitted_packets",
+				    (json_int_t)p.transmitted_packets, "transmitted_bytes",
+				    (json_int_t)p.transmitted_bytes, "missed_packets", (json_int_t)lost.missed_packets,
+				    "from_kernel_dropped", (json_int_t)lost.from_kernel_dropped));
 	}
 	return list;
 }

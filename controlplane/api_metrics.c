@@ -51,25 +51,34 @@ static void packets(FILE *out, const struct api *api)
 	}
 }
 
-static const char *const port_names[4] = {
-    "sluice_port_receive_packets_total",
-    "sluice_port_receive_bytes_total",
-    "sluice_port_transmit_packets_total",
-    "sluice_port_transmit_bytes_total",
+enum { PORT_FIGURES = 6 };
+
+static const struct {
+	const char *name, *help;
+} port_families[PORT_FIGURES] = {
+    {"sluice_port_receive_packets_total", "Packets received."},
+    {"sluice_port_receive_bytes_total", "Bytes received."},
+    {"sluice_port_transmit_packets_total", "Packets sent."},
+    {"sluice_port_transmit_bytes_total", "Bytes sent."},
+    {"sluice_port_receive_missed_total",
+     "Packets that no worker received: the receive queue was full, or there was no buffer for them."},
+    {"sluice_port_from_kernel_dropped_total",
+     "Packets that the kernel sent by the port's TAP, and the port did not take."},
 };
 
 static void ports(FILE *out, const struct api *api)
 {
-	static const char *const help[4] = {"Packets received.", "Bytes received.", "Packets sent.", "Bytes sent."};
 	const struct model *model = apply_model(api->apply);
 
-	for (int figure = 0; figure < 4; figure++) {
-		family(out, port_names[figure], "counter", help[figure]);
+	for (int figure = 0; figure < PORT_FIGURES; figure++) {
+		family(out, port_families[figure].name, "counter", port_families[figure].help);
 		for (uint32_t i = 0; model && i < model->interface_count && i < SLUICE_PORTS_MAX; i++) {
 			struct sluice_port_counters p = counters_reader_port(api->counters, i);
-			uint64_t figures[4] = {p.received_packets, p.received_bytes, p.transmitted_packets,
-					       p.transmitted_bytes};
-			fprintf(out, "%s{", port_names[figure]);
+			struct sluice_port_losses lost = counters_reader_losses(api->counters, i);
+			uint64_t figures[PORT_FIGURES] = {p.received_packets,    p.received_bytes,
+							  p.transmitted_packets, p.transmitted_bytes,
+							  lost.missed_packets,   lost.from_kernel_dropped};
+			fprintf(out, "%s{", port_families[figure].name);
 			label(out, "interface", model->interfaces[i].name);
 			fprintf(out, "} %" PRIu64 "\n", figures[figure]);
 		}

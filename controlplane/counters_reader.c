@@ -16,6 +16,7 @@
 #define SOURCES_MAX 9u /* the dataplanes and the kernel's path */
 #define WORKERS_MAX 256u
 #define VERDICTS_MAX 256u
+#define LOSSES_BYTES (sizeof(struct sluice_port_losses) * SLUICE_PORTS_MAX)
 #define COUNTERS_BYTES_MAX (8ull << 30) /* the largest tables, counted by every worker, stay below */
 
 /* Figures of one service or backend, under the name that they belong to. */
@@ -40,6 +41,7 @@ struct source {
 	uint8_t *copy;                        /* else read into this */
 	uint64_t last_verdicts[SLUICE_VERDICTS];
 	struct sluice_port_counters last_ports[SLUICE_PORTS_MAX];
+	struct sluice_port_losses last_losses[SLUICE_PORTS_MAX];
 	struct sluice_service_counters *last_services;
 	struct sluice_backend_counters *last_backends;
 	uint32_t last_service_count, last_backend_count;
@@ -56,6 +58,7 @@ struct counters_reader {
 	uint32_t *backend_services; /* by backend number */
 	uint64_t verdicts[SLUICE_VERDICTS];
 	struct sluice_port_counters ports[SLUICE_PORTS_MAX];
+	struct sluice_port_losses losses[SLUICE_PORTS_MAX];
 };
 
 /* ------------------------------------------------------------ a source ---- */
@@ -103,7 +106,11 @@ static int header_check(const struct sluice_counters_header *h, uint64_t file_by
 		return REFUSE(ret, "counters: services at %llu or backends at %llu do not fit a worker's %llu bytes",
 			      (unsigned long long)h->service_offset, (unsigned long long)h->backend_offset,
 			      (unsigned long long)h->worker_bytes);
-	if ((h->worker_offset | h->worker_bytes | h->service_offset | h->backend_offset) % 8)
+	if (h->losses_offset && (h->losses_offset < sizeof(*h) || h->losses_offset > h->worker_offset ||
+				 h->worker_offset - h->losses_offset < LOSSES_BYTES))
+		return REFUSE(ret, "counters: the ports' losses at %u are not between header and workers (%llu)",
+			      h->losses_offset, (unsigned long long)h->worker_offset);
+	if ((h->worker_offset | h->worker_bytes | h->service_offset | h->backend_offset | h->losses_offset) % 8)
 		return REFUSE(ret, "counters: an offset is not a multiple of 8");
 	return 0;
 }
@@ -389,6 +396,17 @@ static void refresh_verdicts(struct counters_reader *reader, struct source *sour
 	}
 }
 
+static void refresh_losses(struct counters_reader *reader, struct source *source, const uint8_t *bytes)
+{
+	const struct sluice_port_losses *now = (const void *)(bytes + source->header.losses_offset);
+
+	for (uint32_t p = 0; source->header.losses_offset && p < SLUICE_PORTS_MAX; p++) {
+		struct sluice_port_losses *last = &source->last_losses[p], *total = &reader->losses[p];
+		total->missed_packets += growth(load(&now[p].missed_packets), &last->missed_packets);
+		total->from_kernel_dropped += growth(load(&now[p].from_kernel_dropped), &last->from_kernel_dropped);
+	}
+}
+
 static void refresh_services(struct counters_reader *reader, struct source *source, const uint8_t *bytes)
 {
 	for (uint32_t n = 0; n < source->last_service_count; n++) {
@@ -440,6 +458,7 @@ static void refresh_source(struct counters_reader *reader, struct source *source
 	if (!bytes)
 		return;
 	refresh_verdicts(reader, source, bytes);
+	refresh_losses(reader, source, bytes);
 	refresh_services(reader, source, bytes);
 	refresh_backends(reader, source, bytes);
 }
@@ -582,6 +601,11 @@ uint64_t counters_reader_verdict(const struct counters_reader *reader, enum slui
 struct sluice_port_counters counters_reader_port(const struct counters_reader *reader, uint32_t port)
 {
 	return port < SLUICE_PORTS_MAX ? reader->ports[port] : (struct sluice_port_counters){0};
+}
+
+struct sluice_port_losses counters_reader_losses(const struct counters_reader *reader, uint32_t port)
+{
+	return port < SLUICE_PORTS_MAX ? reader->losses[port] : (struct sluice_port_losses){0};
 }
 
 bool counters_reader_worker(const struct counters_reader *reader, uint32_t i, struct counters_worker *ret)

@@ -83,6 +83,7 @@ struct counters_service counters_reader_service(const struct counters_reader *re
 struct counters_backend counters_reader_backend(const struct counters_reader *reader, uint32_t number);
 uint64_t counters_reader_verdict(const struct counters_reader *reader, enum sluice_verdict verdict);
 struct sluice_port_counters counters_reader_port(const struct counters_reader *reader, uint32_t port);
+struct sluice_port_losses counters_reader_losses(const struct counters_reader *reader, uint32_t port);
 
 /* The i-th worker over all sources that have a clock, as of the last refresh; false beyond the last. */
 bool counters_reader_worker(const struct counters_reader *reader, uint32_t i, struct counters_worker *ret);

@@ -7,7 +7,11 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum { PAGE_BYTES = 4096 };
+enum { PAGE_BYTES = 4096, LOSSES_OFFSET = 256 };
+
+_Static_assert(sizeof(struct sluice_counters_header) <= LOSSES_OFFSET &&
+		   LOSSES_OFFSET + sizeof(struct sluice_port_losses) * SLUICE_PORTS_MAX <= PAGE_BYTES,
+	       "the ports' losses are between the header and the first worker");
 
 static uint64_t round_up(uint64_t bytes, uint64_t multiple)
 {
@@ -27,6 +31,7 @@ int counters_memory_create(uint32_t workers, uint64_t tsc_hz, struct counters_me
 	    .service_offset = round_up(sizeof(struct sluice_worker_counters), 64),
 	    .pid = (uint64_t)getpid(),
 	    .verdicts = SLUICE_VERDICTS,
+	    .losses_offset = LOSSES_OFFSET,
 	};
 	header.backend_offset =
 	    round_up(header.service_offset + SLUICE_SERVICES_MAX * sizeof(struct sluice_service_counters), 64);

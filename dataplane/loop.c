@@ -137,6 +137,8 @@ static uint32_t carry_from_tap(struct loop *l, struct port *port)
 	for (uint32_t i = 0; i < sent; i++)
 		counters->transmitted_bytes += bytes[i];
 	counters->transmitted_packets += sent;
+	if (unlikely(sent < count))
+		counters_memory_losses(l->loops->context.counters)[port->index].from_kernel_dropped += count - sent;
 	rte_pktmbuf_free_bulk(packets + sent, count - sent);
 	return count;
 }

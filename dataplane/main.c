@@ -82,6 +82,7 @@ static int serve(const struct config *config, const char *runtime_dir, const str
 						  .workers = workers,
 						  .frames = pools.frames,
 						  .mbufs = pools.mbufs,
+						  .losses = counters_memory_losses(&counters),
 						  .wait_for_workers = wait_for_workers,
 						  .wait_argument = &loops};
 	error = ports_open(config, &port_context, &ports);

@@ -24,7 +24,7 @@ static int share_transmit(struct port *port, uint32_t workers)
 
 int ports_open(const struct config *config, const struct port_context *context, struct ports *ret)
 {
-	struct ports ports = {.count = config->port_count};
+	struct ports ports = {.count = config->port_count, .losses = context->losses};
 
 	for (uint32_t i = 0; i < config->port_count; i++) {
 		const struct config_port *c = &config->ports[i];
@@ -60,9 +60,13 @@ void ports_close(struct ports *ports)
 
 void ports_visit(struct ports *ports, bool serves)
 {
-	for (uint32_t i = 0; i < ports->count; i++)
-		if (ports->port[i] && ports->port[i]->ops->visit)
-			ports->port[i]->ops->visit(ports->port[i], serves);
+	for (uint32_t i = 0; i < ports->count; i++) {
+		struct port *port = ports->port[i];
+		if (port && port->ops->visit)
+			port->ops->visit(port, serves);
+		if (port && port->ops->missed)
+			ports->losses[i].missed_packets = port->ops->missed(port);
+	}
 }
 
 bool port_can_park(const struct port *port)

@@ -11,6 +11,7 @@
 #define DATAPLANE_PORT_H
 
 #include "config.h"
+#include "sluice/counters.h"
 
 #include <net/if.h>
 #include <rte_mbuf.h>
@@ -58,6 +59,11 @@ struct port_ops {
 	/* Whether all that had come in before retire() has been taken and has left. Control thread, workers still run.
 	 * NULL: it cannot be told. */
 	bool (*is_drained)(struct port *port);
+	/*
+	 * How many frames for this port, since it was opened, found its receive queue full or no buffer: no worker
+	 * has seen them. Never less than before. Control thread. NULL: it cannot be told.
+	 */
+	uint64_t (*missed)(struct port *port);
 	void (*status)(struct port *port, struct port_status *ret);
 	/* No worker runs any more. Frees the port. */
 	void (*close)(struct port *port);
@@ -78,8 +84,9 @@ struct port {
 struct port_context {
 	const char *runtime_dir;
 	uint32_t workers;
-	struct frames *frames;     /* AF_XDP's memory; NULL when there is no such port */
-	struct rte_mempool *mbufs; /* for all else; NULL when there is nothing else */
+	struct frames *frames;             /* AF_XDP's memory; NULL when there is no such port */
+	struct rte_mempool *mbufs;         /* for all else; NULL when there is nothing else */
+	struct sluice_port_losses *losses; /* of SLUICE_PORTS_MAX ports */
 	/* Wait until no worker uses what it found before; wakes the sleeping ones. Control thread. */
 	void (*wait_for_workers)(void *argument);
 	void *wait_argument;
@@ -88,13 +95,14 @@ struct port_context {
 struct ports {
 	struct port *port[SLUICE_PORTS_MAX]; /* NULL: path = "xdp", not this program's */
 	uint32_t count;
+	struct sluice_port_losses *losses; /* by the ports' index; visits write missed_packets */
 };
 
 /* Open all ports of the configuration. The EAL is up. 0, or -errno (logged, with the remedy) and all that was opened is
  * closed. */
 int ports_open(const struct config *config, const struct port_context *context, struct ports *ret);
 void ports_close(struct ports *ports);
-/* Visit all, retire all, and whether all are drained. Control thread. */
+/* Visit all (and count what they missed), retire all, and whether all are drained. Control thread. */
 void ports_visit(struct ports *ports, bool serves);
 void ports_retire(struct ports *ports);
 bool ports_are_drained(struct ports *ports);

@@ -38,6 +38,7 @@ struct af_xdp_port {
 	struct xsk_pin pin;
 	struct progress_pin progress_pin;
 	uint32_t interface_index; /* of the device that the sockets are on; 0: none */
+	uint64_t missed;          /* by the sockets that have been closed */
 	int error_logged;         /* of opening again, so that each is said once */
 	bool mtu_logged;
 	struct af_xdp_queue queues[CONFIG_QUEUES_MAX];
@@ -138,8 +139,10 @@ static void close_sockets(struct af_xdp_port *p)
 	for (uint32_t i = 0; i < p->port.rx_queues; i++)
 		sockets[i] = atomic_exchange(&p->queues[i].socket, NULL);
 	p->context->wait_for_workers(p->context->wait_argument);
-	for (uint32_t i = 0; i < p->port.rx_queues; i++)
+	for (uint32_t i = 0; i < p->port.rx_queues; i++) {
+		p->missed += sockets[i] ? xsk_queue_missed(sockets[i]) : 0;
 		xsk_queue_close(sockets[i]);
+	}
 	xsk_pin_forget(&p->pin);
 	p->interface_index = 0;
 }
@@ -271,6 +274,16 @@ static bool af_xdp_is_drained(struct port *port)
 	return true;
 }
 
+static uint64_t af_xdp_missed(struct port *port)
+{
+	uint64_t missed = af_xdp_of(port)->missed;
+	for (uint32_t i = 0; i < port->rx_queues; i++) {
+		struct xsk_queue *socket = socket_of(port, i);
+		missed += socket ? xsk_queue_missed(socket) : 0;
+	}
+	return missed;
+}
+
 static void af_xdp_status(struct port *port, struct port_status *ret)
 {
 	struct netdev device = {0};
@@ -299,6 +312,7 @@ static const struct port_ops af_xdp_ops = {
     .visit = af_xdp_visit,
     .retire = af_xdp_retire,
     .is_drained = af_xdp_is_drained,
+    .missed = af_xdp_missed,
     .status = af_xdp_status,
     .close = af_xdp_close,
 };

@@ -23,6 +23,7 @@ struct ethdev_port {
 	uint16_t id;     /* DPDK's */
 	bool interrupts; /* the driver tells of received frames */
 	uint32_t mtu;
+	uint64_t missed; /* when it was last asked */
 	uint8_t mac[6];
 	int fds[CONFIG_QUEUES_MAX]; /* of the receive interrupts */
 };
@@ -85,6 +86,16 @@ static void ethdev_visit(struct port *port, bool serves)
 	tap_report(port->tap);
 }
 
+/* Its driver's figures; none drops a frame in both ways. One that does not tell for now tells the next time. */
+static uint64_t ethdev_missed(struct port *port)
+{
+	struct ethdev_port *p = ethdev_of(port);
+	struct rte_eth_stats stats;
+	if (!rte_eth_stats_get(p->id, &stats) && stats.imissed + stats.rx_nombuf > p->missed)
+		p->missed = stats.imissed + stats.rx_nombuf;
+	return p->missed;
+}
+
 static void ethdev_status(struct port *port, struct port_status *ret)
 {
 	struct ethdev_port *p = ethdev_of(port);
@@ -111,6 +122,7 @@ static const struct port_ops ethdev_ops = {
     .wait_begin = ethdev_wait_begin,
     .wait_end = ethdev_wait_end,
     .visit = ethdev_visit,
+    .missed = ethdev_missed,
     .status = ethdev_status,
     .close = ethdev_close,
 };

@@ -122,6 +122,16 @@ uint16_t xsk_queue_receive(struct xsk_queue *q, struct rte_mbuf **packets, uint1
 	return got;
 }
 
+uint64_t xsk_queue_missed(struct xsk_queue *q)
+{
+	struct xdp_statistics statistics = {0};
+	socklen_t length = sizeof(statistics);
+	/* A frame for which the fill ring had none is among rx_dropped: rx_fill_ring_empty_descs tells of it again. */
+	if (!getsockopt(q->fd, SOL_XDP, XDP_STATISTICS, &statistics, &length))
+		q->missed = statistics.rx_dropped + statistics.rx_ring_full;
+	return q->missed;
+}
+
 /* ---------------------------------------------------------------------------- transmit ---- */
 
 static void reap(struct xsk_queue *q)

@@ -33,6 +33,7 @@ struct xsk_queue {
 	/* Control thread. */
 	struct xsk_umem *umem;
 	struct xsk_socket *socket;
+	uint64_t missed; /* when it was last asked */
 	bool zero_copy;
 } __rte_cache_aligned;
 
@@ -56,6 +57,13 @@ uint16_t xsk_queue_transmit(struct xsk_queue *queue, struct rte_mbuf **packets, 
 
 /* Take back what has been sent and wake the kernel for what has not. Transmit side. */
 void xsk_queue_push(struct xsk_queue *queue);
+
+/*
+ * How many frames the kernel has dropped that were redirected to this socket: no room in the receive ring, no frame in
+ * the fill ring, or longer than a frame. (With zero-copy the NIC drops those for want of a frame, and counts them.)
+ * Never less than before. Control thread.
+ */
+uint64_t xsk_queue_missed(struct xsk_queue *queue);
 
 /* Whether received frames wait. */
 static inline bool xsk_queue_has_received(struct xsk_queue *queue)

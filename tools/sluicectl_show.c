@@ -445,14 +445,16 @@ enum ctl_exit command_counters(const struct ctl *ctl)
 	}
 	table_print(&table, 0);
 	putchar('\n');
-	table_init(&table, "INTERFACE|>RECEIVED|>BYTES|>SENT|>BYTES");
+	table_init(&table, "INTERFACE|>RECEIVED|>BYTES|>MISSED|>SENT|>BYTES|>KERNEL'S DROPPED");
 	json_array_foreach(json_object_get(c, "ports"), i, x)
 	{
 		table_cell(&table, "%s", text_of(x, "interface"));
 		table_cell(&table, "%lld", number_of(x, "received_packets"));
 		table_cell(&table, "%s", scaled_text(real_of(x, "received_bytes"), "B", in));
+		table_cell(&table, "%lld", number_of(x, "missed_packets"));
 		table_cell(&table, "%lld", number_of(x, "transmitted_packets"));
 		table_cell(&table, "%s", scaled_text(real_of(x, "transmitted_bytes"), "B", out));
+		table_cell(&table, "%lld", number_of(x, "from_kernel_dropped"));
 	}
 	table_print(&table, 0);
 	json_decref(c);

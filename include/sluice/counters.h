@@ -135,11 +135,12 @@ static inline const char *sluice_verdict_kind(enum sluice_verdict v)
 
 /*
  * The counters' shared memory: made by the dataplane as a memfd, mapped
- * read-only by the control plane. Every block has one writer, its worker;
- * counters are 64-bit, monotonic from the dataplane's start and never reset;
+ * read-only by the control plane. Every worker's block has one writer, its worker, and so has every
+ * field of a port's losses; counters are 64-bit, monotonic from the dataplane's start and never reset;
  * a reader may see one packet's counters a moment apart.
  *
  *   struct sluice_counters_header
+ *   struct sluice_port_losses[SLUICE_PORTS_MAX]            at losses_offset, before the workers
  *   for each worker, at worker_offset + worker * worker_bytes:
  *     struct sluice_worker_counters
  *     struct sluice_service_counters[service_capacity]   at service_offset
@@ -159,9 +160,9 @@ struct sluice_counters_header {
 	uint64_t service_offset; /* from the worker's block */
 	uint64_t backend_offset; /* from the worker's block */
 	uint64_t total_bytes;
-	uint64_t pid;      /* of the dataplane */
-	uint32_t verdicts; /* how many the writer knows (from ABI 3); 0: SLUICE_VERDICTS_ABI_2 */
-	uint32_t zero;
+	uint64_t pid;           /* of the dataplane */
+	uint32_t verdicts;      /* how many the writer knows (from ABI 3); 0: SLUICE_VERDICTS_ABI_2 */
+	uint32_t losses_offset; /* from ABI 3; 0: the writer counts none */
 };
 #define SLUICE_VERDICTS_ABI_2 16u
 
@@ -170,6 +171,12 @@ struct sluice_counters_header {
 struct sluice_port_counters {
 	uint64_t received_packets, received_bytes;
 	uint64_t transmitted_packets, transmitted_bytes;
+};
+
+/* What a port lost where no verdict is given. By the table's port index. */
+struct sluice_port_losses {
+	uint64_t missed_packets;      /* came, and found a queue full or no buffer; control thread: writes */
+	uint64_t from_kernel_dropped; /* of the kernel, by its TAP, not taken; the worker that reads that: writes */
 };
 
 struct sluice_worker_counters {

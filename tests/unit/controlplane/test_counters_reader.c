@@ -20,6 +20,8 @@
 #define WORKERS 2u
 #define SERVICES 4u
 #define BACKENDS 8u
+#define LOSSES_AT 128u
+#define WORKERS_AT 1024u
 
 /* A dataplane's side of the memory. */
 struct memory {
@@ -36,7 +38,7 @@ static struct memory memory_make(bool sealed, uint64_t pid)
 	uint64_t backend_offset = service_offset + SERVICES * sizeof(struct sluice_service_counters);
 	uint64_t worker_bytes = (backend_offset + BACKENDS * sizeof(struct sluice_backend_counters) + 63) / 64 * 64;
 
-	m.size = 128 + WORKERS * worker_bytes;
+	m.size = WORKERS_AT + WORKERS * worker_bytes;
 	assert_int_equal(ftruncate(m.fd, (off_t)m.size), 0);
 	m.bytes = mmap(NULL, m.size, PROT_READ | PROT_WRITE, MAP_SHARED, m.fd, 0);
 	assert_ptr_not_equal(m.bytes, MAP_FAILED);
@@ -48,13 +50,14 @@ static struct memory memory_make(bool sealed, uint64_t pid)
 	    .service_capacity = SERVICES,
 	    .backend_capacity = BACKENDS,
 	    .tsc_hz = 1000,
-	    .worker_offset = 128,
+	    .worker_offset = WORKERS_AT,
 	    .worker_bytes = worker_bytes,
 	    .service_offset = service_offset,
 	    .backend_offset = backend_offset,
 	    .total_bytes = m.size,
 	    .pid = pid,
 	    .verdicts = SLUICE_VERDICTS,
+	    .losses_offset = LOSSES_AT,
 	};
 	if (sealed)
 		assert_int_equal(fcntl(m.fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW), 0);
@@ -69,7 +72,12 @@ static void memory_free(struct memory *m)
 
 static struct sluice_worker_counters *worker(const struct memory *m, uint32_t w)
 {
-	return (struct sluice_worker_counters *)(m->bytes + 128 + w * m->header->worker_bytes);
+	return (struct sluice_worker_counters *)(m->bytes + WORKERS_AT + w * m->header->worker_bytes);
+}
+
+static struct sluice_port_losses *losses(const struct memory *m)
+{
+	return (struct sluice_port_losses *)(m->bytes + LOSSES_AT);
 }
 
 static struct sluice_backend_counters *backend(const struct memory *m, uint32_t w, uint32_t n)
@@ -201,6 +209,38 @@ static void test_restart(void **state)
 	counters_reader_destroy(reader);
 	memory_free(&old);
 	memory_free(&new);
+}
+
+/* What ports have lost: summed over dataplanes, not set back by a restart; a dataplane may know nothing of it. */
+static void test_losses(void **state)
+{
+	struct memory old = memory_make(true, 0), new = memory_make(false, (uint64_t)getpid());
+	struct memory silent = memory_make(true, (uint64_t)getpid());
+	struct counters_reader *reader = reader_make();
+
+	(void)state;
+	silent.header->losses_offset = 0;
+	losses(&silent)[0].missed_packets = 1000;
+	losses(&old)[SLUICE_PORTS_MAX - 1] = (struct sluice_port_losses){7, 2};
+	use(reader, &old);
+	counters_reader_refresh(reader);
+	losses(&old)[SLUICE_PORTS_MAX - 1].missed_packets = 9; /* after the last look */
+	losses(&new)[SLUICE_PORTS_MAX - 1] = (struct sluice_port_losses){1, 5};
+	losses(&new)[0].from_kernel_dropped = 3;
+	use(reader, &new);
+	counters_reader_refresh(reader);
+	counters_reader_refresh(reader);
+	use(reader, &silent);
+	counters_reader_refresh(reader);
+	assert_int_equal(counters_reader_losses(reader, SLUICE_PORTS_MAX - 1).missed_packets, 10);
+	assert_int_equal(counters_reader_losses(reader, SLUICE_PORTS_MAX - 1).from_kernel_dropped, 7);
+	assert_int_equal(counters_reader_losses(reader, 0).missed_packets, 0);
+	assert_int_equal(counters_reader_losses(reader, 0).from_kernel_dropped, 3);
+	assert_int_equal(counters_reader_losses(reader, SLUICE_PORTS_MAX).missed_packets, 0);
+	counters_reader_destroy(reader);
+	memory_free(&old);
+	memory_free(&new);
+	memory_free(&silent);
 }
 
 /* Only the connection was lost: the dataplane goes on counting and comes back with the same memory. */
@@ -387,6 +427,11 @@ static void test_bad_headers(void **state)
 	    ROW(backend_offset, 8),
 	    ROW(backend_offset, UINT64_MAX - 7),
 	    ROW(backend_offset, 1ull << 30),
+	    ROW(losses_offset, 8),
+	    ROW(losses_offset, LOSSES_AT + 4),
+	    ROW(losses_offset, WORKERS_AT - sizeof(struct sluice_port_losses) * SLUICE_PORTS_MAX + 8),
+	    ROW(losses_offset, WORKERS_AT + 8),
+	    ROW(losses_offset, 0xfffffff8),
 	    ROW(verdicts, 100000),
 	    ROW(verdicts, 200),
 	    ROW(total_bytes, 1ull << 30),
@@ -457,6 +502,7 @@ int main(void)
 	    cmocka_unit_test(test_sums),
 	    cmocka_unit_test(test_busy_share),
 	    cmocka_unit_test(test_restart),
+	    cmocka_unit_test(test_losses),
 	    cmocka_unit_test(test_reconnect),
 	    cmocka_unit_test(test_control_plane_restart),
 	    cmocka_unit_test(test_numbers_change_hands),

@@ -55,11 +55,13 @@ static struct rte_mbuf *frame_for_nobody(void)
 }
 
 /* In the place of the TAP's own: ports of these tests have none, but for one that has always a frame. */
+static atomic_uint tap_frames;
 uint32_t __wrap_tap_read(struct tap *tap, struct rte_mempool *from, struct rte_mbuf **packets, uint32_t count);
 uint32_t __wrap_tap_read(struct tap *tap, struct rte_mempool *from, struct rte_mbuf **packets, uint32_t count)
 {
 	assert_true(tap && from == pool && count);
 	packets[0] = frame_for_nobody();
+	atomic_fetch_add(&tap_frames, 1);
 	return 1;
 }
 
@@ -483,6 +485,7 @@ static void held_by_a_busy_worker(bool tap)
 {
 	struct scene *s = scene_create(false, -1, QUEUES);
 	publish(s, 1);
+	atomic_store(&tap_frames, 0);
 	if (tap)
 		s->wires[0].port.tap = (struct tap *)s; /* nobody looks into it */
 	s->wires[0].floods = !tap;
@@ -492,6 +495,11 @@ static void held_by_a_busy_worker(bool tap)
 	for (int i = 0; i < 10000 && !verdicts(s, SLUICE_DROP_FRAGMENT); i++)
 		nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
 	assert_int_equal(verdicts(s, SLUICE_DROP_FRAGMENT), 1);
+	loops_stop(s->loops);
+	/* Of the kernel's frames, none of which the port takes, each is counted, and no other. */
+	assert_true(!tap == !atomic_load(&tap_frames));
+	assert_int_equal(counters_memory_losses(&s->counters)[0].from_kernel_dropped, atomic_load(&tap_frames));
+	assert_int_equal(counters_memory_losses(&s->counters)[1].from_kernel_dropped, 0);
 	scene_destroy(s);
 }
 

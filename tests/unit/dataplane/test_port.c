@@ -41,6 +41,8 @@ static void add_vdev(struct config *c, const char *device, uint32_t queues)
 	memcpy(port->name, device, strcspn(device, ","));
 }
 
+static struct sluice_port_losses losses[SLUICE_PORTS_MAX];
+
 /* Pools as main() makes them, then the ports. */
 static int open_all(const struct config *c, struct pools *ret_pools, struct ports *ret_ports)
 {
@@ -48,8 +50,12 @@ static int open_all(const struct config *c, struct pools *ret_pools, struct port
 	assert_int_equal(pools_plan(c, &plan), 0);
 	assert_int_equal(plan.frame_count, 0);
 	assert_int_equal(pools_create(&plan, ret_pools), 0);
-	const struct port_context context = {
-	    .runtime_dir = "/tmp", .workers = config_workers(c), .mbufs = ret_pools->mbufs, .wait_for_workers = ignore};
+	memset(losses, 0, sizeof(losses));
+	const struct port_context context = {.runtime_dir = "/tmp",
+					     .workers = config_workers(c),
+					     .mbufs = ret_pools->mbufs,
+					     .losses = losses,
+					     .wait_for_workers = ignore};
 	return ports_open(c, &context, ret_ports);
 }
 
@@ -90,19 +96,70 @@ static void test_vdev(void **state)
 	pools_destroy(&pools);
 }
 
+/* A frame for which there is no buffer: its driver says so, a visit counts it. (net_pcap's wire is a file.) */
+static void test_missed(void **state)
+{
+	static const uint32_t header[6] = {0xa1b2c3d4, 4 << 16 | 2, 0, 0, 65535, 1}, record[4] = {0, 0, 60, 60};
+	static const uint8_t frame[60];
+	char name[] = "/tmp/sluice-port-XXXXXX", device[64];
+	struct config c = {.core_count = 1};
+	struct pools pools;
+	struct ports ports;
+	struct rte_mbuf *packets[32], *taken = NULL, *m;
+	(void)state;
+	int fd = mkstemp(name);
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, header, sizeof(header)), sizeof(header));
+	for (int i = 0; i < 4; i++) {
+		assert_int_equal(write(fd, record, sizeof(record)), sizeof(record));
+		assert_int_equal(write(fd, frame, sizeof(frame)), sizeof(frame));
+	}
+	close(fd);
+	snprintf(device, sizeof(device), "net_pcap0,rx_pcap=%s", name);
+	add_vdev(&c, "net_null2", 0); /* a vdev's name is used once: DPDK keeps it */
+	add_vdev(&c, device, 0);
+	assert_int_equal(open_all(&c, &pools, &ports), 0);
+	while ((m = rte_pktmbuf_alloc(pools.mbufs)) != NULL) {
+		m->next = taken;
+		taken = m;
+	}
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(ports.port[1]->ops->receive(ports.port[1], 0, packets, 32), 0);
+	assert_int_equal(losses[1].missed_packets, 0);
+	ports_visit(&ports, true);
+	ports_visit(&ports, true);
+	assert_int_equal(losses[1].missed_packets, 2);
+	assert_int_equal(losses[0].missed_packets, 0);
+	while ((m = taken) != NULL) {
+		taken = m->next;
+		m->next = NULL;
+		rte_pktmbuf_free(m);
+	}
+	uint16_t got = ports.port[1]->ops->receive(ports.port[1], 0, packets, 32);
+	assert_int_equal(got, 2); /* the others are lost indeed */
+	rte_pktmbuf_free_bulk(packets, got);
+	ports_visit(&ports, true);
+	assert_int_equal(losses[1].missed_packets, 2);
+	ports_close(&ports);
+	unlink(name);
+	pools_destroy(&pools);
+}
+
 /* One that fails takes those before it along. */
 static void test_refused(void **state)
 {
 	static const struct {
-		const char *device;
+		const char *sound, *device;
 		uint32_t queues;
-	} rows[] = {{"net_nonsense0", 0}, {"net_pcap0,rx_pcap=/nowhere/at/all", 0}, {"net_ring1", 20}};
+	} rows[] = {{"net_null3", "net_nonsense0", 0},
+		    {"net_null4", "net_pcap1,rx_pcap=/nowhere/at/all", 0},
+		    {"net_null5", "net_ring1", 20}};
 	(void)state;
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		struct config c = {.core_count = 1};
 		struct pools pools;
 		struct ports ports = {.count = 99};
-		add_vdev(&c, "net_null0", 0);
+		add_vdev(&c, rows[i].sound, 0);
 		add_vdev(&c, rows[i].device, rows[i].queues);
 		assert_true(open_all(&c, &pools, &ports) < 0);
 		assert_int_equal(ports.count, 99); /* untouched */
@@ -281,6 +338,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_vdev),
+	    cmocka_unit_test(test_missed),
 	    cmocka_unit_test(test_refused),
 	    cmocka_unit_test(test_queues_and_workers),
 	    cmocka_unit_test(test_plan_of_missing_interface),

@@ -28,7 +28,8 @@ static struct {
 	int device_error;
 	uint32_t device_index;
 	int open_error[QUEUES];
-	uint32_t open; /* sockets */
+	uint32_t open;   /* sockets */
+	uint64_t missed; /* by each of them */
 	bool has_map;
 	uint32_t refused_key; /* by the map; QUEUES: none */
 	bool in_map[QUEUES];
@@ -65,6 +66,13 @@ void __wrap_xsk_queue_close(struct xsk_queue *queue)
 {
 	world.open -= queue != NULL;
 	free(queue);
+}
+
+uint64_t __wrap_xsk_queue_missed(struct xsk_queue *queue);
+uint64_t __wrap_xsk_queue_missed(struct xsk_queue *queue)
+{
+	assert_non_null(queue);
+	return world.missed;
 }
 
 void __wrap_log_write(enum log_level level, const char *format, ...);
@@ -227,12 +235,38 @@ static void test_map_that_takes_not_all(void **state)
 	close_port(port);
 }
 
+/* What its sockets have missed, those that have been closed among them. */
+static void test_missed(void **state)
+{
+	struct port *port = open_port();
+	struct sluice_port_losses losses[2] = {{0}};
+	struct ports ports = {.port = {NULL, port}, .count = 2, .losses = losses};
+	(void)state;
+	world.missed = 5;
+	ports_visit(&ports, false);
+	assert_int_equal(losses[1].missed_packets, QUEUES * 5);
+	world.device_error = -ENODEV;
+	ports_visit(&ports, false);
+	assert_int_equal(losses[1].missed_packets, QUEUES * 5);
+	world.device_error = 0;
+	world.missed = 0;
+	ports_visit(&ports, false);
+	assert_int_equal(losses[1].missed_packets, QUEUES * 5);
+	world.missed = 1;
+	ports_visit(&ports, false);
+	assert_int_equal(losses[1].missed_packets, QUEUES * 6);
+	assert_int_equal(losses[0].missed_packets, 0);
+	assert_int_equal(losses[1].from_kernel_dropped, 0);
+	close_port(port);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_device_that_cannot_be_asked),
 	    cmocka_unit_test(test_busy_queue_is_told_once),
 	    cmocka_unit_test(test_map_that_takes_not_all),
+	    cmocka_unit_test(test_missed),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
