@@ -33,7 +33,6 @@ struct api_capture {
 	struct capture_request request;
 	uint64_t began_ns;
 	struct pcapng_buffer buffer;
-	size_t sent; /* of the buffer */
 	struct capture_interface *interfaces;
 	uint32_t interface_count;
 	bool has_elements; /* json */
@@ -72,6 +71,8 @@ static uint32_t interface_number(struct api_capture *c, enum capture_path path, 
 {
 	char description[96], device[IF_NAMESIZE] = "";
 
+	if (path == CAPTURE_PATH_DPDK && id >= SLUICE_PORTS_MAX)
+		id = SLUICE_NONE; /* a record says so, which is not trusted: else each could have a block of its own */
 	for (uint32_t i = 0; i < c->interface_count; i++)
 		if (c->interfaces[i].path == path && c->interfaces[i].id == id)
 			return i;
@@ -98,7 +99,7 @@ static uint32_t interface_number(struct api_capture *c, enum capture_path path, 
 static bool has_room(void *user)
 {
 	const struct api_capture *c = user;
-	return c->buffer.count - c->sent < BUFFER_BYTES_MAX;
+	return pcapng_buffer_left(&c->buffer) < BUFFER_BYTES_MAX;
 }
 
 static void add_text(struct api_capture *c, const char *text)
@@ -240,17 +241,9 @@ void api_capture_end(struct api *api)
 static ssize_t stream_read(struct api_stream *stream, char *to, size_t room)
 {
 	struct api_capture *c = (struct api_capture *)stream;
-	size_t bytes = c->buffer.count - c->sent;
+	const size_t bytes = pcapng_buffer_take(&c->buffer, to, room);
 
-	if (!bytes)
-		return c->is_whole ? -1 : 0;
-	if (bytes > room)
-		bytes = room;
-	memcpy(to, c->buffer.bytes + c->sent, bytes);
-	c->sent += bytes;
-	if (c->sent == c->buffer.count)
-		c->sent = c->buffer.count = 0;
-	return (ssize_t)bytes;
+	return bytes ? (ssize_t)bytes : c->is_whole ? -1 : 0;
 }
 
 static void stream_closed(struct api_stream *stream)
@@ -368,6 +361,21 @@ void api_post_capture(struct api_exchange *exchange)
 				"nothing forwards by that path that could be captured");
 	else if (error)
 		api_reply_error(exchange, 500, NULL, "see the control plane's log", "%s", strerror(-error));
+}
+
+/* By the process that began it, whose file is then whole: it gets what there is, and how the file ends. */
+void api_post_capture_end(struct api_exchange *exchange)
+{
+	struct api *api = exchange->api;
+
+	if (!api->capture || exchange->peer.pid != api->last_capture.pid ||
+	    exchange->peer.uid != api->last_capture.uid) {
+		api_reply_error(exchange, 404, NULL, "only the process that began a capture can end it so",
+				"no capture of this process is under way");
+		return;
+	}
+	capture_finish(api->capture->capture, "client");
+	api_reply_json(exchange, 200, json_pack("{s:s}", "outcome", "ok"));
 }
 
 void api_get_capture(struct api_exchange *exchange)

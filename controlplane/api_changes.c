@@ -43,11 +43,15 @@ static json_t *lines_json(const struct apply_outcome *outcome)
 }
 
 /* The status code and the remedy of a transaction that failed. */
-static unsigned failure_status(const struct apply_outcome *outcome, const char **ret_remedy)
+static unsigned failure_status(enum api_action action, const struct apply_outcome *outcome, const char **ret_remedy)
 {
 	switch (-outcome->error) {
 	case EINVAL: *ret_remedy = "mend the lines named; what ran before still runs"; return 422;
-	case ENOENT: *ret_remedy = "nothing has changed; check the name or file"; return 404;
+	case ENOENT:
+		*ret_remedy = action == API_ACTION_ROLLBACK
+				  ? "nothing has changed; each `sluicectl apply` or `reload` of another text makes one"
+				  : "nothing has changed; check the name or file";
+		return 404;
 	case EACCES:
 	case EPERM: *ret_remedy = "the control plane may not read it: check owner and mode"; return 422;
 	case EBUSY:
@@ -56,7 +60,7 @@ static unsigned failure_status(const struct apply_outcome *outcome, const char *
 	}
 }
 
-static void reply_outcome(struct api_exchange *exchange, const struct apply_outcome *outcome)
+static void reply_outcome(struct api_exchange *exchange, enum api_action action, const struct apply_outcome *outcome)
 {
 	const char *remedy;
 	json_int_t generation = (json_int_t)outcome->generation;
@@ -67,7 +71,7 @@ static void reply_outcome(struct api_exchange *exchange, const struct apply_outc
 					 lines_json(outcome)));
 		return;
 	}
-	unsigned status = failure_status(outcome, &remedy);
+	unsigned status = failure_status(action, outcome, &remedy);
 	json_t *error = json_string(outcome->line_count ? outcome->lines[0] : strerror(-outcome->error));
 	api_reply_json(exchange, status,
 		       json_pack("{s:o, s:s, s:s, s:I, s:o}", "error", error ? error : json_string("failed"), "remedy",
@@ -96,7 +100,7 @@ static void change_done(void *user, const struct apply_outcome *outcome)
 			    !outcome->error       ? "ok"
 			    : outcome->line_count ? outcome->lines[0]
 						  : strerror(-outcome->error));
-		reply_outcome(exchange, outcome);
+		reply_outcome(exchange, change->action, outcome);
 		struct api *api = exchange->api;
 		if (!outcome->error && change->action <= API_ACTION_ROLLBACK && api->configured)
 			api->configured(api, apply_model(api->apply));
@@ -184,7 +188,7 @@ static void plan_done(void *user, const struct apply_outcome *outcome, json_t *p
 	} else {
 		json_decref(plan);
 		if (exchange->api)
-			reply_outcome(exchange, outcome);
+			reply_outcome(exchange, change->action, outcome);
 	}
 	change_end(change);
 }
@@ -286,7 +290,7 @@ static void post_order(struct api_exchange *exchange, enum api_action action)
 	api_count_outcome(exchange->api, action, &outcome);
 	audit_write(exchange, api_action_word(action), subject, strerror(-error));
 	change_refused(change);
-	reply_outcome(exchange, &outcome);
+	reply_outcome(exchange, action, &outcome);
 }
 
 void api_post_drain(struct api_exchange *exchange)

@@ -163,6 +163,7 @@ void api_post_drain(struct api_exchange *exchange);
 void api_post_enable(struct api_exchange *exchange);
 void api_post_disable(struct api_exchange *exchange);
 void api_post_capture(struct api_exchange *exchange);
+void api_post_capture_end(struct api_exchange *exchange);
 void api_post_weight(struct api_exchange *exchange);
 
 /* The live table, or NULL: then the error is answered. */

@@ -38,6 +38,7 @@ static const struct route routes[] = {
     {API_POST, "/v1/enable", api_post_enable, "service,backend"},
     {API_POST, "/v1/disable", api_post_disable, "service,backend"},
     {API_POST, "/v1/capture", api_post_capture, "service,client,verdict,path,count,duration,snaplen,sample,format"},
+    {API_POST, "/v1/capture/end", api_post_capture_end, ""},
     {API_POST, "/v1/weight", api_post_weight, "service,backend,weight"},
 };
 #define ROUTES (sizeof(routes) / sizeof(routes[0]))

@@ -22,6 +22,7 @@ struct api_server {
 	bool read_only;
 	uv_poll_t poll;
 	uv_timer_t timer;
+	bool woken; /* since libmicrohttpd ran */
 	unsigned handles;
 	void (*closed)(void *user);
 	void *user;
@@ -56,11 +57,23 @@ static void server_run(struct api_server *server)
 {
 	MHD_UNSIGNED_LONG_LONG timeout_ms;
 
+	server->woken = false;
 	MHD_run(server->daemon);
-	if (MHD_get_timeout(server->daemon, &timeout_ms) == MHD_YES)
+	/* What was woken from within is resumed in a turn of its own, which libmicrohttpd's timeout does not know of.
+	 */
+	if (server->woken)
+		uv_timer_start(&server->timer, timer_fired, 0, 0);
+	else if (MHD_get_timeout(server->daemon, &timeout_ms) == MHD_YES)
 		uv_timer_start(&server->timer, timer_fired, timeout_ms, 0);
 	else
 		uv_timer_stop(&server->timer);
+}
+
+/* A connection that was suspended goes on, in the loop's next turn. */
+static void server_wake(struct api_server *server)
+{
+	server->woken = true;
+	uv_timer_start(&server->timer, timer_fired, 0, 0);
 }
 
 static void timer_fired(uv_timer_t *timer)
@@ -127,7 +140,7 @@ static void exchange_finished(struct api_exchange *exchange)
 		return;
 	request->suspended = false;
 	MHD_resume_connection(request->connection);
-	uv_timer_start(&request->server->timer, timer_fired, 0, 0);
+	server_wake(request->server);
 }
 
 static void peer_read(struct request *request)
@@ -168,7 +181,7 @@ static void streaming_wake(struct api_stream *stream)
 		return;
 	streaming->suspended = false;
 	MHD_resume_connection(streaming->connection);
-	uv_timer_start(&streaming->server->timer, timer_fired, 0, 0);
+	server_wake(streaming->server);
 }
 
 /* libmicrohttpd does not look at connections that are suspended. */
@@ -235,6 +248,8 @@ static enum MHD_Result answer_queue(struct request *request)
 	if (exchange->retry_after)
 		MHD_add_response_header(response, MHD_HTTP_HEADER_RETRY_AFTER, exchange->retry_after);
 	enum MHD_Result result = MHD_queue_response(request->connection, exchange->status, response);
+	if (result != MHD_YES)
+		request->streaming = NULL; /* goes with the response, now */
 	MHD_destroy_response(response);
 	return result;
 }

@@ -4,6 +4,7 @@
 
 #include "api_flow.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -53,6 +54,21 @@ struct api_backend_states api_count_states(const struct api *api, const struct m
 
 /* -------------------------------------------------------------------- vips ---- */
 
+/* "up", and why not. */
+static const char *vip_reason(int error, const char *interface, char *room, size_t bytes)
+{
+	switch (-error) {
+	case 0: return "";
+	case ENODEV:
+		snprintf(room, bytes, "there is no interface \"%s\"; it gets the address when it appears", interface);
+		break;
+	case EAGAIN: return "not looked at yet";
+	case EIO: return "cannot be added: see the control plane's log";
+	default: snprintf(room, bytes, "cannot be added: %s", strerror(-error));
+	}
+	return room;
+}
+
 void api_get_vips(struct api_exchange *exchange)
 {
 	const struct model *model = apply_model(exchange->api->apply);
@@ -60,14 +76,17 @@ void api_get_vips(struct api_exchange *exchange)
 
 	for (uint32_t i = 0; model && i < model->vip_count; i++) {
 		const struct model_vip *vip = &model->vips[i];
-		char address[INET6_ADDRSTRLEN_MAX];
+		char address[INET6_ADDRSTRLEN_MAX], reason[128];
+		const int error = apply_vip_state(exchange->api->apply, vip);
 		json_t *services = json_array();
 		for (uint32_t s = 0; s < model->service_count; s++)
 			if (sluice_address_equal(&model->services[s].address, &vip->address))
 				json_array_append_new(services, json_string(model->services[s].name));
-		json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:o}", "address",
-						      model_address_text(&vip->address, address), "mode", "static",
-						      "interface", vip->interface, "services", services));
+		json_array_append_new(
+		    list, json_pack("{s:s, s:s, s:s, s:s, s:s, s:o}", "address",
+				    model_address_text(&vip->address, address), "mode", "static", "interface",
+				    vip->interface, "state", error ? "absent" : "present", "reason",
+				    vip_reason(error, vip->interface, reason, sizeof(reason)), "services", services));
 	}
 	api_reply_json(exchange, 200, list);
 }
@@ -124,28 +143,29 @@ static json_t *history_json(const struct path_choice *choice)
 }
 
 /* Which path an interface has, into what else is told of it. */
-static void path_json(const struct api *api, const char *interface, json_t *ret)
+static void path_json(const struct api *api, const struct steering_status *steering, json_t *ret)
 {
 	static const char *const configured[] = {
 	    [MODEL_PATH_DPDK] = "dpdk", [MODEL_PATH_XDP] = "xdp", [MODEL_PATH_AUTO] = "auto"};
 	struct paths_status s;
 	uint32_t i = 0;
 
-	while (paths_status(apply_paths(api->apply), i, &s) && strcmp(s.interface, interface))
+	while (paths_status(apply_paths(api->apply), i, &s) && strcmp(s.interface, steering->interface))
 		i++;
 	if (!paths_status(apply_paths(api->apply), i, &s))
 		return;
 	const struct path_choice *c = s.choice;
 	const bool is_auto = s.rule->path == MODEL_PATH_AUTO;
-	json_t *more =
-	    json_pack("{s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:{s:I, s:I}, s:o}", "configured",
-		      configured[s.rule->path], "path", path_side_word(c->side), "state", path_choice_state(c),
-		      "path_reason", c->reason, "since", api_time_json(c->since_wall_ns), "rate_pps",
-		      c->has_rate ? json_integer((json_int_t)c->rate_pps) : json_null(), "dpdk_above_pps",
-		      is_auto ? json_integer((json_int_t)s.rule->dpdk_above_pps) : json_null(), "xdp_below_pps",
-		      is_auto ? json_integer((json_int_t)s.rule->xdp_below_pps) : json_null(), "xdp_after_seconds",
-		      is_auto ? json_real((double)s.rule->xdp_after_ns / 1e9) : json_null(), "switches", "to_dpdk",
-		      (json_int_t)c->to_dpdk, "to_xdp", (json_int_t)c->to_xdp, "history", history_json(c));
+	const bool nobody = !steering->attached; /* without the program no packet comes to any path */
+	json_t *more = json_pack(
+	    "{s:s, s:s?, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:{s:I, s:I}, s:o}", "configured", configured[s.rule->path],
+	    "path", nobody ? NULL : path_side_word(c->side), "state", nobody ? "not attached" : path_choice_state(c),
+	    "path_reason", nobody ? steering->reason : c->reason, "since", api_time_json(c->since_wall_ns), "rate_pps",
+	    c->has_rate ? json_integer((json_int_t)c->rate_pps) : json_null(), "dpdk_above_pps",
+	    is_auto ? json_integer((json_int_t)s.rule->dpdk_above_pps) : json_null(), "xdp_below_pps",
+	    is_auto ? json_integer((json_int_t)s.rule->xdp_below_pps) : json_null(), "xdp_after_seconds",
+	    is_auto ? json_real((double)s.rule->xdp_after_ns / 1e9) : json_null(), "switches", "to_dpdk",
+	    (json_int_t)c->to_dpdk, "to_xdp", (json_int_t)c->to_xdp, "history", history_json(c));
 	json_object_update(ret, more);
 	json_decref(more);
 }
@@ -163,7 +183,7 @@ static json_t *interfaces_json(const struct api *api)
 			      (json_int_t)status.redirected, "forwarded", (json_int_t)status.forwarded, "passed",
 			      (json_int_t)status.passed, "dropped", (json_int_t)status.dropped, "dropped_no_socket",
 			      (json_int_t)status.dropped_no_socket, "queues", queues_json(steering, i));
-		path_json(api, status.interface, interface);
+		path_json(api, &status, interface);
 		json_array_append_new(list, interface);
 	}
 	return list;
@@ -234,7 +254,7 @@ void api_get_status(struct api_exchange *exchange)
 		      "s:o, s:o, s:o, s:o, s:o, s:o, s:s}",
 		      "version", SLUICE_VERSION, "pid", (json_int_t)getpid(), "uptime_seconds", (double)uptime_ns / 1e9,
 		      "node", model ? model->node_name : NULL, "zone", model ? model->node_zone : NULL, "region",
-		      model ? model->node_region : NULL, "config_file", model ? model->file : NULL,
+		      model ? model->node_region : NULL, "config_file", apply_config_file(api->apply),
 		      "hash_key_fingerprint", model ? model->hash_key_fingerprint : NULL, "generation",
 		      (json_int_t)apply_generation(api->apply), "services", model ? (int)model->service_count : 0,
 		      "vips", model ? (int)model->vip_count : 0, "backends", "total", (json_int_t)states.total, "up",

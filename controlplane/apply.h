@@ -81,6 +81,10 @@ struct operator_order apply_order_find(const struct apply *apply, const char *se
 /* ---- what runs: for the API. Valid until the next return to the loop. ---- */
 struct model *apply_model(const struct apply *apply); /* borrowed */
 uint64_t apply_generation(const struct apply *apply);
+/* The file given at start, whose text is what runs unless it was edited since. */
+const char *apply_config_file(const struct apply *apply);
+/* Whether the address is on its interface: 0 or -errno as of vips_state(). */
+int apply_vip_state(const struct apply *apply, const struct model_vip *vip);
 /* The live table with lookups and states, by the same structures as the dataplane's. NULL before the first. */
 const struct sluice_table *apply_table(const struct apply *apply);
 /* Connections that changes move. */

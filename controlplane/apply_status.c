@@ -15,6 +15,16 @@ uint64_t apply_generation(const struct apply *apply)
 	return apply->table ? apply->table->generation : 0;
 }
 
+int apply_vip_state(const struct apply *apply, const struct model_vip *vip)
+{
+	return vips_state(apply->vips, &vip->address, vip->interface);
+}
+
+const char *apply_config_file(const struct apply *apply)
+{
+	return apply->config_file;
+}
+
 struct sluice_exceptions_header *apply_exceptions(const struct apply *apply)
 {
 	return apply->exceptions ? exceptions_memory_header(apply->exceptions) : NULL;

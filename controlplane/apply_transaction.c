@@ -374,6 +374,8 @@ void transaction_commit(struct transaction *t)
 	apply_exceptions_follow(apply, t->model, NULL);
 	if (t->kind == TRANSACTION_REFRESH && t->model != apply->model)
 		apply_commit_retired(apply, t->model);
+	if (t->kind == TRANSACTION_REFRESH) /* there may have been no room for the exceptions before */
+		peers_configure(apply->peers, apply->model, apply->exceptions);
 	if (t->kind != TRANSACTION_REFRESH && apply_commit_model(apply, t->model, t->start))
 		transaction_say(t, "warning: the XDP program does not know every service: see the log");
 	step_persist(t);

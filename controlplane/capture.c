@@ -274,7 +274,7 @@ static void give(struct capture *capture, uint64_t before_ns)
 
 /* ---------------------------------------------------------------------------- time ---- */
 
-static void end(struct capture *capture, const char *why)
+void capture_finish(struct capture *capture, const char *why)
 {
 	participants_end(capture);
 	uv_timer_stop(&capture->timer);
@@ -302,11 +302,11 @@ static void tick(uv_timer_t *timer)
 		if (capture->participants[i].is_gone)
 			participant_leave(capture, &capture->participants[i]);
 	if (capture->status.packets >= capture->request.count)
-		end(capture, "count");
+		capture_finish(capture, "count");
 	else if (now - capture->began_ns >= capture->request.duration_ns)
-		end(capture, "duration");
+		capture_finish(capture, "duration");
 	else if (capture->ticks % ASK_TICKS == 0 && !capture->sink.goes_on(capture->sink.user))
-		end(capture, "reader");
+		capture_finish(capture, "reader");
 }
 
 /* ------------------------------------------------------------------------ lifetime ---- */

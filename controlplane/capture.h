@@ -22,7 +22,8 @@ struct capture_packet {
 	const struct capture_record *record;
 };
 
-/* Who takes the packets. All of them are called from the loop, never from inside a function of this module. */
+/* Who takes the packets. All of them are called from the loop, and from no function of this module but
+ * capture_finish(). */
 struct capture_sink {
 	/* Whether more may come now. While not, rings fill, and what is beyond them is lost. */
 	bool (*has_room)(void *user);
@@ -31,7 +32,8 @@ struct capture_sink {
 	void (*flush)(void *user);
 	/* About ten times a second. False: nobody wants any more, the capture ends. */
 	bool (*goes_on)(void *user);
-	/* It has ended: "count", "duration" or "reader". Call capture_destroy() now or later. */
+	/* It has ended: "count", "duration", "reader", or as capture_finish() says. Call capture_destroy() now or
+	 * later. */
 	void (*ended)(void *user, const char *why);
 	void *user;
 };
@@ -42,6 +44,11 @@ struct capture_sink {
  */
 int capture_create(uv_loop_t *loop, struct apply *apply, const struct capture_request *request,
 		   const struct capture_sink *sink, struct capture **ret);
+/*
+ * End it now for this reason (a constant), before its time: what has come is given to the sink, then ended() is called,
+ * all within. Not from a function of the sink, and once.
+ */
+void capture_finish(struct capture *capture, const char *why);
 /* Ends it, without a word, if it has not ended. Completes on the loop. Accepts NULL. */
 void capture_destroy(struct capture *capture);
 

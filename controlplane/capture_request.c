@@ -50,9 +50,13 @@ const char *capture_outcome_help(uint32_t outcome)
 
 /* ------------------------------------------------------------------------ fields ---- */
 
-static bool refuse(struct capture_problem *ret, const char *field, const char *remedy, const char *what)
+static bool refuse(struct capture_problem *ret, const json_t *body, const char *field, const char *remedy,
+		   const char *what)
 {
-	snprintf(ret->text, sizeof(ret->text), "%s: %s", field, what);
+	char *value = json_dumps(json_object_get(body, field), JSON_ENCODE_ANY | JSON_COMPACT | JSON_ENSURE_ASCII);
+
+	snprintf(ret->text, sizeof(ret->text), "%s %.60s: %s", field, value ? value : "", what);
+	free(value);
 	ret->field = field;
 	ret->remedy = remedy;
 	return false;
@@ -80,7 +84,7 @@ static bool number_of(const json_t *body, const char *field, uint64_t least, uin
 		return true;
 	}
 	if (!json_is_integer(value) || number < 0 || (uint64_t)number < least || (uint64_t)number > most)
-		return refuse(ret_problem, field, remedy, "not a usable number");
+		return refuse(ret_problem, body, field, remedy, "not a usable number");
 	*ret = (uint64_t)number;
 	return true;
 }
@@ -106,12 +110,12 @@ static bool parse_verdicts(const json_t *body, uint64_t *ret, struct capture_pro
 	uint64_t all = 0;
 
 	if (!text)
-		return refuse(ret_problem, "verdict", REMEDY_VERDICT, "not a word");
+		return refuse(ret_problem, body, "verdict", REMEDY_VERDICT, "not a word");
 	for (const char *word = text; word;) {
 		const size_t length = strcspn(word, ",");
 		const uint64_t bits = outcomes_of(word, length);
 		if (!bits)
-			return refuse(ret_problem, "verdict", REMEDY_VERDICT, "there is none of that name");
+			return refuse(ret_problem, body, "verdict", REMEDY_VERDICT, "there is none of that name");
 		all |= bits;
 		word = word[length] ? word + length + 1 : NULL;
 	}
@@ -139,7 +143,7 @@ static bool parse_client(const json_t *body, struct sluice_capture_filter *filte
 	const char *text = string_of(body, "client", NULL), *slash = text ? strchr(text, '/') : NULL;
 	const size_t length = !text ? 0 : slash ? (size_t)(slash - text) : strlen(text);
 	if (!length || length >= sizeof(address))
-		return refuse(ret_problem, "client", REMEDY_CLIENT, "not an address");
+		return refuse(ret_problem, body, "client", REMEDY_CLIENT, "not an address");
 	memcpy(address, text, length);
 	address[length] = '\0';
 	const bool is_v4 = inet_pton(AF_INET, address, &v4) == 1;
@@ -148,14 +152,14 @@ static bool parse_client(const json_t *body, struct sluice_capture_filter *filte
 	else if (inet_pton(AF_INET6, address, v6.bytes) == 1 && !sluice_address_is_v4(&v6))
 		filter->client = v6;
 	else
-		return refuse(ret_problem, "client", REMEDY_CLIENT, "not an address");
+		return refuse(ret_problem, body, "client", REMEDY_CLIENT, "not an address");
 	unsigned long bits = is_v4 ? 32 : 128;
 	if (slash) {
 		const unsigned long most = bits;
 		char *end;
 		bits = slash[1] >= '0' && slash[1] <= '9' ? strtoul(slash + 1, &end, 10) : most + 1;
 		if (bits > most || *end)
-			return refuse(ret_problem, "client", REMEDY_CLIENT, "not a length of a prefix");
+			return refuse(ret_problem, body, "client", REMEDY_CLIENT, "not a length of a prefix");
 	}
 	/* IPv4 is v4-mapped: "any" of it still is IPv4. Any IPv6 address is any address. */
 	filter->client_mask = mask_of((unsigned)bits + (is_v4 ? 96 : 0));
@@ -171,7 +175,7 @@ static bool parse_paths(const json_t *body, bool *paths, struct capture_problem 
 		paths[i] = !text[0] || !strcmp(text, capture_path_word((enum capture_path)i));
 		found |= paths[i];
 	}
-	return found || refuse(ret_problem, "path", "dpdk or xdp; without it both", "there is none of that name");
+	return found || refuse(ret_problem, body, "path", "dpdk or xdp; without it both", "there is none of that name");
 }
 
 static bool parse_duration(const json_t *body, uint64_t *ret, struct capture_problem *ret_problem)
@@ -182,9 +186,9 @@ static bool parse_duration(const json_t *body, uint64_t *ret, struct capture_pro
 	uint64_t ns = 0;
 
 	if (!text || duration_parse(text, &ns, why, sizeof(why)))
-		return refuse(ret_problem, "duration", remedy, why);
+		return refuse(ret_problem, body, "duration", remedy, why);
 	if (ns < 1000000 || ns > CAPTURE_DURATION_MAX_NS)
-		return refuse(ret_problem, "duration", remedy, "shorter than 1ms or longer than 24h");
+		return refuse(ret_problem, body, "duration", remedy, "shorter than 1ms or longer than 24h");
 	*ret = ns;
 	return true;
 }
@@ -199,7 +203,7 @@ static bool parse_format(const json_t *body, enum capture_format *ret, struct ca
 			*ret = (enum capture_format)i;
 			return true;
 		}
-	return refuse(ret_problem, "format", "pcapng, text or json", "there is none of that name");
+	return refuse(ret_problem, body, "format", "pcapng, text or json", "there is none of that name");
 }
 
 static bool parse_service(const json_t *body, char *ret, size_t room, struct capture_problem *ret_problem)
@@ -207,7 +211,7 @@ static bool parse_service(const json_t *body, char *ret, size_t room, struct cap
 	const char *text = string_of(body, "service", "");
 
 	if (!text || strlen(text) >= room)
-		return refuse(ret_problem, "service", "see `sluicectl services` for the names", "not a name");
+		return refuse(ret_problem, body, "service", "see `sluicectl services` for the names", "not a name");
 	if (json_object_get(body, "service"))
 		memcpy(ret, text, strlen(text) + 1);
 	return true;

@@ -69,7 +69,7 @@ static void exception_find(const struct sluice_exceptions_at *at, const struct s
 	    !sluice_exception_find(at, in->flow_key, in->now_s, &value))
 		return;
 	if (sluice_exception_kind(value) == SLUICE_EXCEPTION_SYN)
-		in->sequence = sluice_exception_sequence(value);
+		in->sequence = sluice_exception_first_sequence(value);
 	ret->exception_kind = (uint8_t)sluice_exception_kind(value);
 	ret->exception_backend = service->first_backend + sluice_exception_slot(value);
 	ret->exception_age_s = sluice_exception_age(value, in->now_s);

@@ -194,10 +194,13 @@ static void target_result(struct target *t, enum probe_verdict verdict, const ch
 		r->latency_ns = uv_hrtime() - t->started_ns;
 		r->bad = 0;
 		r->good += r->good < UINT32_MAX;
-		if (r->state != HEALTH_UP && (first || r->good >= probe->rise)) {
+		const bool rises = r->state != HEALTH_UP && (first || r->good >= probe->rise);
+		/* Also of one that is up: a probe that failed once, or what stood before this process, is no reason
+		 * now. */
+		if (rises || r->state == HEALTH_UP)
 			snprintf(r->reason, sizeof(r->reason), "%s", reason[0] ? reason : "answers probes");
+		if (rises)
 			target_change(t, HEALTH_UP);
-		}
 		return;
 	}
 	r->good = 0;

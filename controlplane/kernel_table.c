@@ -258,6 +258,8 @@ static int batch_write(struct kernel_table *kernel, struct batch *batch)
 	uint32_t done = batch->count;
 	int error = done ? bpf_map_update_batch(kernel->parts_fd, batch->keys, batch->fds, &done, &options) : 0;
 
+	if (error && done == batch->count)
+		done = 0; /* refused as a whole: the kernel has not said how many */
 	for (uint32_t i = 0; i < batch->count; i++) {
 		const int fd = (int)batch->fds[i];
 		if (batch->keys[i] < SLUICE_KERNEL_LOOKUP)

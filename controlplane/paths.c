@@ -22,6 +22,7 @@ struct paths {
 	struct publish *publish;
 	struct path_interface *interfaces;
 	uint32_t count;
+	bool is_configured;
 };
 
 static uint64_t clock_ns(clockid_t clock)
@@ -61,19 +62,27 @@ static void look_at_dataplanes(const struct paths *paths, const char *name, stru
 	}
 }
 
-/* What each dataplane's ports are to do; said only where it is something else. */
+static const struct path_interface *interface_find(const struct paths *paths, const char *name)
+{
+	for (uint32_t i = 0; i < paths->count; i++)
+		if (strcmp(paths->interfaces[i].name, name) == 0)
+			return &paths->interfaces[i];
+	return NULL;
+}
+
+/* What each dataplane's ports are to do; said only where it is something else. One that left the configuration has no
+ * program any more that would redirect anything to it. */
 static void tell_dataplanes(struct paths *paths)
 {
 	struct publish_peer_status dataplane;
 
 	for (uint32_t i = 0; publish_peer_status(paths->publish, i, &dataplane); i++) {
 		uint32_t ports = 0;
-		for (uint32_t n = 0; n < paths->count; n++) {
-			const uint32_t port = port_find(&dataplane, paths->interfaces[n].name);
-			if (port != SLUICE_NONE)
-				ports |= (uint32_t)paths->interfaces[n].choice.wants_parked << port;
+		for (uint32_t port = 0; port < dataplane.hello->port_count && port < SLUICE_PORTS_MAX; port++) {
+			const struct path_interface *known = interface_find(paths, dataplane.hello->ports[port].name);
+			ports |= (uint32_t)(!known || known->choice.wants_parked) << port;
 		}
-		const int error = publish_park(paths->publish, i, ports);
+		const int error = publish_park(paths->publish, i, ports & dataplane.can_park);
 		if (error)
 			log_error("paths: dataplane %u cannot be told which ports to park: %s", dataplane.pid,
 				  strerror(-error));
@@ -84,6 +93,8 @@ void paths_look(struct paths *paths)
 {
 	struct path_look look = {.now_ns = clock_ns(CLOCK_MONOTONIC), .wall_ns = clock_ns(CLOCK_REALTIME)};
 
+	if (!paths->is_configured)
+		return;
 	for (uint32_t i = 0; i < paths->count; i++) {
 		struct path_interface *interface = &paths->interfaces[i];
 		struct path_choice *choice = &interface->choice;
@@ -137,14 +148,6 @@ void paths_destroy(struct paths *paths)
 		uv_close((uv_handle_t *)&paths->timer, on_closed);
 }
 
-static const struct path_interface *interface_find(const struct paths *paths, const char *name)
-{
-	for (uint32_t i = 0; i < paths->count; i++)
-		if (strcmp(paths->interfaces[i].name, name) == 0)
-			return &paths->interfaces[i];
-	return NULL;
-}
-
 int paths_configure(struct paths *paths, const struct model *model)
 {
 	struct path_interface *interfaces = calloc(model->interface_count + 1, sizeof(*interfaces));
@@ -174,6 +177,7 @@ int paths_configure(struct paths *paths, const struct model *model)
 	free(paths->interfaces);
 	paths->interfaces = interfaces;
 	paths->count = count;
+	paths->is_configured = true;
 	if (is_auto)
 		uv_timer_start(&paths->timer, on_timer, LOOK_MS, LOOK_MS);
 	else

@@ -21,7 +21,7 @@ void paths_destroy(struct paths *paths);
 /* Follow this model from now on. -ENOMEM: the one before is followed still. */
 int paths_configure(struct paths *paths, const struct model *model);
 
-/* A dataplane has come, gone or answered. */
+/* A dataplane has come, gone or answered. Before the first model nothing is asked of it: it goes on as it is. */
 void paths_look(struct paths *paths);
 
 struct paths_status {

@@ -45,6 +45,28 @@ void pcapng_buffer_add(struct pcapng_buffer *buffer, const void *bytes, size_t c
 	buffer->count += count;
 }
 
+size_t pcapng_buffer_left(const struct pcapng_buffer *buffer)
+{
+	return buffer->count - buffer->taken;
+}
+
+size_t pcapng_buffer_take(struct pcapng_buffer *buffer, void *ret, size_t room)
+{
+	const size_t left = pcapng_buffer_left(buffer), bytes = left < room ? left : room;
+
+	if (!bytes)
+		return 0;
+	memcpy(ret, buffer->bytes + buffer->taken, bytes);
+	buffer->taken += bytes;
+	/* No more is moved than was taken since: a byte moves once in the mean. */
+	if (buffer->taken >= left - bytes) {
+		memmove(buffer->bytes, buffer->bytes + buffer->taken, left - bytes);
+		buffer->count = left - bytes;
+		buffer->taken = 0;
+	}
+	return bytes;
+}
+
 void pcapng_buffer_fini(struct pcapng_buffer *buffer)
 {
 	free(buffer->bytes);

@@ -10,14 +10,22 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Bytes that grow. Zeroed: empty. What finds no memory sets `failed`, and nothing is added from there on. */
+/*
+ * Bytes that grow at their end and are taken from their beginning. Zeroed: empty. What finds no memory sets `failed`,
+ * and nothing is added from there on.
+ */
 struct pcapng_buffer {
-	uint8_t *bytes; /* malloc'ed */
-	size_t count, room;
+	uint8_t *bytes;     /* malloc'ed */
+	size_t count, room; /* up to the end */
+	size_t taken;       /* of those */
 	bool failed;
 };
 
 void pcapng_buffer_add(struct pcapng_buffer *buffer, const void *bytes, size_t count);
+/* How many there are to be taken. */
+size_t pcapng_buffer_left(const struct pcapng_buffer *buffer);
+/* Take up to `room` bytes: how many. What is left moves up, so that the memory is of what waits, not of what was. */
+size_t pcapng_buffer_take(struct pcapng_buffer *buffer, void *ret, size_t room);
 void pcapng_buffer_fini(struct pcapng_buffer *buffer); /* leaves it empty */
 
 /* The file's first block. application: who wrote it. */

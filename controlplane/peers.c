@@ -121,11 +121,16 @@ static bool endpoint_of_socket(const struct sockaddr *address, struct model_endp
 
 static void say(struct peers *peers, struct peers_message *message)
 {
+	const uint64_t now_us = wall_clock_us();
 	uint8_t bytes[PEERS_MESSAGE_MAX];
 
+	if (!peers_epoch_is_possible(peers->epoch, now_us / 1000000u)) {
+		peers->epoch = now_us;
+		peers->sequence = 0;
+	}
 	message->header.epoch = peers->epoch;
 	message->header.sequence = ++peers->sequence;
-	message->header.sent_s = wall_clock_us() / 1000000u;
+	message->header.sent_s = now_us / 1000000u;
 	message->header.sender = peers->listen.address;
 	message->header.sender_port = peers->listen.port;
 	int length = peers_message_write(&peers->key, message, bytes);
@@ -150,15 +155,15 @@ static bool entry_of(const struct peers *peers, const struct sluice_exceptions_n
 	const enum sluice_exception_kind kind = sluice_exception_kind(news->value);
 	const struct identity *identity = peers->table->identity;
 	const bool is_first = kind == SLUICE_EXCEPTION_SYN;
-	const uint32_t number =
-	    is_first ? sluice_exception_first_service(news->value) : sluice_exception_sequence(news->value) - 1;
-	const uint32_t slot = sluice_exception_slot(news->value);
 
 	*ret = (struct peers_entry){.key = news->key, .age_s = (uint16_t)sluice_exception_age(news->value, now_s)};
 	if (kind == SLUICE_EXCEPTION_CLOSING) {
 		ret->kind = PEERS_ENTRY_ENDED;
 		return true;
 	}
+	const uint32_t slot = sluice_exception_slot(news->value);
+	const uint32_t number =
+	    is_first ? sluice_exception_first_service(news->value) : sluice_exception_service(news->value);
 	if (number >= identity->service_count || !identity->services[number].used ||
 	    slot >= identity->services[number].slots || !identity->services[number].slot[slot].used)
 		return false;
@@ -167,7 +172,7 @@ static bool entry_of(const struct peers *peers, const struct sluice_exceptions_n
 		    : kind == SLUICE_EXCEPTION_DATAGRAM ? PEERS_ENTRY_DATAGRAM
 							: PEERS_ENTRY_ESTABLISHED;
 	if (is_first)
-		ret->sequence = (uint16_t)(sluice_exception_sequence(news->value) >> 16);
+		ret->sequence = (uint16_t)(sluice_exception_first_sequence(news->value) >> 16);
 	ret->service = peers_service_id(&service->address, service->port_first, service->port_last, service->protocol);
 	ret->backend = service->slot[slot].address;
 	return true;
@@ -295,13 +300,13 @@ static enum peers_outcome hear_entry(struct peers *peers, const struct peers_ent
 		    (!is_first && is_udp != (entry->kind == PEERS_ENTRY_DATAGRAM)) ||
 		    !sluice_state_lives(sluice_state_at(view->states, service->first_backend + known->slot)))
 			return PEERS_UNKNOWN;
-		value =
-		    is_first
-			? sluice_exception_value(known->slot, SLUICE_EXCEPTION_SYN, seen_s,
-						 sluice_exception_first((uint32_t)entry->sequence << 16, known->number))
-			: sluice_exception_value(known->slot,
-						 is_udp ? SLUICE_EXCEPTION_DATAGRAM : SLUICE_EXCEPTION_ESTABLISHED,
-						 seen_s, known->number + 1);
+		value = is_first
+			    ? sluice_exception_value(
+				  known->slot, SLUICE_EXCEPTION_SYN, seen_s,
+				  sluice_exception_first_detail((uint32_t)entry->sequence << 16, known->number))
+			    : sluice_exception_value(known->slot,
+						     is_udp ? SLUICE_EXCEPTION_DATAGRAM : SLUICE_EXCEPTION_ESTABLISHED,
+						     seen_s, sluice_exception_service_detail(known->number));
 	}
 	return outcome_of(exceptions_memory_hear(peers->exceptions, entry->key, value));
 }
@@ -330,7 +335,8 @@ static enum peers_refusal refusal_of(struct peers *peers, struct node *node, con
 	const struct model_endpoint sender = {ret->header.sender, ret->header.sender_port};
 	if (!endpoint_is(&sender, &node->endpoint))
 		return PEERS_FORGED;
-	if (ret->header.sent_s > now_s + PEERS_CLOCK_S || now_s > ret->header.sent_s + PEERS_CLOCK_S)
+	if (ret->header.sent_s > now_s + PEERS_CLOCK_S || now_s > ret->header.sent_s + PEERS_CLOCK_S ||
+	    !peers_epoch_is_possible(ret->header.epoch, ret->header.sent_s))
 		return PEERS_STALE;
 	if (!peers_window_take(&node->window, ret->header.epoch, ret->header.sequence))
 		return PEERS_REPLAYED;

@@ -103,6 +103,11 @@ int peers_message_read(const struct peers_key *key, const uint8_t *bytes, size_t
 	return 0;
 }
 
+bool peers_epoch_is_possible(uint64_t epoch, uint64_t now_s)
+{
+	return epoch / 1000000u <= now_s + PEERS_CLOCK_S;
+}
+
 bool peers_window_take(struct peers_window *window, uint64_t epoch, uint64_t sequence)
 {
 	if (epoch < window->epoch || sequence == 0)

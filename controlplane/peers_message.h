@@ -48,7 +48,7 @@ struct peers_header {
 	uint32_t magic;
 	uint16_t version;
 	uint16_t count;
-	uint64_t epoch;    /* of the sender's life: microseconds of the wall clock when it began */
+	uint64_t epoch;    /* of the sender's life: microseconds of the wall clock when it began, see below */
 	uint64_t sequence; /* in that epoch, from 1 on */
 	uint64_t sent_s;   /* wall clock */
 	union sluice_address sender;
@@ -87,6 +87,13 @@ int peers_message_write(const struct peers_key *key, const struct peers_message 
  * only when all of it is good: kinds known, zeros zero.
  */
 int peers_message_read(const struct peers_key *key, const uint8_t *bytes, size_t length, struct peers_message *ret);
+
+/*
+ * Whether a life that says it began then can have, by a clock that says now_s. A later one is of a clock that was wrong
+ * when it began: taken, it would make the sender's next lives seem old until that time has come. So no receiver takes
+ * it, and a sender whose clock was put back begins anew.
+ */
+bool peers_epoch_is_possible(uint64_t epoch, uint64_t now_s);
 
 /* Which datagrams of one sender have been taken. Zeroed: none. */
 struct peers_window {

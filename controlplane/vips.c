@@ -45,6 +45,8 @@ struct vips {
 	struct vip_outcome *outcomes; /* of the model's vips */
 	struct nl_sock *requests;
 	/* The loop's. */
+	struct model *seen; /* the outcome of which stands in `errors`; NULL: nothing yet */
+	int *errors;        /* of its vips */
 	struct model *next; /* wanted since; NULL: nothing new */
 	struct vip_outcome *next_outcomes;
 	bool running, again;
@@ -303,6 +305,7 @@ static void add_missing(struct vips *vips)
 			vip_failed(outcome, text, vip->interface, error);
 		} else {
 			outcome->had = true;
+			outcome->missing = false;
 			outcome->error = 0;
 		}
 	}
@@ -382,6 +385,31 @@ static void reconcile(uv_work_t *work)
 	remove_unwanted(vips);
 }
 
+/* What has become of each, for who asks. Without memory what is told is older. */
+static void keep_errors(struct vips *vips)
+{
+	int *errors = calloc(vips->model->vip_count ? vips->model->vip_count : 1, sizeof(*errors));
+
+	if (!errors)
+		return;
+	for (uint32_t i = 0; i < vips->model->vip_count; i++)
+		errors[i] = !vips->outcomes[i].missing ? (vips->outcomes[i].had ? 0 : -EAGAIN)
+			    : vips->outcomes[i].error  ? vips->outcomes[i].error
+						       : -EIO; /* it may not be added: the log says why */
+	model_put(vips->seen);
+	free(vips->errors);
+	vips->seen = model_get(vips->model);
+	vips->errors = errors;
+}
+
+int vips_state(const struct vips *vips, const union sluice_address *address, const char *interface)
+{
+	for (uint32_t i = 0; vips->seen && i < vips->seen->vip_count; i++)
+		if (sluice_address_equal(&vips->seen->vips[i].address, address))
+			return strcmp(vips->seen->vips[i].interface, interface) ? -EAGAIN : vips->errors[i];
+	return -EAGAIN;
+}
+
 static void vips_unhold(struct vips *vips);
 static void reconcile_start(struct vips *vips);
 
@@ -392,6 +420,7 @@ static void reconcile_done(uv_work_t *work, int status)
 
 	(void)status; /* nobody cancels it */
 	vips->running = false;
+	keep_errors(vips);
 	if (!closing && (vips->again || vips->next))
 		reconcile_start(vips);
 	vips_unhold(vips);
@@ -478,6 +507,8 @@ static void vips_free(struct vips *vips)
 	json_decref(vips->document);
 	model_put(vips->model);
 	model_put(vips->next);
+	model_put(vips->seen);
+	free(vips->errors);
 	free(vips->outcomes);
 	free(vips->next_outcomes);
 	free(vips->state_dir);

@@ -28,4 +28,10 @@ void vips_destroy(struct vips *vips);
  */
 int vips_configure(struct vips *vips, struct model *model);
 
+/*
+ * Whether this address is on its interface, as of the latest look at the kernel, some 200 ms after any change there: 0;
+ * -ENODEV: there is no such interface; -errno: it could not be added; -EAGAIN: not looked at yet.
+ */
+int vips_state(const struct vips *vips, const union sluice_address *address, const char *interface);
+
 #endif

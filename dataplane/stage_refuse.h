@@ -17,7 +17,7 @@ static __rte_always_inline bool refuse_any(const struct worker *w)
 	return w->exceptions && sluice_refuse_any(w->exceptions);
 }
 
-/* Whether the lane, whose hash still is that of its 5-tuple, begins a flow that is refused. */
+/* Whether the lane begins a flow that is refused. */
 static __rte_always_inline bool refuse_lane(const struct worker_lanes *lanes, const uint32_t *shares, uint32_t service,
 					    uint32_t lane)
 {

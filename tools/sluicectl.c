@@ -72,7 +72,7 @@ static const struct command commands[] = {
     {"rollback", command_rollback, 0, 0, 0, "", "back to the configuration before", NULL},
     {"drain", command_drain, 1, 1, OPTION_TIMEOUT | OPTION_WAIT, "SERVICE/BACKEND [--timeout T] [--wait]",
      "send new flows elsewhere",
-     "  --timeout T   a deadline for the drain, such as 90s or 10m\n"
+     "  --timeout T   a deadline for the drain, such as 90s or 10min\n"
      "  --wait        return when the backend gets no packets any more, or at the deadline\n"},
     {"enable", command_enable, 1, 1, 0, "SERVICE/BACKEND", "end a drain or a disable", NULL},
     {"disable", command_disable, 1, 1, 0, "SERVICE/BACKEND", "take out at once; its connections are cut", NULL},
@@ -130,6 +130,11 @@ static enum ctl_exit command_unknown(const char *name)
 	for (size_t i = 1; i < COMMANDS; i++)
 		if (difference(name, commands[i].name) < difference(name, best->name))
 			best = &commands[i];
+	for (size_t i = 0; i < COMMANDS && name[0]; i++)
+		if (!strncmp(name, commands[i].name, strlen(name))) {
+			best = &commands[i];
+			break;
+		}
 	fprintf(stderr, "sluicectl: there is no command \"%s\"; did you mean \"%s\"? (sluicectl --help lists them)\n",
 		name, best->name);
 	return CTL_USAGE;

@@ -41,10 +41,15 @@ enum ctl_exit ctl_post(const struct ctl *ctl, const char *target, json_t *body, 
 /*
  * POST, and hand on the answer piece by piece as it comes, for as long as it takes; with count 0 about once a second
  * while nothing does. take() returns false to end it, which is no failure. `body`: the reference is taken. A refusal is
- * printed as above.
+ * printed as above, and is bad usage when it says that the question was a bad one.
  */
 enum ctl_exit ctl_post_stream(const struct ctl *ctl, const char *target, json_t *body,
 			      bool (*take)(void *user, const char *bytes, size_t count), void *user);
+/*
+ * POST on a connection of its own while another request is under way, in a second or so. The answer is not told: whether
+ * there was one, and a good one.
+ */
+bool ctl_post_beside(const struct ctl *ctl, const char *target);
 void ctl_http_close(void);
 
 /* ---- sluicectl_table.c: what people read ---- */
@@ -65,7 +70,7 @@ void table_print(struct table *table, size_t max_rows);
 char *scaled_text(double value, const char *unit, char *ret);
 /* 0.333 -> "33.3%". ret: at least 24 bytes. Returns ret. */
 char *percent_text(double share, char *ret);
-/* "250ms", "30s", "5m", "2h" or plain seconds. False when it is no duration above 0. */
+/* "250ms", "30s", "5min" or "5m", "2h", or plain seconds. False when it is no duration above 0. */
 bool duration_parse(const char *text, double *ret_seconds);
 
 /* Members of an API document by name; "" or 0 when absent. */

@@ -236,6 +236,7 @@ enum ctl_exit command_weight(const struct ctl *ctl)
 /* ------------------------------------------------------------------------- drain ---- */
 
 #define QUIET_SECONDS 3.0 /* no packet for this long: nothing is left */
+#define LOOK_SECONDS 0.25
 
 static double now_seconds(void)
 {
@@ -244,8 +245,8 @@ static double now_seconds(void)
 	return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
 }
 
-/* The backend's packets and state. */
-static enum ctl_exit backend_look(const struct ctl *ctl, long long *ret_packets, bool *ret_draining)
+/* The backend's packets and state, "" when it is not there any more. */
+static enum ctl_exit backend_look(const struct ctl *ctl, long long *ret_packets, char *ret_state, size_t room)
 {
 	json_t *list, *b;
 	size_t i;
@@ -255,7 +256,7 @@ static enum ctl_exit backend_look(const struct ctl *ctl, long long *ret_packets,
 
 	if (result != CTL_OK)
 		return result;
-	*ret_draining = false; /* one that is no longer there has nothing left */
+	ret_state[0] = '\0';
 	json_array_foreach(list, i, b)
 	{
 		const char *service = text_of(b, "service");
@@ -263,39 +264,52 @@ static enum ctl_exit backend_look(const struct ctl *ctl, long long *ret_packets,
 		    strcmp(text_of(b, "name"), slash + 1))
 			continue;
 		*ret_packets = number_of(b, "packets");
-		*ret_draining = !strcmp(text_of(b, "state"), "draining");
+		snprintf(ret_state, room, "%s", text_of(b, "state"));
 	}
 	json_decref(list);
 	return CTL_OK;
 }
 
-/* Until the backend gets no packets any more, is not draining any more, or the time is up. */
-static enum ctl_exit drain_wait(const struct ctl *ctl, double timeout)
+/*
+ * Until the backend gets no packets any more, is not draining any more, or the time is up. `start`: from before the
+ * drain began, so that its end is seen here before what is left of its connections is cut, not taken for their end.
+ */
+static enum ctl_exit drain_wait(const struct ctl *ctl, double start, double timeout)
 {
-	double start = now_seconds(), quiet_since = start;
+	double quiet_since = start;
 	long long packets = -1;
+	bool got_packets = false;
 
 	for (;;) {
-		long long now_packets = 0;
-		bool draining;
-		enum ctl_exit result = backend_look(ctl, &now_packets, &draining);
+		long long now_packets = packets;
+		char state[32];
+		enum ctl_exit result = backend_look(ctl, &now_packets, state, sizeof(state));
 		if (result != CTL_OK)
 			return result;
 		double now = now_seconds();
-		if (!draining)
-			return CTL_OK;
-		if (now_packets != packets) {
-			packets = now_packets;
-			quiet_since = now;
-		}
-		if (now - quiet_since >= QUIET_SECONDS)
-			return CTL_OK;
-		if (timeout > 0 && now - start >= timeout) {
-			fprintf(stderr, "sluicectl: %s still gets packets at the deadline; it goes on draining\n",
+		if (!strcmp(state, "up")) {
+			fprintf(stderr, "sluicectl: %s drains no longer: it was enabled meanwhile\n",
 				ctl->arguments[0]);
 			return CTL_FAILED;
 		}
-		nanosleep(&(struct timespec){.tv_nsec = 250000000}, NULL);
+		if (now_packets != packets) {
+			got_packets = packets >= 0;
+			packets = now_packets;
+			quiet_since = now;
+		}
+		const double left = timeout > 0 ? start + timeout - now : LOOK_SECONDS;
+		if (left <= 0 && got_packets) {
+			fprintf(stderr,
+				"sluicectl: %s still got packets at the deadline: it is down, and connections that it "
+				"had are cut\n",
+				ctl->arguments[0]);
+			return CTL_FAILED;
+		}
+		/* One that is down, disabled or not there has nothing left. */
+		if (left <= 0 || strcmp(state, "draining") || now - quiet_since >= QUIET_SECONDS)
+			return CTL_OK;
+		const double sleep = left < LOOK_SECONDS ? left : LOOK_SECONDS;
+		nanosleep(&(struct timespec){.tv_nsec = (long)(sleep * 1e9)}, NULL);
 	}
 }
 
@@ -305,7 +319,7 @@ enum ctl_exit command_drain(const struct ctl *ctl)
 	json_t *document = NULL;
 
 	if (ctl->timeout && !duration_parse(ctl->timeout, &timeout)) {
-		fprintf(stderr, "sluicectl: --timeout \"%s\": give a duration such as 90s or 10m\n", ctl->timeout);
+		fprintf(stderr, "sluicectl: --timeout \"%s\": give a duration such as 90s or 10min\n", ctl->timeout);
 		return CTL_USAGE;
 	}
 	json_t *body = backend_body(ctl->arguments[0]);
@@ -313,9 +327,10 @@ enum ctl_exit command_drain(const struct ctl *ctl)
 		return CTL_USAGE;
 	if (timeout > 0)
 		json_object_set_new(body, "timeout_seconds", json_real(timeout));
+	const double start = now_seconds();
 	enum ctl_exit result = ctl_post(ctl, "/v1/drain", body, &document);
 	if (result == CTL_OK && ctl->wait)
-		result = drain_wait(ctl, timeout);
+		result = drain_wait(ctl, start, timeout);
 	if (result == CTL_OK)
 		outcome_print(ctl, document);
 	else

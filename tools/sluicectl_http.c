@@ -7,9 +7,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 
 #define CONNECT_SECONDS 5L
 #define ANSWER_SECONDS 120L /* a change is answered when it has ended */
+#define BESIDE_SECONDS 2L
 
 struct answer {
 	char *text;
@@ -100,6 +103,27 @@ static enum ctl_exit answer_read(const struct answer *answer, long status, json_
 	return CTL_OK;
 }
 
+static void handle_prepare(CURL *handle, const char *socket_path, const char *url)
+{
+	curl_easy_setopt(handle, CURLOPT_UNIX_SOCKET_PATH, socket_path);
+	curl_easy_setopt(handle, CURLOPT_URL, url);
+	curl_easy_setopt(handle, CURLOPT_PROXY, "");
+	curl_easy_setopt(handle, CURLOPT_NOSIGNAL, 1L);
+	curl_easy_setopt(handle, CURLOPT_CONNECTTIMEOUT, CONNECT_SECONDS);
+}
+
+/* False: it has been said that it is too long (libcurl would speak of a host name). */
+static bool make_socket_path(const struct ctl *ctl, char *path, size_t room)
+{
+	const size_t most = sizeof(((struct sockaddr_un *)0)->sun_path) - 1;
+
+	if ((size_t)snprintf(path, room, "%s/api.sock", ctl->runtime_dir) <= most)
+		return true;
+	fprintf(stderr, "sluicectl: --runtime-dir %s: too long, %zu characters are the most\n", ctl->runtime_dir,
+		most - strlen("/api.sock"));
+	return false;
+}
+
 /* While nothing comes: whether to go on. */
 static int answer_waits(void *user, curl_off_t a, curl_off_t b, curl_off_t c, curl_off_t d)
 {
@@ -124,14 +148,11 @@ static enum ctl_exit ask(const struct ctl *ctl, const char *target, const char *
 		fprintf(stderr, "sluicectl: out of memory\n");
 		return CTL_FAILED;
 	}
-	snprintf(socket_path, sizeof(socket_path), "%s/api.sock", ctl->runtime_dir);
+	if (!make_socket_path(ctl, socket_path, sizeof(socket_path)))
+		return CTL_USAGE;
 	snprintf(url, sizeof(url), "http://localhost%s", target);
 	curl_easy_reset(curl);
-	curl_easy_setopt(curl, CURLOPT_UNIX_SOCKET_PATH, socket_path);
-	curl_easy_setopt(curl, CURLOPT_URL, url);
-	curl_easy_setopt(curl, CURLOPT_PROXY, "");
-	curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
-	curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT, CONNECT_SECONDS);
+	handle_prepare(curl, socket_path, url);
 	if (stream) {
 		curl_easy_setopt(curl, CURLOPT_NOPROGRESS, 0L);
 		curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, answer_waits);
@@ -163,6 +184,8 @@ static enum ctl_exit ask(const struct ctl *ctl, const char *target, const char *
 		result = CTL_OK;
 	} else {
 		result = answer_read(&answer, status, ret);
+		if (stream && status == 400)
+			result = CTL_USAGE;
 	}
 	curl_slist_free_all(headers);
 	free(answer.text);
@@ -203,6 +226,34 @@ enum ctl_exit ctl_post_stream(const struct ctl *ctl, const char *target, json_t 
 	json_decref(unused);
 	free(text);
 	return result;
+}
+
+static size_t answer_ignore(char *data, size_t size, size_t count, void *user)
+{
+	(void)data, (void)user;
+	return size * count;
+}
+
+bool ctl_post_beside(const struct ctl *ctl, const char *target)
+{
+	char socket_path[4096], url[8192];
+	CURL *handle = curl_easy_init();
+	long status = 0;
+
+	if (!handle || !make_socket_path(ctl, socket_path, sizeof(socket_path))) {
+		curl_easy_cleanup(handle);
+		return false;
+	}
+	snprintf(url, sizeof(url), "http://localhost%s", target);
+	handle_prepare(handle, socket_path, url);
+	curl_easy_setopt(handle, CURLOPT_TIMEOUT, BESIDE_SECONDS);
+	curl_easy_setopt(handle, CURLOPT_WRITEFUNCTION, answer_ignore);
+	curl_easy_setopt(handle, CURLOPT_POSTFIELDSIZE, 0L);
+	curl_easy_setopt(handle, CURLOPT_POSTFIELDS, "");
+	if (curl_easy_perform(handle) == CURLE_OK)
+		curl_easy_getinfo(handle, CURLINFO_RESPONSE_CODE, &status);
+	curl_easy_cleanup(handle);
+	return status >= 200 && status <= 299;
 }
 
 void ctl_http_close(void)

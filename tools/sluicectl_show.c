@@ -126,7 +126,7 @@ static void switches_print(const json_t *interfaces)
 		switches += json_array_size(json_object_get(x, "history"));
 		table_cell(&table, "%s", text_of(x, "interface"));
 		table_cell(&table, "%s", text_of(x, "configured"));
-		table_cell(&table, "%s", text_of(x, "path"));
+		table_cell(&table, "%s", text_of(x, "path")[0] ? text_of(x, "path") : "-");
 		table_cell(&table, "%s", text_of(x, "state"));
 		table_cell(&table, "%s", text_of(x, "since"));
 		table_cell(&table, "%s", rate_text(x, "rate_pps", rate));
@@ -347,7 +347,7 @@ enum ctl_exit command_vips(const struct ctl *ctl)
 
 	if (!list)
 		return result;
-	table_init(&table, "ADDRESS|MODE|INTERFACE|SERVICES");
+	table_init(&table, "ADDRESS|MODE|INTERFACE|STATE|SERVICES|REASON");
 	json_array_foreach(list, i, vip)
 	{
 		char services[512] = "";
@@ -360,7 +360,9 @@ enum ctl_exit command_vips(const struct ctl *ctl)
 		table_cell(&table, "%s", text_of(vip, "address"));
 		table_cell(&table, "%s", text_of(vip, "mode"));
 		table_cell(&table, "%s", text_of(vip, "interface"));
+		table_cell(&table, "%s", text_of(vip, "state"));
 		table_cell(&table, "%s", services);
+		table_cell(&table, "%s", text_of(vip, "reason"));
 	}
 	table_print(&table, 0);
 	json_decref(list);

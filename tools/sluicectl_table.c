@@ -116,7 +116,7 @@ bool duration_parse(const char *text, double *ret_seconds)
 	static const struct {
 		const char *unit;
 		double seconds;
-	} units[] = {{"", 1}, {"ms", 0.001}, {"s", 1}, {"m", 60}, {"h", 3600}};
+	} units[] = {{"", 1}, {"ms", 0.001}, {"s", 1}, {"m", 60}, {"min", 60}, {"h", 3600}};
 	char *end;
 
 	if (*text < '0' || *text > '9')

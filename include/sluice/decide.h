@@ -126,18 +126,18 @@ SLUICE_INLINE bool sluice_decide_is_stateless(sluice_bucket word, uint32_t track
 /* Whether a packet answers to the SYN of a SYN-only exception: its sequence number says so, or it has none. Pure. */
 SLUICE_INLINE bool sluice_exception_is_near(uint64_t value, const struct sluice_decide_input *in)
 {
-	uint32_t ahead = (in->sequence >> 16) - (sluice_exception_sequence(value) >> 16);
+	uint32_t ahead = (in->sequence >> 16) - (sluice_exception_first_sequence(value) >> 16);
 	return in->is_datagram || (ahead & 0xffff) <= 1;
 }
 
 /* Whether an exception was made for another service, that had the flow's address and port before. Pure. */
 SLUICE_INLINE bool sluice_exception_is_of_another(uint64_t value, const struct sluice_decide_input *in)
 {
-	uint32_t kind = sluice_exception_kind(value), service = sluice_exception_sequence(value);
+	uint32_t kind = sluice_exception_kind(value), service = sluice_exception_service(value);
 	uint32_t says = sluice_is_equal(kind, SLUICE_EXCEPTION_PROVISIONAL) |
 			sluice_is_equal(kind, SLUICE_EXCEPTION_ESTABLISHED) |
 			sluice_is_equal(kind, SLUICE_EXCEPTION_DATAGRAM);
-	uint32_t is_other = (sluice_is_equal(service, 0) ^ 1) & (sluice_is_equal(service, in->service + 1) ^ 1);
+	uint32_t is_other = (sluice_is_equal(service, SLUICE_NONE) ^ 1) & (sluice_is_equal(service, in->service) ^ 1);
 	uint32_t is_first = sluice_is_equal(kind, SLUICE_EXCEPTION_SYN);
 	uint32_t is_first_other = sluice_is_equal(sluice_exception_first_service(value), in->service) ^ 1;
 	return (says & is_other) | (is_first & is_first_other);
@@ -164,21 +164,24 @@ SLUICE_INLINE uint64_t sluice_exception_after(uint64_t value, const struct sluic
 	if (kind == SLUICE_EXCEPTION_SYN && in->role == SLUICE_ROLE_RST && !sluice_exception_is_near(value, in))
 		return value;
 	if (kind == SLUICE_EXCEPTION_SYN && in->role == SLUICE_ROLE_FIRST)
-		return sluice_exception_value(slot, kind, now_s, sluice_exception_first(in->sequence, in->service));
+		return sluice_exception_value(slot, kind, now_s,
+					      sluice_exception_first_detail(in->sequence, in->service));
 	/* `seen` of a provisional one stays that of its first packet. */
 	if (kind == SLUICE_EXCEPTION_PROVISIONAL &&
 	    (in->role == SLUICE_ROLE_RST || sluice_exception_age(value, now_s) < 1))
 		return value;
 	if (in->is_datagram)
-		return sluice_exception_value(slot, SLUICE_EXCEPTION_DATAGRAM, now_s, in->service + 1);
+		return sluice_exception_value(slot, SLUICE_EXCEPTION_DATAGRAM, now_s,
+					      sluice_exception_service_detail(in->service));
 	if (ends)
 		return sluice_exception_value(slot, SLUICE_EXCEPTION_CLOSING, now_s, now_s);
 	/* The last ACKs of a close do not take it back. */
-	uint32_t closed_s = sluice_exception_sequence(value);
+	uint32_t closed_s = sluice_exception_closed_s(value);
 	if (kind == SLUICE_EXCEPTION_CLOSING && in->role == SLUICE_ROLE_OTHER &&
 	    now_s - closed_s < SLUICE_EXCEPTION_CLOSE_S)
 		return sluice_exception_value(slot, kind, now_s, closed_s);
-	return sluice_exception_value(slot, SLUICE_EXCEPTION_ESTABLISHED, now_s, in->service + 1);
+	return sluice_exception_value(slot, SLUICE_EXCEPTION_ESTABLISHED, now_s,
+				      sluice_exception_service_detail(in->service));
 }
 
 /* -------------------------------------------------------------- stages ---- */
@@ -193,8 +196,11 @@ SLUICE_INLINE uint32_t sluice_decide_recall(const struct sluice_service *service
 {
 	uint64_t value;
 	struct sluice_exception *e = sluice_exception_find(at, in->flow_key, in->now_s, &value);
-	if (!e)
+	if (!e) {
+		if (writes)
+			sluice_exception_forget_over(at, in->flow_key, in->now_s);
 		return SLUICE_NONE;
+	}
 	uint32_t slot = sluice_exception_slot(value);
 	bool lives =
 	    slot < service->slots && sluice_state_lives(sluice_state_at(states, service->first_backend + slot));
@@ -223,9 +229,9 @@ SLUICE_INLINE uint32_t sluice_decide_remember(const struct sluice_service *servi
 					      const struct sluice_decide_input *in, uint32_t backend,
 					      enum sluice_exception_kind kind, bool writes)
 {
-	uint32_t more =
-	    kind == SLUICE_EXCEPTION_SYN ? sluice_exception_first(in->sequence, in->service) : in->service + 1;
-	uint64_t value = sluice_exception_value(backend - service->first_backend, kind, in->now_s, more);
+	uint32_t detail = kind == SLUICE_EXCEPTION_SYN ? sluice_exception_first_detail(in->sequence, in->service)
+						       : sluice_exception_service_detail(in->service);
+	uint64_t value = sluice_exception_value(backend - service->first_backend, kind, in->now_s, detail);
 	uint64_t answer = value;
 	if (!writes)
 		return sluice_exception_room(at, kind, in->now_s).place ? backend : SLUICE_NONE;

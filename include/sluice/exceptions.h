@@ -22,11 +22,14 @@
  * that was a quarter full, and one in 150 in one that was half full.
  *
  *   key    the flow
- *   value  slot:15 kind:3 seen:14 sequence:32
+ *   value  slot:15 kind:3 seen:14 detail:32
  *
- * `sequence` of a kind without one (PROVISIONAL, ESTABLISHED, DATAGRAM) is the service's number + 1, for those who
- * count flows or tell of them; 0: not known. Of a SYN it is the number's upper half and the service:
- * sluice_exception_first().
+ * What `detail` says depends on the kind, and each meaning has its accessor:
+ *
+ *   SYN                                 upper half of its sequence number, and the service's number
+ *   PROVISIONAL, ESTABLISHED, DATAGRAM  the service's number + 1, for those who count flows or tell of them
+ *   CLOSING                             the second of the FIN or RST
+ *   CLAIMED                             the key's lower half, so that two writers' claims differ
  *
  * The value is the entry's lock, and the only thing that decides what a place holds. Whoever wants a place
  * changes its value, by compare-and-swap, from exactly what it judged to CLAIMED, then the key, then
@@ -34,7 +37,10 @@
  * what has gone fails, and a writer that dies half-way leaves a claim that ages like anything else.
  * A reader takes a slot for its key's when both are the same on a second look.
  *
- * Time is an input: coarse seconds of CLOCK_MONOTONIC, the same epoch for every path.
+ * Time is an input: coarse seconds of CLOCK_MONOTONIC, the same epoch for every path. An entry holds 14 bits of it, so
+ * one that nobody touches for 15,360 s looks young again. The sweep frees it long before; when there is none for so
+ * long, a flow's next packet forgets what is over (sluice_exception_forget_over()), so that comes back only to a flow
+ * that was silent all the time, and says where that last was.
  */
 #ifndef SLUICE_EXCEPTIONS_H
 #define SLUICE_EXCEPTIONS_H
@@ -67,7 +73,7 @@ enum sluice_exception_kind {
 	SLUICE_EXCEPTION_SYN = 1,         /* only a first packet was seen */
 	SLUICE_EXCEPTION_PROVISIONAL = 2, /* one packet in mid-flow was seen, at `seen` */
 	SLUICE_EXCEPTION_ESTABLISHED = 3,
-	SLUICE_EXCEPTION_CLOSING = 4,  /* as ESTABLISHED; FIN or RST was seen in second `sequence` */
+	SLUICE_EXCEPTION_CLOSING = 4,  /* as ESTABLISHED; FIN or RST was seen */
 	SLUICE_EXCEPTION_DATAGRAM = 5, /* as ESTABLISHED, with UDP's idle time */
 	SLUICE_EXCEPTION_CLAIMED = 6,  /* being written; holds nothing */
 	SLUICE_EXCEPTION_KINDS
@@ -400,9 +406,9 @@ SLUICE_INLINE void sluice_exceptions_set_bit(const struct sluice_exceptions_at *
 /* -------------------------------------------------------------- value ---- */
 
 SLUICE_INLINE uint64_t sluice_exception_value(uint32_t slot, enum sluice_exception_kind kind, uint32_t now_s,
-					      uint32_t sequence)
+					      uint32_t detail)
 {
-	return (uint64_t)slot | (uint64_t)kind << 15 | (uint64_t)(now_s & 0x3fff) << 18 | (uint64_t)sequence << 32;
+	return (uint64_t)slot | (uint64_t)kind << 15 | (uint64_t)(now_s & 0x3fff) << 18 | (uint64_t)detail << 32;
 }
 
 SLUICE_INLINE uint32_t sluice_exception_slot(uint64_t value)
@@ -415,20 +421,45 @@ SLUICE_INLINE enum sluice_exception_kind sluice_exception_kind(uint64_t value)
 	return (enum sluice_exception_kind)(value >> 15 & 7);
 }
 
-SLUICE_INLINE uint32_t sluice_exception_sequence(uint64_t value)
+/* As it is, whatever the kind. */
+SLUICE_INLINE uint32_t sluice_exception_detail(uint64_t value)
 {
 	return (uint32_t)(value >> 32);
 }
 
-/* `sequence` of a SYN: service:16 upper half of the packet's own sequence number:16. */
-SLUICE_INLINE uint32_t sluice_exception_first(uint32_t sequence, uint32_t service)
+/* SYN: sequence, host order, of which the upper half is kept; service: number. */
+SLUICE_INLINE uint32_t sluice_exception_first_detail(uint32_t sequence, uint32_t service)
 {
 	return (sequence & 0xffff0000u) | (service & 0xffffu);
 }
 
+/* SYN: its sequence number, the lower half 0. */
+SLUICE_INLINE uint32_t sluice_exception_first_sequence(uint64_t value)
+{
+	return sluice_exception_detail(value) & 0xffff0000u;
+}
+
 SLUICE_INLINE uint32_t sluice_exception_first_service(uint64_t value)
 {
-	return (uint32_t)(value >> 32) & 0xffffu;
+	return sluice_exception_detail(value) & 0xffffu;
+}
+
+/* PROVISIONAL, ESTABLISHED, DATAGRAM. service: number. */
+SLUICE_INLINE uint32_t sluice_exception_service_detail(uint32_t service)
+{
+	return service + 1;
+}
+
+/* PROVISIONAL, ESTABLISHED, DATAGRAM: the service's number, or UINT32_MAX (SLUICE_NONE): not known. */
+SLUICE_INLINE uint32_t sluice_exception_service(uint64_t value)
+{
+	return sluice_exception_detail(value) - 1;
+}
+
+/* CLOSING: when its FIN or RST was seen, coarse seconds. */
+SLUICE_INLINE uint32_t sluice_exception_closed_s(uint64_t value)
+{
+	return sluice_exception_detail(value);
 }
 
 /* Seconds since `seen`. Paths differ by a moment: what lies a little in the future was seen now. */
@@ -446,6 +477,14 @@ SLUICE_INLINE uint32_t sluice_exception_is_over(const struct sluice_exception_ti
 	return sluice_is_below(kind, 1) | sluice_is_below(times->idle_s[kind], sluice_exception_age(value, now_s));
 }
 
+/* Over, and not yet forgotten. */
+SLUICE_INLINE uint32_t sluice_exception_has_ended(const struct sluice_exception_times *times, uint64_t value,
+						  uint32_t now_s)
+{
+	return sluice_exception_is_over(times, value, now_s) &
+	       (sluice_is_equal(sluice_exception_kind(value), SLUICE_EXCEPTION_FREE) ^ 1);
+}
+
 /* Whether an entry with this value answers for its flow. */
 SLUICE_INLINE bool sluice_exception_answers(const struct sluice_exception_times *times, uint64_t value, uint32_t now_s)
 {
@@ -455,18 +494,27 @@ SLUICE_INLINE bool sluice_exception_answers(const struct sluice_exception_times 
 
 /* -------------------------------------------------------------- table ---- */
 
-/* The first place of a group with this key, or NULL. answering (a constant): of those whose entry answers. */
+/* Which places with a flow's key are looked for. */
+enum sluice_exception_wanted {
+	SLUICE_WANTED_ANY,
+	SLUICE_WANTED_ANSWERING, /* the entry answers */
+	SLUICE_WANTED_OVER,      /* it is over, and not yet forgotten */
+};
+
+/* The first place of a group with this key, or NULL. wanted: a constant. */
 SLUICE_INLINE struct sluice_exception *sluice_exception_place(struct sluice_exception_group *group,
 							      const struct sluice_exception_times *times, uint64_t key,
-							      uint32_t now_s, bool answering)
+							      uint32_t now_s, enum sluice_exception_wanted wanted)
 {
 	uint32_t place = SLUICE_EXCEPTION_PLACES;
 	SLUICE_ROLLED
 	for (uint32_t i = SLUICE_EXCEPTION_PLACES; i-- > 0;) {
 		const struct sluice_exception *e = &group->place[i];
 		uint32_t is_it = sluice_is_equal(sluice_shared_load64(&e->key), key);
-		if (answering)
+		if (wanted == SLUICE_WANTED_ANSWERING)
 			is_it &= sluice_exception_answers(times, sluice_shared_load64(&e->value), now_s);
+		if (wanted == SLUICE_WANTED_OVER)
+			is_it &= sluice_exception_has_ended(times, sluice_shared_load64(&e->value), now_s);
 		place = sluice_pick(is_it, i, place);
 	}
 	return place < SLUICE_EXCEPTION_PLACES ? &group->place[place] : NULL;
@@ -498,12 +546,12 @@ SLUICE_INLINE struct sluice_exception *sluice_exception_find_in(struct sluice_ex
 								const struct sluice_exception_times *times,
 								uint64_t key, uint32_t now_s, uint64_t *ret_value)
 {
-	struct sluice_exception *e = sluice_exception_place(group, times, key, now_s, false);
+	struct sluice_exception *e = sluice_exception_place(group, times, key, now_s, SLUICE_WANTED_ANY);
 	if (!e)
 		return NULL;
 	if (SLUICE_LIKELY(sluice_exception_read(e, times, key, now_s, ret_value)))
 		return e;
-	e = sluice_exception_place(group, times, key, now_s, true);
+	e = sluice_exception_place(group, times, key, now_s, SLUICE_WANTED_ANSWERING);
 	return e && sluice_exception_read(e, times, key, now_s, ret_value) ? e : NULL;
 }
 
@@ -527,6 +575,30 @@ SLUICE_INLINE bool sluice_exception_change(struct sluice_exception *e, uint64_t 
 SLUICE_INLINE bool sluice_exception_forget(struct sluice_exception *e, uint64_t value)
 {
 	return sluice_exception_change(e, value, 0);
+}
+
+SLUICE_INLINE void sluice_exception_forget_over_in(struct sluice_exception_group *group,
+						   const struct sluice_exception_times *times, uint64_t key,
+						   uint32_t now_s)
+{
+	struct sluice_exception *e = sluice_exception_place(group, times, key, now_s, SLUICE_WANTED_OVER);
+	if (!e)
+		return;
+	/* In this order: who takes the place in between changes the value, to one that is not over. */
+	uint64_t value = sluice_shared_load64(&e->value);
+	if (sluice_shared_load64(&e->key) == key && sluice_exception_has_ended(times, value, now_s))
+		sluice_exception_forget(e, value);
+}
+
+/*
+ * Of a flow that has no entry that answers: what is left of one that did is forgotten, lest it come back when its time
+ * has gone around, and be met where the flow has another by then, or none.
+ */
+SLUICE_INLINE void sluice_exception_forget_over(const struct sluice_exceptions_at *at, uint64_t key, uint32_t now_s)
+{
+	sluice_exception_forget_over_in(at->home, &at->header->times, key, now_s);
+	if (SLUICE_UNLIKELY(sluice_exceptions_spilled(at->header)))
+		sluice_exception_forget_over_in(at->spare, &at->header->times, key, now_s);
 }
 
 /* How good a place is for another flow; 0: not to be had. */

@@ -89,7 +89,7 @@ static inline void sluice_exceptions_sweep_begin(struct sluice_exceptions_header
 static inline void sluice_exceptions_sweep_flow(struct sluice_exceptions_sweep *sweep, uint64_t value)
 {
 	enum sluice_exception_kind kind = sluice_exception_kind(value);
-	uint32_t service = sluice_exception_sequence(value) - 1, slot = sluice_exception_slot(value);
+	uint32_t service = sluice_exception_service(value), slot = sluice_exception_slot(value);
 	bool is_live = kind == SLUICE_EXCEPTION_PROVISIONAL || kind == SLUICE_EXCEPTION_ESTABLISHED ||
 		       kind == SLUICE_EXCEPTION_DATAGRAM;
 	if (is_live && service < sweep->flow_services && slot < sweep->blocks[service].slots)

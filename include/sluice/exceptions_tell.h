@@ -56,7 +56,7 @@ static inline uint32_t sluice_told_word(uint64_t key, uint64_t value, uint32_t t
 	uint64_t what = (uint64_t)(sluice_exception_slot(value) + 1) << 40;
 	/* A first packet is one of its own: not the flow's that it begins, nor that of before. */
 	if (kind == SLUICE_EXCEPTION_SYN)
-		what |= 1ull << 63 | sluice_exception_sequence(value);
+		what |= 1ull << 63 | sluice_exception_detail(value);
 	uint64_t mixed = (key ^ what) * 0x9e3779b97f4a7c15ull;
 	uint32_t closing = kind == SLUICE_EXCEPTION_CLOSING;
 	return times | closing << 2 | (uint32_t)(value >> 20 & 0xfff) << 3 | (uint32_t)(mixed >> 47) << 15;
@@ -191,7 +191,7 @@ static inline enum sluice_heard sluice_exceptions_hear(struct sluice_exceptions_
 	} else if (is_guess || is_first || age < age_here) {
 		after =
 		    sluice_exception_value(sluice_exception_slot(value), sluice_exception_kind(value),
-					   now_s - (age < age_here ? age : age_here), sluice_exception_sequence(value));
+					   now_s - (age < age_here ? age : age_here), sluice_exception_detail(value));
 	}
 	if (after != here && !sluice_exception_change(e, here, after))
 		return SLUICE_HEARD_KNOWN; /* a packet came in between: that is newer */

@@ -52,9 +52,9 @@ class Capture:
     """sluicectl capture in the background, from when it has begun."""
     made = 0
 
-    def __init__(self, lab, *arguments):
+    def __init__(self, lab, *arguments, file=None):
         Capture.made += 1
-        self.lab, self.file = lab, lab.balancer.directory / f"capture-{Capture.made}.pcapng"
+        self.lab, self.file = lab, file or lab.balancer.directory / f"capture-{Capture.made}.pcapng"
         before = ask(lab)[1]["number"]
         self.process = lab.run.start(f"capture-{Capture.made}", [
             program("tools/sluicectl"), "--runtime-dir", lab.balancer.runtime, "capture", "-w", self.file, *arguments])
@@ -84,6 +84,21 @@ class Capture:
                 if code == 3:
                     found.append(options[4:4 + length].decode())
                 options = options[4 + (length + 3) // 4 * 4:]
+        return found
+
+    def statistics(self):
+        """How many packets each interface has had, by the blocks at the file's end."""
+        data, found = self.file.read_bytes(), []
+        while data:
+            kind, size = struct.unpack_from("=II", data)
+            if kind == 5:  # its options begin behind the interface's number and the time
+                options = data[20:size - 4]
+                while options:
+                    code, length = struct.unpack_from("=HH", options)
+                    if code == 8:
+                        found.append(struct.unpack_from("=Q", options, 4)[0])
+                    options = options[4 + (length + 3) // 4 * 4:]
+            data = data[size:]
         return found
 
     def packets(self):
@@ -125,7 +140,7 @@ def test_forwarded(lab, measured):
     assert times == sorted(times)
     wait_for("the capture has ended", lambda: is_over(lab), 5)
     told = ask(lab)[1]
-    assert (told["packets"], told["lost"], told["refused"], told["ended_by"]) == (len(packets), 0, 0, "reader")
+    assert (told["packets"], told["lost"], told["refused"], told["ended_by"]) == (len(packets), 0, 0, "client")
 
 
 def test_dropped(lab, measured):
@@ -172,12 +187,65 @@ def test_refusals(lab):
     capture = Capture(lab, "--duration", "20s")
     status, document = ask(lab, "POST", body={})
     assert status == 409 and "under way, of uid 0" in document["error"]
+    size = wait_for("the file has begun", lambda: capture.file.stat().st_size, 5)
+    refused = lab.run.start("capture-refused", [
+        program("tools/sluicectl"), "--runtime-dir", lab.balancer.runtime, "capture", "-w", capture.file])
+    assert refused.popen.wait(10) == 1 and "under way" in refused.quote()
+    assert capture.file.stat().st_size >= size  # who is refused does not empty it
     capture.stop()
     wait_for("the capture has ended", lambda: is_over(lab), 5)
     audit = [json.loads(line) for line in (lab.balancer.state / "audit.log").read_text().splitlines()]
     mine = [line for line in audit if line["action"] == "capture"][-2:]
     assert [line["outcome"].split()[0] for line in mine] == ["begins", "ended"], mine
     assert mine[0]["uid"] == 0 and mine[0]["subject"].startswith("10000 packets, 20.000 s")
+
+
+def test_interrupted(lab):
+    """Ctrl-C ends a capture like its time does: the file has its statistics, and an array of JSON its end."""
+    capture = Capture(lab, "--duration", "60s", "--path", "dpdk")
+    lab.client.http(lab.vip(4, 1), 80, 5).all_succeeded(5)
+    assert capture.statistics() == []
+    packets = capture.stop()
+    assert capture.statistics() == [len(packets)] and len(packets) > 15
+    with open(lab.balancer.directory / "interrupted.json", "wb") as out:
+        process = lab.run.start("interrupted", [program("tools/sluicectl"), "--runtime-dir", lab.balancer.runtime,
+                                                "--json", "capture", "--service", "web"], stdout=out)
+    wait_for("the capture has begun", lambda: ask(lab)[1]["active"], 5)
+    time.sleep(0.3)
+    lab.client.http(lab.vip(4, 1), 80, 5).all_succeeded(5)
+    time.sleep(0.2)
+    process.signal(signal.SIGINT)
+    assert process.popen.wait(10) == 0, process.quote()
+    assert len(json.loads((lab.balancer.directory / "interrupted.json").read_text())) > 15
+    assert ask(lab)[1]["ended_by"] == "client"
+    assert ask(lab, "POST", "/v1/capture/end", {})[0] == 404
+
+
+def test_file_of_before(lab):
+    """A capture that is refused leaves the file as it was, and makes none."""
+    kept, none = lab.balancer.directory / "kept.pcapng", lab.balancer.directory / "none.pcapng"
+    kept.write_text("what somebody needs")
+    for file in kept, none:
+        done = lab.balancer.ctl_raw("capture", "-w", file, "--service", "nobody", json_output=False)
+        assert done.returncode == 1 and "nobody" in done.stderr
+        done = lab.balancer.ctl_raw("capture", "-w", file, "--client", "nobody", json_output=False)
+        assert done.returncode == 2 and 'client "nobody"' in done.stderr
+    assert kept.read_text() == "what somebody needs" and not none.exists()
+    lab.balancer.ctl_raw("capture", "-w", kept, "--duration", "1ms", json_output=False)
+    assert kept.read_bytes()[:4] == b"\x0a\x0d\x0d\x0a"
+
+
+def test_disk_full(lab):
+    """What has room is a whole file, and the command says that it is not all."""
+    small = lab.balancer.directory / "small"
+    small.mkdir()
+    command(["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", small])
+    capture = Capture(lab, "--duration", "30s", "--path", "dpdk", file=small / "capture.pcapng")
+    lab.client.http(lab.vip(4, 1), 80, 40).all_succeeded(40)
+    assert capture.process.popen.wait(10) == 1
+    assert "No space left on device" in capture.process.text()
+    packets = capture.packets()
+    assert f"{len(packets)} packets were captured before" in capture.process.text() and len(packets) > 20
 
 
 def test_client_killed(lab):

@@ -5,6 +5,7 @@ import collections
 
 import pytest
 
+from sluicelab.run import wait_for
 from sluicelab.spread import agreement
 
 ALPHA = 0.0001
@@ -59,6 +60,24 @@ def test_drain_and_enable(lab, measured):
     lab.balancer.ctl("enable", "web/b2")
     lab.balancer.wait_backends()
     spread_is(lab, measured, "b2 enabled", 100, 100, 100)
+
+
+def test_drain_waits(lab):
+    """drain --wait is done when nothing is left, and fails when connections have been cut at the deadline."""
+    done = lab.balancer.ctl_raw("drain", "web/b2", "--wait", "--timeout", "2s", json_output=False)
+    assert done.returncode == 0, done.stderr
+    lab.balancer.ctl("enable", "web/b2")
+    lab.balancer.wait_backends()
+    wrk = lab.run.start("wrk", [*lab.client.namespace.enter, "wrk", "-t1", "-c12", "-d8", f"http://{lab.vip(4, 1)}/"])
+    before = {b["name"]: b["packets"] for b in lab.balancer.ctl("backends", "web")}
+    wait_for("all have connections", lambda: all(b["packets"] > before[b["name"]] + 20
+                                                 for b in lab.balancer.ctl("backends", "web")), 5)
+    done = lab.balancer.ctl_raw("drain", "web/b2", "--wait", "--timeout", "2s", json_output=False)
+    assert done.returncode == 1 and "still got packets at the deadline" in done.stderr, done.stderr
+    wait_for("it is down", lambda: lab.balancer.backend_states("web")["b2"] == "down", 5)
+    wrk.popen.wait(20)
+    lab.balancer.ctl("enable", "web/b2")
+    lab.balancer.wait_backends()
 
 
 def test_disable(lab, measured):

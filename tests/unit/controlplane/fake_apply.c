@@ -217,6 +217,17 @@ struct model *apply_model(const struct apply *apply)
 	return apply->model;
 }
 
+int apply_vip_state(const struct apply *apply, const struct model_vip *vip)
+{
+	(void)vip;
+	return apply->vip_error;
+}
+
+const char *apply_config_file(const struct apply *apply)
+{
+	return apply->model ? apply->model->file : NULL;
+}
+
 uint64_t apply_generation(const struct apply *apply)
 {
 	return apply->generation;
@@ -273,8 +284,10 @@ int steering_status(const struct steering *steering, uint32_t i, struct steering
 {
 	if (!((const struct apply *)steering)->has_path || i)
 		return -ENOENT;
-	*ret = (struct steering_status){
-	    .interface = "eth0", .attached = true, .mode = "native", .redirected = 5, .forwarded = 6};
+	const bool attached = !((const struct apply *)steering)->is_detached;
+	*ret = (struct steering_status){.interface = "eth0", .attached = attached, .redirected = 5, .forwarded = 6};
+	strcpy(ret->mode, attached ? "native" : "");
+	strcpy(ret->reason, attached ? "" : "no such interface");
 	return 0;
 }
 

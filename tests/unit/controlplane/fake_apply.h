@@ -40,9 +40,11 @@ struct apply {
 
 	struct apply_dataplane_status dataplane;
 	bool has_dataplane, has_kernel;
-	bool has_path; /* the path of eth0 is known: */
+	bool is_detached; /* eth0 has no XDP program */
+	bool has_path;    /* the path of eth0 is known: */
 	struct path_rule rule;
 	struct path_choice choice;
+	int vip_error;  /* of each VIP */
 	int capture_fd; /* the memory that the dataplane was given last; -1: none */
 	uint64_t capture_bytes;
 };

@@ -63,7 +63,14 @@ static void test_views(void **state)
 	a = get("/v1/vips");
 	assert_string_equal(member(json_array_get(a.json, 1), "address"), "2001:db8::10");
 	assert_int_equal(json_array_size(json_object_get(json_array_get(a.json, 0), "services")), 2);
+	assert_string_equal(member(json_array_get(a.json, 0), "state"), "present");
 	answer_free(&a);
+	apply->vip_error = -ENODEV;
+	a = get("/v1/vips");
+	assert_string_equal(member(json_array_get(a.json, 0), "state"), "absent");
+	assert_non_null(strstr(member(json_array_get(a.json, 0), "reason"), "there is no interface \"lo\""));
+	answer_free(&a);
+	apply->vip_error = 0;
 	a = get("/v1/paths");
 	assert_int_equal(number(a.json, "generation"), 1);
 	answer_free(&a);
@@ -173,6 +180,15 @@ static void test_paths(void **state)
 	a = get("/metrics");
 	assert_null(strstr(a.text, "\nsluice_path_rate_packets{"));
 	answer_free(&a);
+	/* Where the program is not, nothing forwards by any path. */
+	apply->is_detached = true;
+	a = get("/v1/paths");
+	x = json_array_get(json_object_get(a.json, "interfaces"), 0);
+	assert_true(json_is_null(json_object_get(x, "path")));
+	assert_string_equal(member(x, "state"), "not attached");
+	assert_string_equal(member(x, "path_reason"), "no such interface");
+	answer_free(&a);
+	apply->is_detached = false;
 	apply->has_path = false;
 }
 

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -122,6 +123,7 @@ static void what_cannot_be_captured_is_refused(void **state)
 	a = post("/v1/capture", "{\"count\": 0}");
 	assert_int_equal(a.status, 400);
 	assert_string_equal(member(a.json, "field"), "count");
+	assert_string_equal(member(a.json, "error"), "count 0: not a usable number");
 	answer_free(&a);
 	a = post("/v1/capture", "{\"cuont\": 1}");
 	assert_int_equal(a.status, 400);
@@ -168,6 +170,39 @@ static void there_is_one_at_a_time_and_it_ends_with_its_client(void **state)
 	answer_free(&a);
 }
 
+/* It ends by the process that began it, with all that has come, and nobody's when there is none. */
+static void its_client_can_end_it(void **state)
+{
+	char text[4096];
+	size_t got = 0;
+	ssize_t n;
+	(void)state;
+	struct answer a = post("/v1/capture/end", "{}");
+	assert_int_equal(a.status, 404);
+	answer_free(&a);
+	int fd = hold();
+	api->last_capture.pid++; /* another process */
+	a = post("/v1/capture/end", "{}");
+	assert_int_equal(a.status, 404);
+	assert_non_null(api->capture);
+	answer_free(&a);
+	api->last_capture.pid--;
+	a = post("/v1/capture/end", "{}");
+	assert_int_equal(a.status, 200);
+	answer_free(&a);
+	assert_null(api->capture);
+	assert_int_equal(apply->capture_fd, -1);
+	assert_string_equal(api->last_capture.why, "client");
+	/* The answer ends by itself, with the statistics of the interface: the last chunk is there, and is empty. */
+	while (got < 5 || memcmp(text + got - 5, "0\r\n\r\n", 5)) {
+		uv_run(&loop, UV_RUN_NOWAIT);
+		n = recv(fd, text + got, sizeof(text) - got, MSG_DONTWAIT);
+		assert_true(n != 0);
+		got += n > 0 ? (size_t)n : 0;
+	}
+	close(fd);
+}
+
 /* A dataplane that goes is left; one that comes is asked. */
 static void a_dataplane_that_connects_again_takes_part(void **state)
 {
@@ -212,6 +247,7 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(a_pcapng_begins_with_its_section_and_ends_by_time, begin, finish),
 	    cmocka_unit_test_setup_teardown(what_cannot_be_captured_is_refused, begin, finish),
 	    cmocka_unit_test_setup_teardown(there_is_one_at_a_time_and_it_ends_with_its_client, begin, finish),
+	    cmocka_unit_test_setup_teardown(its_client_can_end_it, begin, finish),
 	    cmocka_unit_test_setup_teardown(a_dataplane_that_connects_again_takes_part, begin, finish),
 	    cmocka_unit_test_setup_teardown(a_capture_ends_with_the_api, begin, finish),
 	};

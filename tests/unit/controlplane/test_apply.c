@@ -3,13 +3,22 @@
 #include "apply_site.h"
 
 #include "retire.h"
+#include "windows.h"
 
+#include "sluice/control.h"
+#include "sluice/exceptions.h"
+
+#include <arpa/inet.h>
 #include <errno.h>
+#include <net/if.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <cmocka.h>
@@ -272,6 +281,62 @@ static void test_fifo_is_no_configuration(void **state)
 	assert_int_equal(apply_site_reload(site), 0);
 }
 
+/* A network of this process alone, with the address of a node. */
+static void own_network(const char *address)
+{
+	struct ifreq request = {.ifr_name = "lo"};
+	struct sockaddr_in in = {.sin_family = AF_INET};
+
+	assert_int_equal(unshare(CLONE_NEWNET), 0);
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	assert_true(fd >= 0);
+	assert_int_equal(inet_pton(AF_INET, address, &in.sin_addr), 1);
+	memcpy(&request.ifr_addr, &in, sizeof(in));
+	assert_int_equal(ioctl(fd, SIOCSIFADDR, &request), 0);
+	request.ifr_flags = IFF_UP;
+	assert_int_equal(ioctl(fd, SIOCSIFFLAGS, &request), 0);
+	close(fd);
+}
+
+static bool is_told(struct apply_site *site)
+{
+	struct peers_status status;
+	apply_peers_status(site->apply, &status);
+	return status.told > 0;
+}
+
+/* There was no room for the exceptions at the start. Peers are told of them from when there are some. */
+static void test_peers_of_late_exceptions(void **state)
+{
+	struct apply_site *site = *state;
+	const struct operator_order light = {.has_weight = true, .weight = 7};
+	char path[128];
+	uint64_t value;
+
+	if (geteuid() != 0)
+		skip();
+	own_network("10.77.0.11");
+	apply_site_write(site, site->config, WEB "10.0.0.1 10.0.0.2");
+	FILE *file = fopen(site->config, "a");
+	assert_non_null(file);
+	fputs("peers = { listen = \"10.77.0.11:9441\"; nodes = ( \"10.77.0.12:9441\" ); };\n", file);
+	fclose(file);
+	snprintf(path, sizeof(path), "%s/" SLUICE_EXCEPTIONS_FILE, site->dir);
+	assert_int_equal(mkdir(path, 0700), 0);
+	apply_site_open(site);
+	assert_int_equal(apply_site_reload(site), 0);
+	assert_null(apply_exceptions(site->apply));
+	assert_int_equal(rmdir(path), 0);
+	assert_int_equal(apply_site_order(site, "web", "b1", light), 0);
+	struct sluice_exceptions_header *header = apply_exceptions(site->apply);
+	assert_non_null(header);
+	const uint32_t now_s = windows_now_s();
+	const struct sluice_exceptions_at at = sluice_exceptions_at(header, 5);
+	assert_true(sluice_exception_insert(&at, 5, sluice_exception_value(0, SLUICE_EXCEPTION_ESTABLISHED, now_s, 1),
+					    now_s, &value));
+	apply_site_until(site, is_told);
+}
+
 #define SITE_TEST(name) cmocka_unit_test_setup_teardown(name, apply_site_setup, apply_site_teardown)
 
 int main(void)
@@ -290,6 +355,7 @@ int main(void)
 	    SITE_TEST(test_bad_apply_leaves_the_file),
 	    SITE_TEST(test_included_files_are_warned_of),
 	    SITE_TEST(test_fifo_is_no_configuration),
+	    SITE_TEST(test_peers_of_late_exceptions), /* the last: in another network from there on */
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -334,6 +334,37 @@ static void the_file_is_as_the_format_says(void **state)
 	assert_int_equal(b.count, 0);
 }
 
+/* A reader that is always a little behind: the order stays, and the memory is of what waits. */
+static void what_was_taken_makes_room(void **state)
+{
+	struct pcapng_buffer b = {0};
+	uint8_t piece[3000], got[1000];
+	uint32_t written = 0, read = 0;
+
+	(void)state;
+	for (uint32_t turn = 0; turn < 3000; turn++) {
+		for (uint32_t i = 0; i < sizeof(piece); i++)
+			piece[i] = (uint8_t)(written++ * 2654435761u >> 24);
+		pcapng_buffer_add(&b, piece, sizeof(piece));
+		while (pcapng_buffer_left(&b) > 10000) {
+			assert_int_equal(pcapng_buffer_take(&b, got, sizeof(got)), sizeof(got));
+			for (uint32_t i = 0; i < sizeof(got); i++)
+				assert_int_equal(got[i], (uint8_t)(read++ * 2654435761u >> 24));
+		}
+		assert_int_equal(pcapng_buffer_left(&b), written - read);
+	}
+	assert_false(b.failed);
+	assert_true(b.room <= 65536);
+	while (pcapng_buffer_left(&b)) {
+		size_t n = pcapng_buffer_take(&b, got, 777);
+		for (uint32_t i = 0; i < n; i++)
+			assert_int_equal(got[i], (uint8_t)(read++ * 2654435761u >> 24));
+	}
+	assert_int_equal(read, written);
+	assert_int_equal(pcapng_buffer_take(&b, got, sizeof(got)), 0);
+	pcapng_buffer_fini(&b);
+}
+
 /* ---------------------------------------------------------------- for people ---- */
 
 static struct capture_view view_of(struct capture_record *record, const uint8_t *frame, uint32_t bytes)
@@ -405,6 +436,7 @@ int main(void)
 	    cmocka_unit_test(requests_say_what_they_want),
 	    cmocka_unit_test(bad_requests_are_refused_with_their_field),
 	    cmocka_unit_test(the_file_is_as_the_format_says),
+	    cmocka_unit_test(what_was_taken_makes_room),
 	    cmocka_unit_test(a_packet_is_a_line_a_comment_and_an_object),
 	    cmocka_unit_test(a_packet_cut_anywhere_still_is_a_line),
 	};

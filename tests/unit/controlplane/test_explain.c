@@ -257,7 +257,7 @@ static void test_changes(void **state)
 	const uint64_t key = sluice_flow_hash(&table->header->hash_key, &flow, SLUICE_AFFINITY_FLOW);
 	const struct sluice_exceptions_at at = sluice_exceptions_at(exceptions, key);
 	uint64_t value =
-	    sluice_exception_value(w2, SLUICE_EXCEPTION_SYN, windows_now_s(), sluice_exception_first(12345, 0));
+	    sluice_exception_value(w2, SLUICE_EXCEPTION_SYN, windows_now_s(), sluice_exception_first_detail(12345, 0));
 	assert_true(sluice_exception_insert(&at, key, value, windows_now_s(), &value));
 	memcpy(before, exceptions, bytes);
 	answer_is("S", "exception", "w2", "syn");

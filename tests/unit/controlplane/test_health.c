@@ -292,6 +292,32 @@ static void test_adopt(void **state)
 	health_destroy(health);
 }
 
+/* The reason of one that is up is its latest probe's: not what stood before, nor a failure that was the only one. */
+static void test_reason_of_one_that_is_up(void **state)
+{
+	struct server server = {.answer = "HTTP/1.1 200 OK\r\n\r\n"};
+	struct watcher w = {0};
+	struct health *health;
+	char text[256];
+
+	server_open(*state, &server, "127.0.0.1", 0);
+	assert_int_equal(health_create(*state, on_change, &w, &health), 0);
+	snprintf(text, sizeof(text),
+		 "type = \"http\"; port = %u; fall = 1000; interval = \"20ms\"; timeout = \"20ms\";", server.port);
+	configure(health, web(text, "{ name = \"w1\"; address = \"10.0.0.1\"; }"));
+	health_adopt(health, "web", "w1", HEALTH_UP);
+	assert_string_equal(report_of(health, "w1").reason, "up before this control plane started");
+	RUN_UNTIL(*state, !strcmp(report_of(health, "w1").reason, "HTTP 200"));
+	server.answer = "HTTP/1.1 500 No\r\n\r\n";
+	RUN_UNTIL(*state, !strcmp(report_of(health, "w1").reason, "HTTP 500"));
+	server.answer = "HTTP/1.1 200 OK\r\n\r\n";
+	RUN_UNTIL(*state, !strcmp(report_of(health, "w1").reason, "HTTP 200"));
+	assert_int_equal(report_of(health, "w1").state, HEALTH_UP);
+	assert_int_equal(w.changes, 0);
+	server_close(&server);
+	health_destroy(health);
+}
+
 /* More backends than descriptors: all are asked in the end, never too many at once. */
 static void test_limit(void **state)
 {
@@ -377,6 +403,7 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(test_configure_keeps_states, loop_setup, loop_teardown),
 	    cmocka_unit_test_setup_teardown(test_renamed_keeps_states, loop_setup, loop_teardown),
 	    cmocka_unit_test_setup_teardown(test_adopt, loop_setup, loop_teardown),
+	    cmocka_unit_test_setup_teardown(test_reason_of_one_that_is_up, loop_setup, loop_teardown),
 	    cmocka_unit_test_setup_teardown(test_limit, loop_setup, loop_teardown),
 	    cmocka_unit_test_setup_teardown(test_no_time_wait, loop_setup, loop_teardown),
 	};

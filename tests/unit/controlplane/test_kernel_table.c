@@ -14,6 +14,7 @@
 #include "steering.skel.h"
 
 #include <bpf/bpf.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -218,10 +219,41 @@ static void lookups_stay_or_go(void **state)
 	steering_bpf__destroy(skeleton);
 }
 
+/* The kernel refuses a batch as a whole: what was in it is not there, and is written with the next table. */
+static void a_batch_that_is_refused_is_written_again(void **state)
+{
+	struct steering_bpf *skeleton = steering_bpf__open();
+	uint32_t contents[] = {1, 2, 3};
+	struct kernel_table *kernel;
+
+	(void)state;
+	assert_non_null(skeleton);
+	bpf_program__set_autoload(skeleton->progs.sluice_steering, false);
+	assert_int_equal(steering_bpf__load(skeleton), 0);
+	const int parts_fd = bpf_map__fd(skeleton->maps.parts), none = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	const int other_fd = fcntl(parts_fd, F_DUPFD_CLOEXEC, 0);
+	assert_true(none >= 0 && other_fd >= 0);
+	assert_int_equal(kernel_table_create(other_fd, &kernel), 0);
+	assert_int_equal(load_lookups(kernel, contents, 2, 1), 0);
+	assert_int_equal(dup2(none, other_fd), other_fd);
+	contents[1] = 7;
+	assert_true(load_lookups(kernel, contents, 3, 2) < 0);
+	assert_int_equal(kernel_table_running(kernel).generation, 1);
+	assert_int_equal(dup2(parts_fd, other_fd), other_fd);
+	assert_int_equal(load_lookups(kernel, contents, 3, 3), 0);
+	for (uint32_t n = 0; n < 3; n++)
+		lookup_of(parts_fd, n, contents[n]);
+	kernel_table_destroy(kernel);
+	close(other_fd);
+	close(none);
+	steering_bpf__destroy(skeleton);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {cmocka_unit_test(counters_grow_again_and_again),
-					   cmocka_unit_test(lookups_stay_or_go)};
+					   cmocka_unit_test(lookups_stay_or_go),
+					   cmocka_unit_test(a_batch_that_is_refused_is_written_again)};
 	if (geteuid() != 0) {
 		fputs("needs root: BPF\n", stderr);
 		return SKIPPED;

@@ -73,7 +73,7 @@ static void connect_dataplane(uint32_t d, const char *ports, uint32_t parked)
 		uint32_t i = dataplanes[d].hello.port_count++;
 		snprintf(dataplanes[d].hello.ports[i].name, 64, "%s", name);
 		dataplanes[d].hello.ports[i].queues = 1;
-		dataplanes[d].can_park |= 1u << i;
+		dataplanes[d].can_park |= (uint32_t)!strchr(name, ':') << i; /* no PCI device can */
 	}
 	dataplanes[d].parked = parked;
 }
@@ -108,6 +108,35 @@ static int setup(void **state)
 	assert_int_equal(paths_configure(site->paths, &model), 0);
 	*state = site;
 	return 0;
+}
+
+/* Its control plane has come back and still reads its configuration: who is parked stays so. */
+static void test_before_a_model(void **state)
+{
+	struct site *site = *state;
+	const struct model model = {.interfaces = interfaces, .interface_count = 4};
+	struct paths *paths;
+
+	assert_int_equal(paths_create(&site->loop, (const struct steering *)site, (struct publish *)site, &paths), 0);
+	connect_dataplane(0, "eth2", 1);
+	paths_look(paths);
+	assert_int_equal(dataplanes[0].times, 0);
+	assert_int_equal(paths_configure(paths, &model), 0);
+	assert_int_equal(dataplanes[0].asked, 1);
+	paths_destroy(paths);
+}
+
+/* One that the configuration names no more gets nothing: it is not to poll. */
+static void test_left_the_configuration(void **state)
+{
+	struct site *site = *state;
+	const struct model model = {.interfaces = interfaces, .interface_count = 1};
+
+	connect_dataplane(0, "eth0 3b:00.0 eth2", 0);
+	paths_look(site->paths);
+	assert_int_equal(dataplanes[0].asked, 0);
+	assert_int_equal(paths_configure(site->paths, &model), 0);
+	assert_int_equal(dataplanes[0].asked, 4);
 }
 
 static int teardown(void **state)
@@ -213,6 +242,8 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(test_who_is_asked, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_several, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_configured_again, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_before_a_model, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_left_the_configuration, setup, teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

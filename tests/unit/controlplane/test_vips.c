@@ -233,6 +233,30 @@ static void test_taken_away(void **state)
 	RUN_UNTIL(f, has("v0", "2001:db8::10/128"));
 }
 
+static int state_of(const struct fixture *f, const char *address, const char *interface)
+{
+	struct in_addr in;
+	assert_int_equal(inet_pton(AF_INET, address, &in), 1);
+	const union sluice_address wanted = sluice_address_v4(in.s_addr);
+	return vips_state(f->vips, &wanted, interface);
+}
+
+/* Who asks is told of each whether it is there. */
+static void test_state(void **state)
+{
+	struct fixture *f = *state;
+
+	assert_int_equal(state_of(f, "192.0.2.10", "v0"), -EAGAIN);
+	CONFIGURE(f, "192.0.2.10@v0", "192.0.2.11@late0");
+	assert_int_equal(state_of(f, "192.0.2.10", "v0"), 0);
+	assert_int_equal(state_of(f, "192.0.2.10", "lo"), -EAGAIN);
+	assert_int_equal(state_of(f, "192.0.2.11", "late0"), -ENODEV);
+	assert_int_equal(state_of(f, "192.0.2.12", "v0"), -EAGAIN);
+	CONFIGURE(f, "192.0.2.12@v0");
+	assert_int_equal(state_of(f, "192.0.2.12", "v0"), 0);
+	assert_int_equal(state_of(f, "192.0.2.10", "v0"), -EAGAIN);
+}
+
 static void test_late_interface(void **state)
 {
 	struct fixture *f = *state;
@@ -296,6 +320,7 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(test_not_ours, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_taken_away, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_late_interface, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_state, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_corrupt, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_cannot_remember, setup, teardown),
 	};

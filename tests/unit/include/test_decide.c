@@ -100,7 +100,7 @@ static const struct row rows[] = {
      {{1, OPEN(2, 1), 0, DATA, 5, 1, BY_PREVIOUS, K_PROVISIONAL},
       {WINDOW_S, STEADY(2), 0, DATA, 5, 1, BY_EXCEPTION, K_ESTABLISHED},
       {WINDOW_S, 0, 0, DATA, 5, 1, BY_EXCEPTION, K_ESTABLISHED},
-      {WINDOW_S + 2, 0, 0, DATA, 5, 2, BY_BUCKET, K_ESTABLISHED}}},
+      {WINDOW_S + 2, 0, 0, DATA, 5, 2, BY_BUCKET, K_NONE}}},
     {"closing: first packets are remembered, others need not be",
      0,
      false,
@@ -206,7 +206,7 @@ static const struct row rows[] = {
      {{1, OPEN(2, 1), 0, DATA, 0, 1, BY_PREVIOUS, K_PROVISIONAL},
       {1, 0, 0, DATA, 0, 1, BY_EXCEPTION, K_DATAGRAM},
       {UDP_WINDOW_S, STEADY(2), 0, DATA, 0, 1, BY_EXCEPTION, K_DATAGRAM},
-      {UDP_WINDOW_S + 2, 0, 0, DATA, 0, 2, BY_BUCKET, K_DATAGRAM}}},
+      {UDP_WINDOW_S + 2, 0, 0, DATA, 0, 2, BY_BUCKET, K_NONE}}},
     {"QUIC: an Initial is a first packet, any datagram after it establishes",
      0,
      true,
@@ -259,7 +259,7 @@ static void world_make(struct world *w)
 static enum sluice_exception_kind kind_of_entry(struct world *w)
 {
 	struct sluice_exceptions_at at = sluice_exceptions_at(w->table, KEY);
-	struct sluice_exception *e = sluice_exception_place(at.home, &w->table->times, KEY, 0, false);
+	struct sluice_exception *e = sluice_exception_place(at.home, &w->table->times, KEY, 0, SLUICE_WANTED_ANY);
 	return e ? sluice_exception_kind(e->value) : SLUICE_EXCEPTION_FREE;
 }
 

@@ -126,7 +126,7 @@ static void values_hold_their_fields(void **state)
 	uint64_t v = sluice_exception_value(0x7fff, SLUICE_EXCEPTION_DATAGRAM, 0xfffff, 0xdeadbeef);
 	assert_int_equal(sluice_exception_slot(v), 0x7fff);
 	assert_int_equal(sluice_exception_kind(v), SLUICE_EXCEPTION_DATAGRAM);
-	assert_int_equal(sluice_exception_sequence(v), 0xdeadbeef);
+	assert_int_equal(sluice_exception_detail(v), 0xdeadbeef);
 	assert_int_equal(sluice_exception_age(v, 0xfffff), 0);
 	assert_int_equal(sluice_exception_age(v, 0xfffff + 12288), 12288);
 	/* A clock that is a second behind the writer's. */
@@ -296,6 +296,50 @@ static void the_entry_that_answers_is_found(void **state)
 			assert_false(sluice_exception_forget(&at.home->place[high], live));
 			assert_null(sluice_exception_find(&at, GROUP_KEY(2), NOW_S, &value));
 		}
+	free(t);
+}
+
+static uint32_t decided(struct sluice_exceptions_header *t, uint64_t key, sluice_bucket word, uint32_t now_s)
+{
+	static const struct sluice_service service = {.lookup_size = 251, .slots = 4, .used = 1};
+	static sluice_bucket lookup[251];
+	static const uint8_t states[4] = {1, 1, 1, 1};
+	const struct sluice_exceptions_at at = sluice_exceptions_at(t, key);
+	const struct sluice_decide_input in = {
+	    .flow_key = key, .word = word, .now_s = now_s, .role = SLUICE_ROLE_OTHER};
+	return sluice_decide_flow(&service, lookup, states, &at, &in, true).backend;
+}
+
+/*
+ * No sweep for hours: `seen` goes around. A flow was silent until its entry was over, and has since been at its
+ * bucket's former owner, first remembered and then not any more: what was is not met again. In either group, behind
+ * whatever place.
+ */
+static void what_is_over_does_not_come_back(void **state)
+{
+	const uint32_t around_s = 16384;
+	(void)state;
+	for (int is_spare = 0; is_spare < 2; is_spare++) {
+		struct sluice_exceptions_header *t = table_make(SIZE_LOG2);
+		const uint64_t key = GROUP_KEY(8);
+		struct sluice_exceptions_at at = sluice_exceptions_at(t, key);
+		uint32_t now_s = NOW_S;
+		fill(t, is_spare ? 8 : 3, SLUICE_EXCEPTION_ESTABLISHED);
+		assert_true(insert(t, key, SLUICE_EXCEPTION_ESTABLISHED, now_s, 3));
+		assert_int_equal(decided(t, key, sluice_bucket_make(2, 1), now_s), 3);
+		memset(at.home, 0, is_spare ? sizeof(*at.home) : 3 * sizeof(at.home->place[0]));
+		now_s += WINDOW_S + 10;
+		for (; now_s < NOW_S + around_s - 100; now_s += WINDOW_S / 2)
+			assert_int_equal(decided(t, key, sluice_bucket_make(2, 1), now_s), 1);
+		/* The bucket is steady: what says the same is let go. */
+		for (; now_s < NOW_S + around_s + WINDOW_S; now_s += 10)
+			assert_int_equal(decided(t, key, sluice_bucket_make(1, 1), now_s), 1);
+		free(t);
+	}
+	/* A flow that was silent all the time is where it was. */
+	struct sluice_exceptions_header *t = table_make(SIZE_LOG2);
+	assert_true(insert(t, 7, SLUICE_EXCEPTION_ESTABLISHED, NOW_S, 3));
+	assert_int_equal(decided(t, 7, sluice_bucket_make(2, 1), NOW_S + around_s + 10), 3);
 	free(t);
 }
 
@@ -509,6 +553,7 @@ int main(void)
 	    cmocka_unit_test(order_of_giving_way),
 	    cmocka_unit_test(unanswered_ones_have_a_share),
 	    cmocka_unit_test(the_entry_that_answers_is_found),
+	    cmocka_unit_test(what_is_over_does_not_come_back),
 	    cmocka_unit_test(a_race_is_settled),
 	    cmocka_unit_test(a_full_home_spills),
 	    cmocka_unit_test(syn_flood),

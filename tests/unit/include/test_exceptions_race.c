@@ -118,6 +118,7 @@ static void packet(struct worker *w, uint32_t flow)
 			w->stands_until_s[flow] = stands_until_s(w, after);
 		return;
 	}
+	sluice_exception_forget_over(&at, key, w->now_s);
 	enum sluice_exception_kind kind = random_below(w, 2) ? SLUICE_EXCEPTION_SYN : SLUICE_EXCEPTION_PROVISIONAL;
 	value = sluice_exception_value(slot_of(key), kind, w->now_s, 5);
 	if (sluice_exception_insert(&at, key, value, w->now_s, &value)) {
