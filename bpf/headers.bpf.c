@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* Never loaded: makes each build prove that the shared headers compile for the kernel. */
 #include "kernel_maps.h"
+#include "sluice/checksum.h"
 #include "sluice/choose.h"
 #include "sluice/encap.h"
 #include "sluice/forwarding.h"

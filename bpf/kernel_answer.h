@@ -15,7 +15,7 @@
 __noinline uint64_t quote_sum(struct xdp_md *context, uint32_t offset, uint32_t bytes)
 {
 	const uint8_t *data = (const uint8_t *)(long)context->data;
-	return sluice_icmp_sum(data + (offset & 127), (const uint8_t *)(long)context->data_end, bytes);
+	return sluice_sum_of(data + (offset & 127), (const uint8_t *)(long)context->data_end, bytes);
 }
 
 /*
@@ -57,7 +57,7 @@ __noinline uint32_t answer_too_big(struct xdp_md *context, const struct sluice_p
 	SLUICE_OPAQUE(icmp);
 	if (icmp + SLUICE_ICMP_BYTES > end)
 		return SLUICE_DROP_TOO_BIG;
-	sluice_store16(icmp + 2, sluice_icmp_checksum(sum));
+	sluice_store16(icmp + 2, sluice_sum_checksum(sum));
 	if (bpf_xdp_adjust_tail(context, (int)(quote_offset + answer.quote_bytes) - (int)frame_bytes))
 		return SLUICE_DROP_TOO_BIG;
 	sluice_icmp_too_big_spend(&cpu->answers, share, now);

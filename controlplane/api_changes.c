@@ -223,14 +223,22 @@ static bool body_deadline(struct api_exchange *exchange, uint64_t *ret)
 	return true;
 }
 
-static bool body_weight(struct api_exchange *exchange, uint32_t *ret)
+/* null: the configuration's again. */
+static bool body_weight(struct api_exchange *exchange, bool *ret_has, uint32_t *ret)
 {
 	const json_t *weight = json_object_get(exchange->body, "weight");
+	if (json_is_null(weight)) {
+		*ret_has = false;
+		*ret = 0;
+		return true;
+	}
 	if (!json_is_integer(weight) || json_integer_value(weight) < 0 || json_integer_value(weight) > 65535) {
-		api_reply_error(exchange, 400, "weight", "give a whole number, 0 to 65535",
+		api_reply_error(exchange, 400, "weight",
+				"give a whole number, 0 to 65535, or null for the configuration's",
 				"weight: not a usable weight");
 		return false;
 	}
+	*ret_has = true;
 	*ret = (uint32_t)json_integer_value(weight);
 	return true;
 }
@@ -250,7 +258,7 @@ static bool order_change(struct api_exchange *exchange, enum api_action action, 
 		order->admin = OPERATOR_DISABLED;
 		order->drain_deadline_ns = 0;
 		return true;
-	default: order->has_weight = true; return body_weight(exchange, &order->weight);
+	default: return body_weight(exchange, &order->has_weight, &order->weight);
 	}
 }
 

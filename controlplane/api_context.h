@@ -129,6 +129,10 @@ void api_windows_metrics(FILE *out, const struct api *api);
 json_t *api_underlay_json(const struct api *api);
 void api_underlay_metrics(FILE *out, const struct api *api);
 
+/* Load, and new flows that are refused (api_overload.c). */
+json_t *api_overload_json(const struct api *api);
+void api_overload_metrics(FILE *out, const struct api *api);
+
 /* The other nodes of the group (api_peers.c). */
 json_t *api_peers_json(const struct api *api);
 void api_peers_metrics(FILE *out, const struct api *api);

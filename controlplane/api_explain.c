@@ -165,6 +165,16 @@ static void decided_write(const struct explain_result *r, const char *owner, con
 	}
 }
 
+/* Why a first packet is refused. */
+static void refused_reason(const struct api *api, uint32_t service, char *ret, size_t bytes)
+{
+	struct overload_service_status status;
+
+	overload_service(apply_overload(api->apply), service, &status);
+	snprintf(ret, bytes, "dropped: a new flow, and this one is among those that are refused now: %s",
+		 status.reason[0] ? status.reason : "by the last look of a control plane that has gone");
+}
+
 static void reason_write(const struct api *api, const struct sluice_table *table, const struct explain_query *query,
 			 const struct explain_result *r, char *ret, size_t bytes)
 {
@@ -214,6 +224,7 @@ static void reason_write(const struct api *api, const struct sluice_table *table
 			 backend, table->backends[r->backend].mtu,
 			 r->verdict == SLUICE_DROP_NOT_SPLIT ? ", and the kernel's path makes no fragments" : "");
 		break;
+	case SLUICE_DROP_REFUSED: refused_reason(api, r->service, ret, bytes); break;
 	case SLUICE_DROP_TRANSMIT:
 		snprintf(ret, bytes, "dropped: the way to %s leads by %s, which is no interface of the kernel", backend,
 			 table->ports[table->backends[r->backend].port].name);
@@ -399,6 +410,7 @@ json_t *api_explain_json(const struct api *api, const struct sluice_table *table
 	json_object_set_new(json, "icmp_errors", errors_json(backend_name(api, table, r.errors_backend, asked_room)));
 	json_object_set_new(json, "fragments",
 			    fragments_json(backend_name(api, table, r.backend, room), query->path, &r));
+	json_object_set_new(json, "refused", json_boolean(r.refused));
 	return json;
 }
 

@@ -154,9 +154,15 @@ bool api_flow_parse(const struct api_flow_text *text, struct explain_query *ret,
 		return false;
 	if (text->flags && flow->protocol != SLUICE_IP_TCP)
 		return problem_set(ret_problem, "flags", "leave it out", "flags: only TCP has any");
-	if (text->bytes && (!decimal_parse(text->bytes, 65535, &query.bytes) || query.bytes == 0))
-		return problem_set(ret_problem, "bytes", "give the IP packet's length, 1 to 65535",
+	const unsigned least = (sluice_address_is_v4(&flow->source) ? SLUICE_IPV4_BYTES : SLUICE_IPV6_BYTES) +
+			       (flow->protocol == SLUICE_IP_TCP ? SLUICE_TCP_BYTES : SLUICE_UDP_BYTES);
+	if (text->bytes && !decimal_parse(text->bytes, 65535, &query.bytes))
+		return problem_set(ret_problem, "bytes", "give the IP packet's length, at most 65535",
 				   "bytes: \"%.16s\" is no length", text->bytes);
+	if (text->bytes && query.bytes < least)
+		return problem_set(ret_problem, "bytes",
+				   "give the IP packet's length with its headers, or leave it out",
+				   "bytes: \"%.16s\" is less than the packet's headers", text->bytes);
 	if (text->path && !strcmp(text->path, "dpdk"))
 		query.path = EXPLAIN_PATH_DPDK;
 	else if (text->path && !strcmp(text->path, "xdp"))

@@ -67,6 +67,7 @@ struct service_row {
 	const struct model_service *service;
 	struct api_backend_states states;
 	struct counters_service counters;
+	struct overload_service_status overload;
 	uint64_t digest;
 	uint32_t number;
 };
@@ -162,9 +163,10 @@ static json_t *backend_json(const struct list *list, uint32_t i)
 				 "name", row->backend->name, "address", address, "weight", (int)row->backend->weight,
 				 "configured_weight", (int)row->backend->weight, "state", "down", "reason",
 				 "not in the forwarding table yet", "share", 0.0, "packets", 0, "bytes", 0);
-	return json_pack("{s:s, s:s, s:s, s:I, s:I, s:s, s:s, s:f, s:I, s:I, s:o, s:s, s:o, s:s?, s:b, s:o, s:o}",
+	return json_pack("{s:s, s:s, s:s, s:I, s:I, s:o, s:s, s:s, s:f, s:I, s:I, s:o, s:s, s:o, s:s?, s:b, s:o, s:o}",
 			 "service", row->service->name, "name", row->backend->name, "address", address, "weight",
 			 (json_int_t)status->weight, "configured_weight", (json_int_t)status->configured_weight,
+			 "ordered_weight", row->order.has_weight ? json_integer(row->order.weight) : json_null(),
 			 "state", status->state, "reason", status->reason ? status->reason : "", "share", status->share,
 			 "packets", (json_int_t)row->counters.packets, "bytes", (json_int_t)row->counters.bytes,
 			 "number", status->number == SLUICE_NONE ? json_null() : json_integer(status->number), "order",
@@ -238,27 +240,32 @@ static json_t *service_json(const struct list *list, uint32_t i)
 	const struct service_row *row = &list->services[i];
 	const struct model_service *service = row->service;
 	const struct api_backend_states *states = &row->states;
-	char address[INET6_ADDRSTRLEN_MAX], digest[17], reason[96];
+	const struct overload_service_status *overload = &row->overload;
+	char address[INET6_ADDRSTRLEN_MAX], digest[17], reason[300];
 
 	snprintf(digest, sizeof(digest), "%016llx", (unsigned long long)row->digest);
-	snprintf(reason, sizeof(reason), states->up ? "%u of %u backends up" : "no backend up: new flows are dropped",
-		 states->up, states->total);
-	return json_pack("{s:s, s:s, s:o, s:s, s:s, s:s, s:s, s:s, s:I, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, "
-			 "s:I, s:I, s:s, s:o}",
-			 "name", service->name, "address", model_address_text(&service->address, address), "port",
-			 port_json(service->port_first, service->port_last), "protocol",
-			 api_protocol_word(service->protocol), "forward", forward_word(service->forward), "algorithm",
-			 algorithm_word(service->algorithm), "affinity", affinity_word(service->affinity), "tracking",
-			 tracking_word(service->tracking), "table_size", (json_int_t)service->table_size, "state",
-			 states->up == 0              ? "down"
-			 : states->up < states->total ? "degraded"
-						      : "up",
-			 "reason", reason, "backends", (json_int_t)states->total, "up", (json_int_t)states->up,
-			 "draining", (json_int_t)states->draining, "down", (json_int_t)states->down, "disabled",
-			 (json_int_t)states->disabled, "packets", (json_int_t)row->counters.packets, "bytes",
-			 (json_int_t)row->counters.bytes, "new_flows", (json_int_t)row->counters.new_flows, "drops",
-			 (json_int_t)row->counters.drops, "digest", digest, "number",
-			 row->number == SLUICE_NONE ? json_null() : json_integer(row->number));
+	snprintf(reason, sizeof(reason),
+		 states->up ? "%u of %u backends up%s%s" : "no backend up: new flows are dropped", states->up,
+		 states->total, overload->reason[0] ? "; " : "", overload->reason);
+	return json_pack(
+	    "{s:s, s:s, s:o, s:s, s:s, s:s, s:s, s:s, s:I, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, "
+	    "s:I, s:I, s:s, s:o, s:s, s:o, s:f, s:s}",
+	    "name", service->name, "address", model_address_text(&service->address, address), "port",
+	    port_json(service->port_first, service->port_last), "protocol", api_protocol_word(service->protocol),
+	    "forward", forward_word(service->forward), "algorithm", algorithm_word(service->algorithm), "affinity",
+	    affinity_word(service->affinity), "tracking", tracking_word(service->tracking), "table_size",
+	    (json_int_t)service->table_size, "state",
+	    states->up == 0              ? "down"
+	    : states->up < states->total ? "degraded"
+					 : "up",
+	    "reason", reason, "backends", (json_int_t)states->total, "up", (json_int_t)states->up, "draining",
+	    (json_int_t)states->draining, "down", (json_int_t)states->down, "disabled", (json_int_t)states->disabled,
+	    "packets", (json_int_t)row->counters.packets, "bytes", (json_int_t)row->counters.bytes, "new_flows",
+	    (json_int_t)row->counters.new_flows, "drops", (json_int_t)row->counters.drops, "digest", digest, "number",
+	    row->number == SLUICE_NONE ? json_null() : json_integer(row->number), "priority",
+	    overload_priority_word((int)service->priority), "max_new_flows_pps",
+	    service->max_new_flows_pps ? json_integer((json_int_t)service->max_new_flows_pps) : json_null(),
+	    "refused_share", overload->share, "refused_cause", overload->cause);
 }
 
 static char *services_render(struct api_job *job, size_t *ret_bytes)
@@ -297,6 +304,7 @@ void api_get_services(struct api_exchange *exchange)
 		    .digest = apply_service_digest(api->apply, service),
 		    .number = number,
 		};
+		overload_service(apply_overload(api->apply), number, &list->services[list->count].overload);
 	}
 	api_job_run(exchange, &list->job);
 }

@@ -106,6 +106,7 @@ struct metrics_service {
 	const char *name;
 	struct counters_service counters;
 	struct api_backend_states states;
+	double refused_share;
 };
 
 struct metrics_backend {
@@ -154,6 +155,12 @@ static void services(FILE *out, const struct metrics *metrics)
 			label(out, "service", s->name);
 			fprintf(out, "} %" PRIu64 "\n", value);
 		}
+	}
+	family(out, "sluice_service_refused_ratio", "gauge", "Share of a service's new flows that is refused, 0 to 1.");
+	for (uint32_t i = 0; i < metrics->service_count; i++) {
+		fputs("sluice_service_refused_ratio{", out);
+		label(out, "service", metrics->services[i].name);
+		fprintf(out, "} %.6g\n", metrics->services[i].refused_share);
 	}
 	family(out, "sluice_service_backends", "gauge", "Backends of a service by state.");
 	for (uint32_t i = 0; i < metrics->service_count; i++) {
@@ -419,6 +426,7 @@ static int head_write(const struct api *api, struct metrics *metrics)
 	api_windows_metrics(out, api);
 	api_underlay_metrics(out, api);
 	api_peers_metrics(out, api);
+	api_overload_metrics(out, api);
 	configuration(out, api);
 	bool failed = ferror(out);
 	return fclose(out) || failed ? -ENOMEM : 0;
@@ -429,7 +437,11 @@ static void snapshot_service(const struct api *api, const struct model_service *
 	struct metrics_service *s = &metrics->services[metrics->service_count++];
 
 	s->name = service->name;
-	s->counters = counters_reader_service(api->counters, apply_service_number(api->apply, service));
+	const uint32_t number = apply_service_number(api->apply, service);
+	s->counters = counters_reader_service(api->counters, number);
+	struct overload_service_status overload;
+	overload_service(apply_overload(api->apply), number, &overload);
+	s->refused_share = overload.share;
 	for (uint32_t i = 0; i < service->backend_count; i++) {
 		struct apply_backend_status status;
 		if (apply_backend_status(api->apply, service, &service->backends[i], &status))

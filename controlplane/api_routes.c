@@ -26,7 +26,7 @@ static const struct route routes[] = {
     {API_GET, "/v1/paths", api_get_paths, ""},
     {API_GET, "/v1/counters", api_get_counters, ""},
     {API_GET, "/v1/drops", api_get_drops, ""},
-    {API_GET, "/v1/explain", api_get_explain, "proto,src,dst,flags,bytes"},
+    {API_GET, "/v1/explain", api_get_explain, "proto,src,dst,flags,bytes,path"},
     {API_GET, "/v1/capture", api_get_capture, ""},
     {API_GET, "/metrics", api_get_metrics, ""},
     {API_POST, "/v1/explain", api_post_explain, ""},

@@ -247,6 +247,9 @@ static enum MHD_Result answer_queue(struct request *request)
 		MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, exchange->allow);
 	if (exchange->retry_after)
 		MHD_add_response_header(response, MHD_HTTP_HEADER_RETRY_AFTER, exchange->retry_after);
+	/* Who reads a stream may take a rest: it has limits of its own, and ends with its client. */
+	if (request->streaming)
+		MHD_set_connection_option(request->connection, MHD_CONNECTION_OPTION_TIMEOUT, 0u);
 	enum MHD_Result result = MHD_queue_response(request->connection, exchange->status, response);
 	if (result != MHD_YES)
 		request->streaming = NULL; /* goes with the response, now */

@@ -251,7 +251,7 @@ void api_get_status(struct api_exchange *exchange)
 	    exchange, 200,
 	    json_pack("{s:s, s:I, s:f, s:s?, s:s?, s:s?, s:s?, s:s?, s:I, s:i, s:i, s:{s:I, s:I, s:I, s:I, s:I}, s:o, "
 		      "s:o, s:o, "
-		      "s:o, s:o, s:o, s:o, s:o, s:o, s:s}",
+		      "s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:s}",
 		      "version", SLUICE_VERSION, "pid", (json_int_t)getpid(), "uptime_seconds", (double)uptime_ns / 1e9,
 		      "node", model ? model->node_name : NULL, "zone", model ? model->node_zone : NULL, "region",
 		      model ? model->node_region : NULL, "config_file", apply_config_file(api->apply),
@@ -263,5 +263,5 @@ void api_get_status(struct api_exchange *exchange)
 		      kernel_json(api), "interfaces", interfaces_json(api), "transactions", transactions_json(api),
 		      "last_config", last_json, "windows", api_windows_json(api), "exceptions",
 		      api_exceptions_json(api), "underlay", api_underlay_json(api), "peers", api_peers_json(api),
-		      "counters_problem", api->counters_problem));
+		      "overload", api_overload_json(api), "counters_problem", api->counters_problem));
 }

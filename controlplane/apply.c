@@ -159,6 +159,31 @@ static void timers_close(struct apply *apply)
 	uv_close((uv_handle_t *)&apply->windows, on_timer_closed);
 }
 
+static uint32_t counters_sources(void *user, bool with_kernel, int *fds, uint32_t max)
+{
+	const struct apply *apply = user;
+	struct publish_peer_status status;
+	uint32_t count = 0;
+
+	for (uint32_t i = 0; count < max && publish_peer_status(apply->publish, i, &status); i++)
+		if (status.counters_fd >= 0)
+			fds[count++] = status.counters_fd;
+	if (with_kernel && count < max && (fds[count] = apply_kernel_counters(apply)) >= 0)
+		count++;
+	return count;
+}
+
+static bool is_in_kernel(void *user)
+{
+	const struct apply *apply = user;
+	struct steering_status status;
+
+	for (uint32_t i = 0; apply->kernel && steering_status(apply->steering, i, &status) == 0; i++)
+		if (status.attached)
+			return true;
+	return false;
+}
+
 static int modules_create(struct apply *apply, const struct apply_options *options)
 {
 	int error = states_create(&apply->states);
@@ -191,11 +216,20 @@ static int modules_create(struct apply *apply, const struct apply_options *optio
 							 .changed = on_publish_changed,
 							 .user = apply},
 			       &apply->publish);
-	return error ? error : paths_create(apply->loop, apply->steering, apply->publish, &apply->paths);
+	if (!error)
+		error = paths_create(apply->loop, apply->steering, apply->kernel, apply->publish, &apply->paths);
+	if (!error)
+		error = overload_create(
+		    &(struct overload_options){
+			.loop = apply->loop, .sources = counters_sources, .is_in_kernel = is_in_kernel, .user = apply},
+		    &apply->overload);
+	return error;
 }
 
 static void modules_destroy(struct apply *apply)
 {
+	overload_destroy(apply->overload);
+	apply->overload = NULL;
 	paths_destroy(apply->paths);
 	apply->paths = NULL;
 	publish_destroy(apply->publish);
@@ -341,11 +375,17 @@ static void on_order_written(void *user, const char *service, const char *backen
 {
 	struct order order = *(struct order *)user;
 	struct apply *apply = order.apply;
-	const struct apply_outcome outcome = {.error = error,
-					      .generation = apply->table ? apply->table->generation : 0};
 
 	free(user);
 	if (error) {
+		char text[PATH_MAX + 128];
+		const char *const line = text;
+		const struct apply_outcome outcome = {.error = error,
+						      .generation = apply->table ? apply->table->generation : 0,
+						      .lines = &line,
+						      .line_count = error != -ECANCELED};
+		snprintf(text, sizeof(text), "%s/operator.json, which keeps orders, cannot be written: %s",
+			 apply->state_dir, strerror(-error));
 		order.waiter->done(order.waiter->user, &outcome);
 		free(order.waiter);
 		return;

@@ -13,6 +13,7 @@
 #include "health.h"
 #include "model.h"
 #include "operator_state.h"
+#include "overload.h"
 #include "paths.h"
 #include "peers.h"
 #include "steering.h"
@@ -156,6 +157,8 @@ struct health *apply_health(const struct apply *apply);
 struct steering *apply_steering(const struct apply *apply);
 /* Which path each interface's packets take. */
 const struct paths *apply_paths(const struct apply *apply);
+/* What is refused of new flows, and why. */
+const struct overload *apply_overload(const struct apply *apply);
 /* The kernel's path: the generation by which it forwards, 0 for none yet. False: this host has no such path. */
 bool apply_kernel_path(const struct apply *apply, uint64_t *ret_generation);
 /* Its counters as of now, in a memfd as a dataplane's (counters.h), owned by apply; -1: there are none. */

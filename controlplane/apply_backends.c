@@ -357,10 +357,10 @@ void apply_adopt_health(struct apply *apply, struct model *model)
 			uint32_t number = recovered_number(apply->recovered_table, s, &s->backends[k]);
 			if (number == SLUICE_NONE || !sluice_state_lives((uint8_t)states_get(apply->states, number)))
 				continue;
-			health_adopt(apply->health, s->name, s->backends[k].name, HEALTH_UP);
-			adopted++;
+			adopted += health_adopt(apply->health, s->name, s->backends[k].name, HEALTH_UP);
 		}
-	log_notice("apply: a dataplane is running: %u backends taken over as living", adopted);
+	if (adopted)
+		log_notice("apply: packets are forwarded already: %u backends taken over as living", adopted);
 }
 
 /* -------------------------------------------------------------- callbacks ---- */

@@ -13,6 +13,7 @@
 #include "exceptions_memory.h"
 #include "kernel_counters.h"
 #include "kernel_path.h"
+#include "overload.h"
 #include "paths.h"
 #include "peers.h"
 #include "publish.h"
@@ -112,6 +113,7 @@ struct apply {
 	struct states *states;
 	struct publish *publish;
 	struct paths *paths;
+	struct overload *overload;
 
 	/* What runs. */
 	struct model *model;

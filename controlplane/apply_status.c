@@ -154,6 +154,11 @@ int apply_kernel_counters(const struct apply *apply)
 				      : -1;
 }
 
+const struct overload *apply_overload(const struct apply *apply)
+{
+	return apply->overload;
+}
+
 bool apply_kernel_path(const struct apply *apply, uint64_t *ret_generation)
 {
 	if (apply->kernel)

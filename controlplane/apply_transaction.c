@@ -378,6 +378,9 @@ void transaction_commit(struct transaction *t)
 		peers_configure(apply->peers, apply->model, apply->exceptions);
 	if (t->kind != TRANSACTION_REFRESH && apply_commit_model(apply, t->model, t->start))
 		transaction_say(t, "warning: the XDP program does not know every service: see the log");
+	if (apply->model && apply->table &&
+	    overload_follow(apply->overload, apply->model, apply->table, apply->exceptions))
+		log_error("apply: out of memory: the limits of new flows are those of before: reload");
 	step_persist(t);
 }
 

@@ -113,9 +113,21 @@ static void read_icmp_rate(struct config_reader *reader, const config_setting_t 
 		((struct model *)object)->dataplane.icmp_rate = (uint32_t)rate;
 }
 
-static const struct config_key dataplane_keys[] = {{"cores", read_cores},         {"idle", read_idle},
-						   {"hugepages", read_hugepages}, {"exceptions", read_exceptions},
-						   {"icmp_rate", read_icmp_rate}, {NULL}};
+static void read_shed_above(struct config_reader *reader, const config_setting_t *setting, void *object)
+{
+	int64_t percent;
+
+	if (config_integer(reader, setting, 1, 100, &percent))
+		((struct model *)object)->dataplane.shed_above = (uint32_t)percent;
+}
+
+static const struct config_key dataplane_keys[] = {{"cores", read_cores},
+						   {"idle", read_idle},
+						   {"hugepages", read_hugepages},
+						   {"exceptions", read_exceptions},
+						   {"icmp_rate", read_icmp_rate},
+						   {"shed_above", read_shed_above},
+						   {NULL}};
 
 static void read_dataplane(struct config_reader *reader, const config_setting_t *setting, void *object)
 {
@@ -220,6 +232,7 @@ static bool model_prepare(struct config_reader *reader, const char *name)
 	model->dataplane.hugepages = true;
 	model->dataplane.exceptions_log2 = EXCEPTIONS_LOG2_DEFAULT;
 	model->dataplane.icmp_rate = SLUICE_ICMP_PER_SECOND;
+	model->dataplane.shed_above = MODEL_SHED_ABOVE;
 	gethostname(host, sizeof(host) - 1);
 	model->file = strdup(name);
 	model->node_name = strdup(host[0] ? host : "node");

@@ -267,6 +267,24 @@ static void read_priority(struct config_reader *reader, const config_setting_t *
 		((struct model_service *)object)->priority = priority;
 }
 
+#define MAX_NEW_FLOWS_MOST_PPS UINT64_C(1000000000)
+
+static void read_max_new_flows(struct config_reader *reader, const config_setting_t *setting, void *object)
+{
+	struct model_service *service = object;
+	uint64_t limit;
+
+	if (!config_rate(reader, setting, 1, MAX_NEW_FLOWS_MOST_PPS, &limit))
+		return;
+	if (service->protocol != SLUICE_IP_TCP)
+		config_setting_error(
+		    reader, setting,
+		    "is of use with protocol \"tcp\" only, whose new connections are counted: leave it "
+		    "out");
+	else
+		service->max_new_flows_pps = limit;
+}
+
 static void read_table_size(struct config_reader *reader, const config_setting_t *setting, void *object)
 {
 	int64_t size, nearest = config_table_sizes[0];
@@ -302,6 +320,7 @@ static const struct config_key service_keys[] = {
     {"udp_new", read_udp_new},
     {"quic", read_quic},
     {"priority", read_priority},
+    {"max_new_flows", read_max_new_flows},
     {"table_size", read_table_size},
     {"health", config_read_health},
     {"backends", read_backends, .required = true},

@@ -629,6 +629,7 @@ void exceptions_memory_status(const struct exceptions_memory *memory, struct exc
 	ret->entries = 1ull << memory->header->size_log2;
 	ret->bytes = memory->bytes;
 	ret->expired = memory->expired;
+	ret->closed = memory->tally.closed;
 	ret->full_groups = memory->tally.full_groups;
 	memcpy(ret->by_kind, memory->tally.kinds, sizeof(ret->by_kind));
 	const struct sluice_exceptions_counters sum = sluice_exceptions_counters_sum(memory->header);

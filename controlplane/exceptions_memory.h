@@ -76,6 +76,7 @@ struct exceptions_status {
 	uint64_t entries, bytes; /* size */
 	/* As the last whole sweep found them. */
 	uint64_t by_kind[SLUICE_EXCEPTION_KINDS]; /* FREE: places */
+	uint64_t closed;                          /* of CLOSING: those that give way to any other */
 	uint64_t full_groups;                     /* of 8 entries: a further flow of them finds no room */
 	uint64_t inserted, evicted, failed, syn_across;
 	uint64_t expired; /* entries that sweeps have freed, since this process began */

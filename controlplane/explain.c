@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "explain.h"
 
+#include "sluice/refuse.h"
+
 #include <string.h>
 
 /* Room for the outer headers, then the longest headers that a question needs: Ethernet, IPv6, TCP. */
@@ -110,6 +112,13 @@ static sluice_bucket previous_word(const struct sluice_table *table, const struc
 	return table->lookups[service->previous_lookup - 1][ret->previous_bucket];
 }
 
+/* Whether a first packet of the flow is refused now. */
+static bool is_refused(struct sluice_exceptions_header *exceptions, uint32_t now_s, uint32_t service, uint64_t key)
+{
+	return exceptions && sluice_refuse_now(exceptions, now_s) &&
+	       sluice_refuse_is(sluice_refuse_shares(exceptions)[service], key);
+}
+
 static enum sluice_verdict decide(const struct sluice_table *table, struct sluice_exceptions_header *exceptions,
 				  uint32_t now_s, const struct sluice_packet *packet, struct explain_result *ret)
 {
@@ -122,13 +131,16 @@ static enum sluice_verdict decide(const struct sluice_table *table, struct sluic
 		return SLUICE_PASS_NO_SERVICE;
 
 	const struct sluice_service *service = &table->services[ret->service];
+	ret->flow_key = sluice_flow_hash(key, flow, SLUICE_AFFINITY_FLOW);
+	ret->refused = is_refused(exceptions, now_s, ret->service, ret->flow_key);
+	if (ret->refused && ret->first)
+		return SLUICE_DROP_REFUSED;
 	if (service->lookup == SLUICE_NONE)
 		return SLUICE_DROP_NO_BACKEND;
 	const sluice_bucket *lookup = table->lookups[service->lookup];
 	ret->table_size = service->lookup_size;
 	ret->hash = sluice_flow_hash(key, flow, (enum sluice_affinity)service->affinity);
 	ret->bucket = sluice_hash_bucket(ret->hash, service->lookup_size);
-	ret->flow_key = sluice_flow_hash(key, flow, SLUICE_AFFINITY_FLOW);
 	ret->algorithm = service->algorithm;
 	ret->word = sluice_decide_word(service, lookup[ret->bucket], previous_word(table, service, flow, ret));
 	ret->owner = service->first_backend + sluice_bucket_cur(ret->word);

@@ -28,8 +28,9 @@ struct explain_query {
 /* Each stage's answer. A field of a stage that was not reached is 0, or SLUICE_NONE where it is a number. */
 struct explain_result {
 	enum sluice_verdict verdict;
-	bool first; /* a first packet of a TCP connection: sluice_packet_is_first() */
-	bool vip;   /* some service has the destination address */
+	bool first;   /* a first packet of a TCP connection: sluice_packet_is_first() */
+	bool vip;     /* some service has the destination address */
+	bool refused; /* a first packet of this flow is, now; its others are not */
 
 	uint32_t service;    /* number */
 	uint32_t table_size; /* M */

@@ -587,14 +587,15 @@ forget:
 	return error;
 }
 
-void health_adopt(struct health *h, const char *service, const char *backend, enum health_state state)
+bool health_adopt(struct health *h, const char *service, const char *backend, enum health_state state)
 {
 	struct target *t = index_find(h, service, backend);
 	if (!t || t->report.state != HEALTH_UNKNOWN || state == HEALTH_UNKNOWN)
-		return;
+		return false;
 	t->report.state = state;
 	snprintf(t->report.reason, sizeof(t->report.reason), "%s before this control plane started",
 		 state == HEALTH_UP ? "up" : "down");
+	return true;
 }
 
 int health_find(const struct health *h, const char *service, const char *backend, struct health_report *ret)

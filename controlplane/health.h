@@ -42,8 +42,11 @@ void health_destroy(struct health *health); /* accepts NULL; completes asynchron
  */
 int health_configure(struct health *health, struct model *model);
 
-/* Start a backend in a state known from before (a restarted control plane adopts what runs). After configure. */
-void health_adopt(struct health *health, const char *service, const char *backend, enum health_state state);
+/*
+ * Start a backend in a state known from before (a restarted control plane adopts what runs). After configure. False: it
+ * is not known, or there is a result of our own.
+ */
+bool health_adopt(struct health *health, const char *service, const char *backend, enum health_state state);
 
 /* The present report. -ENOENT when the pair is not known. */
 int health_find(const struct health *health, const char *service, const char *backend, struct health_report *ret);

@@ -91,6 +91,7 @@ struct model_service {
 	uint64_t window_ns; /* for how long a change keeps a bucket's flows where they are */
 	uint32_t table_size;
 	enum { MODEL_PRIORITY_LOW, MODEL_PRIORITY_NORMAL, MODEL_PRIORITY_HIGH } priority;
+	uint64_t max_new_flows_pps; /* new flows a second; 0: no limit */
 	struct model_health health;
 	struct model_backend *backends; /* in the file's order */
 	uint32_t backend_count;
@@ -110,7 +111,7 @@ struct model_endpoint {
 	uint16_t port; /* 0: none */
 };
 
-enum { MODEL_PEERS_MAX = 64 };
+enum { MODEL_PEERS_MAX = 64, MODEL_SHED_ABOVE = 75 /* percent */ };
 
 struct model {
 	char *file;                                /* path it was read from */
@@ -135,6 +136,7 @@ struct model {
 		bool hugepages;
 		uint32_t exceptions_log2; /* entries of the host's exception table, as a power of two */
 		uint32_t icmp_rate;       /* answers a second of a worker, and of all CPUs in the kernel together */
+		uint32_t shed_above;      /* percent of load above which new flows are refused; 100: never */
 	} dataplane;
 	struct {
 		char *listen; /* "ADDRESS:PORT" for read-only HTTP on loopback, or NULL */

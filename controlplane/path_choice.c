@@ -54,6 +54,16 @@ static void want_by_rule(struct path_choice *c, const struct path_look *look, bo
 	want(c, look, parked, &cause);
 }
 
+/* path = "auto", and the kernel's path cannot have the packets. */
+static void want_without_kernel(struct path_choice *c, const struct path_look *look)
+{
+	struct path_switch cause = {.reason = "the XDP program has no table to forward by"};
+
+	c->is_low = false;
+	if (c->wants_parked)
+		want(c, look, false, &cause);
+}
+
 /* path = "auto", and there is a new rate. */
 static void want_by_rate(struct path_choice *c, const struct path_rule *rule, const struct path_look *look,
 			 uint64_t from_ns)
@@ -175,7 +185,11 @@ bool path_choice_look(struct path_choice *choice, const struct path_rule *rule, 
 		want_by_rule(choice, look, false, "dpdk");
 	else if (rule->path == MODEL_PATH_XDP)
 		want_by_rule(choice, look, true, "xdp");
-	else if (has_new_rate && is_there(look->dataplane) && look->can_park)
+	else if (!is_there(look->dataplane) || !look->can_park)
+		return choice->wants_parked;
+	else if (!look->kernel_has_table)
+		want_without_kernel(choice, look);
+	else if (has_new_rate)
 		want_by_rate(choice, rule, look, from_ns);
 	return choice->wants_parked;
 }

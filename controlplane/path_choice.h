@@ -3,7 +3,8 @@
  * Which path has an interface's packets, and which is to have them. With path = "auto" by the rate of packets for
  * services: polling is asked for when a look finds it above `dpdk_above`, and ends when all looks for `xdp_after` found
  * it below `xdp_below`. So two rates apart are the hysteresis, and `xdp_after` is how long polling stays at least; back
- * to polling nothing waits, for it exists to take what the kernel might not. Pure: no clock, no socket; any thread.
+ * to polling nothing waits, for it exists to take what the kernel might not. While the kernel's path has no table at
+ * all polling is asked for whatever the rate. Pure: no clock, no socket; any thread.
  */
 #ifndef CONTROLPLANE_PATH_CHOICE_H
 #define CONTROLPLANE_PATH_CHOICE_H
@@ -38,7 +39,8 @@ struct path_look {
 	bool is_counted;  /* packets is known */
 	uint64_t packets; /* for services, of all paths, so far */
 	enum path_dataplane dataplane;
-	bool can_park; /* one of an older version cannot */
+	bool can_park;         /* one of an older version cannot */
+	bool kernel_has_table; /* else the XDP program drops what no dataplane takes */
 };
 
 struct path_switch {

@@ -19,6 +19,7 @@ struct path_interface {
 struct paths {
 	uv_timer_t timer;
 	const struct steering *steering;
+	const struct kernel_path *kernel;
 	struct publish *publish;
 	struct path_interface *interfaces;
 	uint32_t count;
@@ -95,6 +96,7 @@ void paths_look(struct paths *paths)
 
 	if (!paths->is_configured)
 		return;
+	look.kernel_has_table = paths->kernel && kernel_path_running(paths->kernel).generation;
 	for (uint32_t i = 0; i < paths->count; i++) {
 		struct path_interface *interface = &paths->interfaces[i];
 		struct path_choice *choice = &interface->choice;
@@ -121,13 +123,15 @@ static void on_timer(uv_timer_t *timer)
 	paths_look(timer->data);
 }
 
-int paths_create(uv_loop_t *loop, const struct steering *steering, struct publish *publish, struct paths **ret)
+int paths_create(uv_loop_t *loop, const struct steering *steering, const struct kernel_path *kernel,
+		 struct publish *publish, struct paths **ret)
 {
 	struct paths *paths = calloc(1, sizeof(*paths));
 
 	if (!paths)
 		return -ENOMEM;
 	paths->steering = steering;
+	paths->kernel = kernel;
 	paths->publish = publish;
 	uv_timer_init(loop, &paths->timer);
 	paths->timer.data = paths;

@@ -7,14 +7,19 @@
 #ifndef CONTROLPLANE_PATHS_H
 #define CONTROLPLANE_PATHS_H
 
+#include "kernel_path.h"
 #include "path_choice.h"
 #include "publish.h"
 #include "steering.h"
 
 struct paths;
 
-/* steering may be NULL: no interface of the kernel can be had. Both outlive it. 0 or -errno. */
-int paths_create(uv_loop_t *loop, const struct steering *steering, struct publish *publish, struct paths **ret);
+/*
+ * steering may be NULL: no interface of the kernel can be had; kernel too: its path has no table, ever. All outlive it.
+ * 0 or -errno.
+ */
+int paths_create(uv_loop_t *loop, const struct steering *steering, const struct kernel_path *kernel,
+		 struct publish *publish, struct paths **ret);
 /* Dataplanes stay as they are. Completes asynchronously on the loop. Accepts NULL. */
 void paths_destroy(struct paths *paths);
 

@@ -213,7 +213,8 @@ static bool settings_differ(const struct model_service *a, const struct model_se
 {
 	if (a->table_size != b->table_size || a->forward != b->forward || a->affinity != b->affinity ||
 	    a->tracking != b->tracking || a->algorithm != b->algorithm || a->window_ns != b->window_ns ||
-	    a->udp_new_cur != b->udp_new_cur || side_configured(a) != side_configured(b))
+	    a->udp_new_cur != b->udp_new_cur || a->priority != b->priority ||
+	    a->max_new_flows_pps != b->max_new_flows_pps || side_configured(a) != side_configured(b))
 		return true;
 	for (uint32_t k = 0; k < a->backend_count; k++) {
 		if (a->backends[k].retired)

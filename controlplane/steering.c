@@ -9,10 +9,13 @@
 #include <bpf/libbpf.h>
 #include <dirent.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+enum { HANGS_QUIET = 60 }; /* refreshes, a minute */
 
 /* libbpf's own words, the verifier's among them, at the level they deserve. */
 static int libbpf_message(enum libbpf_print_level level, const char *format, va_list arguments)
@@ -178,10 +181,37 @@ int steering_configure_interfaces(struct steering *steering, const struct model 
 	return first_error;
 }
 
+/* Of a worker that stands still the kernel alone knows: people are told, but not all the time. */
+static void tell_hangs(struct steering_interface *interface)
+{
+	struct steering_queue q;
+	uint64_t hangs = 0;
+
+	for (uint32_t i = 0; interface->queues_fd >= 0 && i < interface->queue_count; i++)
+		hangs += bpf_map_lookup_elem(interface->queues_fd, &i, &q) ? 0 : q.marks;
+	if (!interface->hangs_known || hangs < interface->hangs) { /* from before this process, or made anew */
+		interface->hangs = hangs;
+		interface->hangs_known = interface->queues_fd >= 0;
+		return;
+	}
+	if (interface->hangs_quiet) {
+		interface->hangs_quiet--;
+		return;
+	}
+	if (hangs == interface->hangs)
+		return;
+	log_warning("steering: %s: the dataplane left packets unanswered for longer than hang_after (since the last "
+		    "look: %" PRIu64 "); the kernel's path forwards meanwhile",
+		    interface->name, hangs - interface->hangs);
+	interface->hangs = hangs;
+	interface->hangs_quiet = HANGS_QUIET;
+}
+
 void steering_refresh(struct steering *steering)
 {
 	for (uint32_t i = 0; i < steering->interface_count; i++) {
 		struct steering_interface *interface = &steering->interfaces[i];
+		tell_hangs(interface);
 		if (steering_interface_is_current(interface))
 			continue;
 		if (interface->skip) {

@@ -345,6 +345,25 @@ static int keep_vlan_tags(const struct steering_interface *interface, char *reas
 	return error;
 }
 
+/* What is there and is ours, though of other pins, most likely forwards: it is not to be removed without a thought. */
+static int check_free(const struct steering_nic *nic, char *reason)
+{
+	char found[XDP_REASON_BYTES];
+	const int error = xdp_check_free(nic->ifindex, found);
+
+	if (error != -EBUSY || !strstr(found, "\"sluice_steering\"")) {
+		if (error)
+			memcpy(reason, found, sizeof(found));
+		return error;
+	}
+	const char *remedy = strstr(found, "remove it by ");
+	snprintf(reason, XDP_REASON_BYTES,
+		 "a Sluice of another --runtime-dir has it: start this one with that, or in a network namespace of its "
+		 "own; if that one is gone for good, %s",
+		 remedy ? remedy : "detach its XDP program");
+	return error;
+}
+
 /* Attach `program`, or put it in place of the one that the pinned link holds. On success the interface is filled in. */
 static int link_establish(const struct steering *steering, struct steering_interface *interface,
 			  const struct steering_nic *nic, int program, char *reason)
@@ -361,7 +380,7 @@ static int link_establish(const struct steering *steering, struct steering_inter
 		return error;
 	int link = link_adopt(link_path, nic, interface->name, &running, &mode);
 	if (link == -ENOENT)
-		error = xdp_check_free(nic->ifindex, reason);
+		error = check_free(nic, reason);
 	else if (link < 0)
 		return link;
 	if (!error)

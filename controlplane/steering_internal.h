@@ -21,6 +21,9 @@ struct steering_interface {
 	char reason[XDP_REASON_BYTES]; /* why it is not attached; logged when it changes */
 	uint32_t failures;             /* loads in a row that failed */
 	uint32_t skip;                 /* refreshes to let pass before the next */
+	bool hangs_known;              /* the next two are set */
+	uint64_t hangs;                /* of all queues, as they were told of last */
+	uint32_t hangs_quiet;          /* refreshes to let pass before they are told of again */
 };
 
 /* Maps that all interfaces' programs share, pinned in RUNTIME_DIR/bpf. */

@@ -283,8 +283,9 @@ static void read_icmp_rate(struct reading *r, const config_setting_t *setting, s
 
 static void read_dataplane(struct reading *r, const config_setting_t *root, struct config *config)
 {
-	/* "exceptions" is the control plane's: it makes the table, at that size. */
-	static const char *const known[] = {"cores", "idle", "hugepages", "exceptions", "icmp_rate", NULL};
+	/* "exceptions" and "shed_above" are the control plane's, which makes the table and says what is refused. */
+	static const char *const known[] = {"cores",     "idle",       "hugepages", "exceptions",
+					    "icmp_rate", "shed_above", NULL};
 	const config_setting_t *group = config_setting_get_member(root, "dataplane");
 
 	config->idle_sleep = true;

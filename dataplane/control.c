@@ -209,7 +209,7 @@ static ssize_t receive_message(int fd, void *bytes, size_t room, int *ret_fds, u
 static void put_in_use(struct control *control, const struct message *message)
 {
 	const struct sluice_table *table = table_store_current(control->context.store);
-	log_info("table of generation %llu is in use: %u services, %u backends",
+	log_info("table of generation %llu is in use: %u services, room for %u backends",
 		 (unsigned long long)message->generation, table->header->services.count, table->header->backends.count);
 	if (control->context.writer)
 		last_table_writer_offer(control->context.writer, table_store_get(control->context.store));
@@ -269,9 +269,15 @@ static int handle_capture(struct control *control, const struct message *message
 {
 	if (!control->context.capture)
 		return refuse(ret_refusal, -EPROTO, "CAPTURE: was not offered");
-	if (message->bytes)
-		return capture_memory_begin(control->context.capture, fd, message->bytes, ret_refusal);
-	capture_memory_end(control->context.capture);
+	if (!message->bytes) {
+		capture_memory_end(control->context.capture);
+		return 0;
+	}
+	int error = capture_memory_begin(control->context.capture, fd, message->bytes, ret_refusal);
+	if (!error || error == -EINVAL)
+		return error;
+	/* Nothing that the control plane did wrong. Without the connection it would ask again and again. */
+	log_error("%s", ret_refusal->text);
 	return 0;
 }
 

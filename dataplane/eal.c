@@ -212,8 +212,8 @@ static void explain_failure(const struct config *config, int error)
 	const char *remedy = "DPDK's own lines above say more";
 	if (error == EINVAL)
 		remedy = "are the EAL arguments after `--` right?";
-	else if (error == EACCES || error == EPERM)
-		remedy = "run as root";
+	else if (error == EACCES || error == EPERM || geteuid() != 0)
+		remedy = "DPDK's own lines above say more; it wants to run as root";
 	else if (error == EAGAIN || error == EBUSY)
 		remedy = "another DPDK program has the same --file-prefix, or the device";
 	else if (error == ENOMEM || !free_hugepages())

@@ -20,7 +20,7 @@ enum {
 struct held_lookup {
 	struct held_lookup *next;
 	uint64_t id;
-	uint64_t wanted_turn; /* latest turn that asked for it, or in which it came */
+	uint64_t wanted_turn; /* latest turn that asked for it, or before which it came */
 	uint32_t size;
 	uint32_t slots_bound;   /* one above the largest slot in it: computed, not believed */
 	atomic_uint references; /* one of the container's, one of each snapshot */
@@ -29,7 +29,7 @@ struct held_lookup {
 
 struct held_lookups {
 	struct held_lookup *heads[HEADS];
-	uint64_t turn;
+	uint64_t turn; /* tables that were taken */
 	uint32_t count;
 };
 
@@ -197,23 +197,19 @@ fail:;
 	return error;
 }
 
-void held_lookups_turn(struct held_lookups *held)
-{
-	held->turn++;
-}
-
 struct held_lookup *held_lookups_get(struct held_lookups *held, const struct sluice_lookup_ref *ref)
 {
 	struct held_lookup *l = find(held, ref->id);
 	if (!l || l->size != ref->size || l->slots_bound > ref->slots_bound)
 		return NULL;
-	l->wanted_turn = held->turn;
+	l->wanted_turn = held->turn + 1; /* if the table that asks is taken */
 	atomic_fetch_add(&l->references, 1);
 	return l;
 }
 
-void held_lookups_forget_unwanted(struct held_lookups *held)
+void held_lookups_turn(struct held_lookups *held)
 {
+	held->turn++;
 	for (uint32_t i = 0; i < HEADS; i++)
 		for (struct held_lookup **at = &held->heads[i]; *at;) {
 			struct held_lookup *l = *at;

@@ -20,14 +20,15 @@ int held_lookups_add(struct held_lookups *held, const void *blob, uint64_t bytes
 /* See table_store_held_ids(). */
 int held_lookups_ids(struct held_lookups *held, uint32_t *ret_count);
 
-/* A sound table has arrived: what held_lookups_get() is asked for from now on is what this one names. */
-void held_lookups_turn(struct held_lookups *held);
-
 /* A reference to the lookup that `ref` means, size and bound of its slots agreeing; NULL: not held. */
 struct held_lookup *held_lookups_get(struct held_lookups *held, const struct sluice_lookup_ref *ref);
 
-/* Forget what neither of the two latest turns asked for, and was there before both. */
-void held_lookups_forget_unwanted(struct held_lookups *held);
+/*
+ * The table for which held_lookups_get() was asked is taken: forget what neither it nor the one taken before it asked
+ * for, and was there before both. Without this call, for one that is refused, nothing is forgotten: the control plane
+ * takes for held what the two latest of those name that it knows to be taken.
+ */
+void held_lookups_turn(struct held_lookups *held);
 
 const sluice_bucket *held_lookup_buckets(const struct held_lookup *lookup);
 /* Any thread. */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A port on an interface of the kernel: one AF_XDP socket on each of its queues, fed by the control
- * plane's XDP program through a pinned XSKMAP. What is not for a service never comes here, so there is no way back.
+ * A port on an interface of the kernel: one AF_XDP socket on each of its queues, fed by the control plane's XDP program
+ * through a pinned XSKMAP. What is for no service the program passes to the kernel itself, so there is no way back:
+ * what comes for a service that the dataplane's table has not yet, or not any more, is dropped (pass_impossible).
  *
  * The interface may go away and come back, and the pin may come later than we do or be replaced: the control
  * thread looks every time it visits. Workers see a queue's socket through one pointer, which is NULL meanwhile.

@@ -50,7 +50,7 @@ static void split_write(uint8_t *ip, const uint8_t *packet, uint32_t header_byte
 	sluice_store16(ip + 2, SLUICE_BE16(total_bytes));
 	sluice_store16(ip + 6, SLUICE_BE16(fragment));
 	sluice_store16(ip + 10, 0);
-	sluice_store16(ip + 10, sluice_icmp_checksum(sluice_icmp_sum(ip, ip + header_bytes, header_bytes)));
+	sluice_store16(ip + 10, sluice_sum_checksum(sluice_sum_of(ip, ip + header_bytes, header_bytes)));
 }
 
 static __rte_noinline void capture_fragment(struct worker *w, const struct sluice_table *table, uint32_t number,

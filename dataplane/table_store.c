@@ -275,7 +275,6 @@ static int snapshot_create(struct table_store *store, const void *bytes, uint64_
 	atomic_init(&snapshot->references, 1);
 	if (!sluice_table_is_sound(snapshot->bytes, length, &snapshot->table, ret_refusal))
 		goto put;
-	held_lookups_turn(store->held);
 	error = resolve_lookups(store, snapshot, ret_refusal);
 	if (error)
 		goto put;
@@ -314,7 +313,7 @@ int table_store_publish(struct table_store *store, const void *bytes, uint64_t l
 	atomic_store_explicit(&store->current, &snapshot->table, memory_order_release);
 	table_store_wait_for_workers(store);
 	table_snapshot_put(old);
-	held_lookups_forget_unwanted(store->held);
+	held_lookups_turn(store->held);
 	return 0;
 }
 

@@ -2,11 +2,12 @@
 /*
  * One worker's fast path: a burst of frames in, each with exactly one verdict out.
  *
- *   receive -> parse -> service -> hash -> decide -> encapsulate
+ *   receive -> parse -> service and hash -> refuse, at times -> decide -> encapsulate
  *
- * Share-nothing: a worker is used by one thread at a time. No system call, allocation, lock
- * or log in here. The caller owns when it runs (polling, sleeping, RCU) and what becomes of
- * the two kinds of queue it leaves behind:
+ * A worker is used by one thread at a time. Workers share a table, which does not change, and the host's exceptions and
+ * fragments, which they change by compare-and-swap. No system call, lock or log in here, and nothing is allocated but
+ * mbufs of the packet's own pool, for one that leaves in fragments. The caller owns when it runs (polling, sleeping,
+ * RCU) and what becomes of the two kinds of queue it leaves behind:
  *
  *   worker_burst(w, table, packets, count, in_port);
  *   for each port with w->transmit[port].count != 0:

@@ -76,7 +76,8 @@ static const struct command commands[] = {
      "  --wait        return when the backend gets no packets any more, or at the deadline\n"},
     {"enable", command_enable, 1, 1, 0, "SERVICE/BACKEND", "end a drain or a disable", NULL},
     {"disable", command_disable, 1, 1, 0, "SERVICE/BACKEND", "take out at once; its connections are cut", NULL},
-    {"weight", command_weight, 2, 2, 0, "SERVICE/BACKEND N", "set the weight, 0 to 65535", NULL},
+    {"weight", command_weight, 2, 2, 0, "SERVICE/BACKEND N|configured", "set the weight, 0 to 65535",
+     "It stands over the configuration's until it is taken back: with \"configured\".\n"},
 };
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
 

@@ -220,16 +220,20 @@ enum ctl_exit command_weight(const struct ctl *ctl)
 	char *end;
 	json_t *document = NULL;
 
+	const bool configured = !strcmp(text, "configured");
 	errno = 0;
 	long weight = strtol(text, &end, 10);
-	if (errno || *end || end == text || weight < 0 || weight > 65535) {
-		fprintf(stderr, "sluicectl: weight \"%s\": give a whole number, 0 to 65535\n", text);
+	if (!configured && (errno || *end || end == text || weight < 0 || weight > 65535)) {
+		fprintf(stderr,
+			"sluicectl: weight \"%s\": give a whole number, 0 to 65535, or \"configured\" for the "
+			"configuration's again\n",
+			text);
 		return CTL_USAGE;
 	}
 	json_t *body = backend_body(ctl->arguments[0]);
 	if (!body)
 		return CTL_USAGE;
-	json_object_set_new(body, "weight", json_integer(weight));
+	json_object_set_new(body, "weight", configured ? json_null() : json_integer(weight));
 	return finish(ctl, ctl_post(ctl, "/v1/weight", body, &document), &document);
 }
 

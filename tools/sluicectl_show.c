@@ -210,6 +210,27 @@ static void peers_print(const json_t *peers)
 	    printf("               %s port %lld is silent\n", text_of(node, "address"), number_of(node, "port"));
 }
 
+/* What is nearest to its end, and what is refused for it. */
+static void overload_print(const json_t *overload)
+{
+	const char *source, *most = NULL;
+	json_t *load, *loads = json_object_get(overload, "load");
+	const json_t *shares = json_object_get(overload, "refused_share");
+
+	json_object_foreach(loads, source,
+			    load) if (json_is_real(load) && (!most || json_real_value(load) > real_of(loads, most)))
+	    most = source;
+	if (!json_is_true(json_object_get(overload, "can_refuse")) || !most)
+		return;
+	printf("load           %s at %.0f%%", most, real_of(loads, most) * 100);
+	if (json_is_true(json_object_get(overload, "shedding")))
+		printf(
+		    ", above %.0f%%: of new flows %.0f%% of low, %.0f%% of normal, %.0f%% of high priority are refused",
+		    real_of(overload, "shed_above"), real_of(shares, "low") * 100, real_of(shares, "normal") * 100,
+		    real_of(shares, "high") * 100);
+	putchar('\n');
+}
+
 enum ctl_exit command_status(const struct ctl *ctl)
 {
 	json_t *s;
@@ -236,6 +257,7 @@ enum ctl_exit command_status(const struct ctl *ctl)
 	windows_print(json_object_get(s, "windows"), json_object_get(s, "exceptions"));
 	underlay_print(json_object_get(s, "underlay"));
 	peers_print(json_object_get(s, "peers"));
+	overload_print(json_object_get(s, "overload"));
 	if (json_is_object(last))
 		printf("last change    %s %s at %s: %s\n", text_of(last, "action"), text_of(last, "outcome"),
 		       text_of(last, "time"), text_of(last, "text"));
@@ -276,7 +298,8 @@ enum ctl_exit command_services(const struct ctl *ctl)
 
 	if (!list)
 		return result;
-	table_init(&table, "SERVICE|STATE|ADDRESS|>PORT|PROTO|FORWARD|>UP|>PACKETS|>BYTES|>NEW FLOWS|>DROPS|REASON");
+	table_init(&table,
+		   "SERVICE|STATE|ADDRESS|>PORT|PROTO|FORWARD|>UP|>PACKETS|>BYTES|>NEW FLOWS|>REFUSED|>DROPS|REASON");
 	json_array_foreach(list, i, s)
 	{
 		table_cell(&table, "%s", text_of(s, "name"));
@@ -289,6 +312,7 @@ enum ctl_exit command_services(const struct ctl *ctl)
 		table_cell(&table, "%lld", number_of(s, "packets"));
 		table_cell(&table, "%s", scaled_text(real_of(s, "bytes"), "B", bytes));
 		table_cell(&table, "%lld", number_of(s, "new_flows"));
+		table_cell(&table, real_of(s, "refused_share") > 0 ? "%.1f%%" : "-", real_of(s, "refused_share") * 100);
 		table_cell(&table, "%lld", number_of(s, "drops"));
 		table_cell(&table, "%s", text_of(s, "reason"));
 	}
@@ -331,7 +355,12 @@ enum ctl_exit command_backends(const struct ctl *ctl)
 		table_cell(&table, "%s", scaled_text(real_of(b, "bytes"), "B", bytes));
 		snprintf(latency, sizeof(latency), "%.1f ms", real_of(health, "latency_ms"));
 		table_cell(&table, "%s", real_of(health, "latency_ms") > 0 ? latency : "-");
-		table_cell(&table, "%s", text_of(b, "reason"));
+		/* A weight by hand stands until it is taken back, whatever the file says. */
+		if (json_is_integer(json_object_get(b, "ordered_weight")))
+			table_cell(&table, "%s%sweight by an operator, configured %lld", text_of(b, "reason"),
+				   text_of(b, "reason")[0] ? "; " : "", number_of(b, "configured_weight"));
+		else
+			table_cell(&table, "%s", text_of(b, "reason"));
 	}
 	table_print(&table, 0);
 	json_decref(list);

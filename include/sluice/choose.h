@@ -42,10 +42,15 @@ struct sluice_turns {
 };
 
 /*
- * A backend's weight, and its flows. In BPF `backends` and `live` are maps of lines (kernel.h), as lookup tables are in
- * forwarding.h.
+ * The table's backends and the counts of flows, by backend number. In BPF the former are a map of windows (kernel.h),
+ * the latter one of lines of 128 bytes (exceptions.h); only sluice_weight_at() and sluice_live_at() look inside.
  */
-#ifdef __BPF__
+#ifndef __BPF__
+typedef struct sluice_backend sluice_backends;
+typedef uint32_t sluice_live;
+#else
+typedef void sluice_backends;
+typedef void sluice_live;
 #pragma clang diagnostic push
 #pragma clang diagnostic ignored "-Wundefined-internal"
 static inline uint32_t sluice_kernel_weight(const void *backends, uint32_t number);
@@ -53,7 +58,7 @@ static inline uint32_t *sluice_kernel_live(void *live, uint32_t number);
 #pragma clang diagnostic pop
 #endif
 
-SLUICE_INLINE uint32_t sluice_weight_at(const struct sluice_backend *backends, uint32_t number)
+SLUICE_INLINE uint32_t sluice_weight_at(const sluice_backends *backends, uint32_t number)
 {
 #ifdef __BPF__
 	return sluice_kernel_weight(backends, number);
@@ -63,7 +68,7 @@ SLUICE_INLINE uint32_t sluice_weight_at(const struct sluice_backend *backends, u
 }
 
 /* NULL in BPF alone, for a number that no table has. */
-SLUICE_INLINE uint32_t *sluice_live_at(uint32_t *live, uint32_t number)
+SLUICE_INLINE uint32_t *sluice_live_at(sluice_live *live, uint32_t number)
 {
 #ifdef __BPF__
 	return sluice_kernel_live(live, number);
@@ -101,8 +106,8 @@ SLUICE_INLINE uint64_t sluice_turn_clock(const struct sluice_turns *turns, uint3
  * table. The caller's own turns: no lock.
  */
 SLUICE_INLINE uint32_t sluice_choose_in_turn(const struct sluice_service *service, uint32_t number,
-					     const sluice_bucket *lookup, const uint8_t *states,
-					     const struct sluice_backend *backends, struct sluice_turns *turns)
+					     const sluice_lookup *lookup, const uint8_t *states,
+					     const sluice_backends *backends, struct sluice_turns *turns)
 {
 	uint64_t *service_clock = &turns->services[number & (SLUICE_TURN_SERVICES - 1)];
 	uint32_t best = 0, best_backend = SLUICE_NONE;
@@ -130,7 +135,7 @@ SLUICE_INLINE uint32_t sluice_choose_in_turn(const struct sluice_service *servic
 }
 
 /* The flows that the backend would have with one more: an idle heavy one goes before an idle light one. */
-SLUICE_INLINE uint64_t sluice_live_with(uint32_t *live, uint32_t number)
+SLUICE_INLINE uint64_t sluice_live_with(sluice_live *live, uint32_t number)
 {
 	const volatile uint32_t *flows = sluice_live_at(live, number);
 	return flows ? (uint64_t)*flows + 1 : 1;
@@ -140,8 +145,8 @@ SLUICE_INLINE uint64_t sluice_live_with(uint32_t *live, uint32_t number)
  * Least connections: the bucket, of the flow's own and one more that its key draws, whose owner has fewer live flows
  * for its weight. live: by backend number, changing under the reader. Pure.
  */
-SLUICE_INLINE uint32_t sluice_choose_least(const struct sluice_service *service, const sluice_bucket *lookup,
-					   const uint8_t *states, const struct sluice_backend *backends, uint32_t *live,
+SLUICE_INLINE uint32_t sluice_choose_least(const struct sluice_service *service, const sluice_lookup *lookup,
+					   const uint8_t *states, const sluice_backends *backends, sluice_live *live,
 					   uint32_t bucket, uint64_t flow_key)
 {
 	uint32_t other_bucket = sluice_hash_bucket(flow_key * 0x9e3779b97f4a7c15ull, service->lookup_size);
@@ -155,7 +160,7 @@ SLUICE_INLINE uint32_t sluice_choose_least(const struct sluice_service *service,
 }
 
 /* The backend got a flow that sluice_choose_least() had a say in. Any thread. */
-SLUICE_INLINE void sluice_live_add(uint32_t *live, uint32_t number)
+SLUICE_INLINE void sluice_live_add(sluice_live *live, uint32_t number)
 {
 	uint32_t *flows = sluice_live_at(live, number);
 	if (flows)

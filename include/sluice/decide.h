@@ -10,8 +10,8 @@
  *   owner(x)   x when it lives, else the walk's answer (forwarding.h)
  *
  *   decide(flow, packet):
- *     e = this flow's exception; forgotten when its backend does not live, or when e is SYN-only and
- *         this is no SYN and its sequence is not near after that SYN's: in the same 64 Ki or the next
+ *     e = this flow's exception; forgotten when its time is over, when its backend does not live, or when e is
+ *         SYN-only and this is no SYN and its sequence is not near after that SYN's: in the same 64 Ki or the next
  *     e                                            -> e.backend   (a SYN-only e is thereby established)
  *     bucket steady                                -> owner(cur)  (no memory of the flow read or written)
  *     first packet, room for it                    -> owner(cur), remembered: SYN-only, with its sequence
@@ -249,7 +249,7 @@ SLUICE_INLINE bool sluice_decide_is_first(const struct sluice_service *service, 
 
 /* Stage 3: a packet of a flow that has no exception. */
 SLUICE_INLINE struct sluice_decision sluice_decide_anew(const struct sluice_service *service,
-							const sluice_bucket *lookup, const uint8_t *states,
+							const sluice_lookup *lookup, const uint8_t *states,
 							const struct sluice_exceptions_at *at,
 							const struct sluice_decide_input *in, bool writes)
 {
@@ -294,7 +294,7 @@ SLUICE_INLINE struct sluice_decision sluice_decide_anew(const struct sluice_serv
  * in->flow_key, in the one table of the host. Any thread.
  */
 SLUICE_INLINE struct sluice_decision sluice_decide_flow(const struct sluice_service *service,
-							const sluice_bucket *lookup, const uint8_t *states,
+							const sluice_lookup *lookup, const uint8_t *states,
 							const struct sluice_exceptions_at *at,
 							const struct sluice_decide_input *in, bool writes)
 {

@@ -15,6 +15,7 @@
 #ifndef SLUICE_ENCAP_H
 #define SLUICE_ENCAP_H
 
+#include "checksum.h"
 #include "forwarding.h"
 #include "types.h"
 
@@ -44,15 +45,6 @@ SLUICE_INLINE bool sluice_encap_is_v4(enum sluice_encap encap)
 SLUICE_INLINE bool sluice_encap_is_v6(enum sluice_encap encap)
 {
 	return encap == SLUICE_ENCAP_IPIP6 || encap == SLUICE_ENCAP_GUE6 || encap == SLUICE_ENCAP_GRE6;
-}
-
-/*
- * Fold a sum of 16-bit words to 16 bits (RFC 1071): the upper half of the sum plus itself with its halves
- * exchanged, where the lower half's carry is the one that goes around.
- */
-SLUICE_INLINE uint16_t sluice_sum_fold(uint32_t sum)
-{
-	return (uint16_t)((sum + (sum << 16 | sum >> 16)) >> 16);
 }
 
 /* GUE's source port: in the dynamic range (RFC 6335), chosen by the flow. */

@@ -22,14 +22,7 @@
  * that was a quarter full, and one in 150 in one that was half full.
  *
  *   key    the flow
- *   value  slot:15 kind:3 seen:14 detail:32
- *
- * What `detail` says depends on the kind, and each meaning has its accessor:
- *
- *   SYN                                 upper half of its sequence number, and the service's number
- *   PROVISIONAL, ESTABLISHED, DATAGRAM  the service's number + 1, for those who count flows or tell of them
- *   CLOSING                             the second of the FIN or RST
- *   CLAIMED                             the key's lower half, so that two writers' claims differ
+ *   value  what it says: exceptions_value.h
  *
  * The value is the entry's lock, and the only thing that decides what a place holds. Whoever wants a place
  * changes its value, by compare-and-swap, from exactly what it judged to CLAIMED, then the key, then
@@ -45,7 +38,8 @@
 #ifndef SLUICE_EXCEPTIONS_H
 #define SLUICE_EXCEPTIONS_H
 
-#include "packet.h"
+#include "exceptions_value.h"
+#include "shared.h"
 #include "types.h"
 
 #define SLUICE_EXCEPTIONS_MAGIC 0x3130504358454c53ull /* "SLEXCP01" */
@@ -63,21 +57,6 @@
 #define SLUICE_EXCEPTION_PROVISIONAL_SAFE_S 2u
 /* Packets this soon after a FIN or RST, seconds, belong to the close and do not take it back. */
 #define SLUICE_EXCEPTION_CLOSE_S 2u
-/* A claim older than this, seconds, was left by a writer that died. */
-#define SLUICE_EXCEPTION_CLAIM_S 5u
-/* Largest idle time. `seen` wraps at 16,384 s; what lies between is for a sweep that is late. */
-#define SLUICE_EXCEPTION_IDLE_MAX_S 12288u
-
-enum sluice_exception_kind {
-	SLUICE_EXCEPTION_FREE = 0,
-	SLUICE_EXCEPTION_SYN = 1,         /* only a first packet was seen */
-	SLUICE_EXCEPTION_PROVISIONAL = 2, /* one packet in mid-flow was seen, at `seen` */
-	SLUICE_EXCEPTION_ESTABLISHED = 3,
-	SLUICE_EXCEPTION_CLOSING = 4,  /* as ESTABLISHED; FIN or RST was seen */
-	SLUICE_EXCEPTION_DATAGRAM = 5, /* as ESTABLISHED, with UDP's idle time */
-	SLUICE_EXCEPTION_CLAIMED = 6,  /* being written; holds nothing */
-	SLUICE_EXCEPTION_KINDS
-};
 
 struct sluice_exception {
 	uint64_t key;
@@ -110,16 +89,6 @@ struct sluice_exceptions_counters {
 } __attribute__((aligned(128)));
 _Static_assert(sizeof(struct sluice_exceptions_counters) == SLUICE_EXCEPTIONS_LINE, "layout");
 
-/*
- * Idle times in seconds by kind, at most SLUICE_EXCEPTION_IDLE_MAX_S; sluice_exception_times_for() makes them. Older
- * than its time, an entry is as good as gone: no packet meets it, any insertion may have its place.
- */
-struct sluice_exception_times {
-	uint16_t idle_s[8];
-	uint16_t closing_s; /* after FIN or RST; then it may be evicted, and still answers until its idle time */
-	uint16_t zero[3];
-};
-
 struct sluice_exceptions_header {
 	uint64_t magic;
 	uint32_t abi;
@@ -131,7 +100,12 @@ struct sluice_exceptions_header {
 	uint32_t groups_mask;  /* groups - 1 */
 	uint32_t bits_in_use;  /* generation that readers use, 0 or 1; written by the sweep */
 	uint32_t populated[2]; /* not 0: that generation has a bit; set by who inserts, cleared by the sweep */
-	uint32_t now_s;        /* for a kernel's path that was loaded to go by it: a test's clock */
+	/*
+	 * The time, for a path in the kernel that is loaded to go by it. A worker's caller gives it its time, a
+	 * program's cannot: so who compares the two keeps both at one second. Else 0, and not read: no such branch is
+	 * loaded.
+	 */
+	uint32_t now_s;
 	struct sluice_exception_times times; /* written by the control plane */
 	uint32_t spilled[2];                 /* as populated: there is an entry in its spare group */
 	uint32_t live_line;                  /* uint32_t[SLUICE_EXCEPTIONS_LIVE]; 0: not there */
@@ -142,79 +116,6 @@ struct sluice_exceptions_header {
 _Static_assert(sizeof(struct sluice_exceptions_header) == SLUICE_EXCEPTIONS_LINE, "layout");
 
 /* ------------------------------------------------------------- memory ---- */
-
-/*
- * Aligned loads that another thread's compare-and-swap may race with. clang's BPF back end
- * has no acquire; the kernel's path reads in program order, on x86 that is the same.
- */
-SLUICE_INLINE uint64_t sluice_shared_load64(const uint64_t *p)
-{
-#ifdef __BPF__
-	return *(const volatile uint64_t *)p;
-#else
-	return __atomic_load_n(p, __ATOMIC_ACQUIRE);
-#endif
-}
-
-SLUICE_INLINE uint32_t sluice_shared_load32(const uint32_t *p)
-{
-#ifdef __BPF__
-	return *(const volatile uint32_t *)p;
-#else
-	return __atomic_load_n(p, __ATOMIC_ACQUIRE);
-#endif
-}
-
-SLUICE_INLINE void sluice_shared_store32(uint32_t *p, uint32_t v)
-{
-#ifdef __BPF__
-	*(volatile uint32_t *)p = v;
-#else
-	__atomic_store_n(p, v, __ATOMIC_RELEASE);
-#endif
-}
-
-/*
- * Comparisons without a branch, 0 or 1; below: numbers that differ by less than 2^31. The kernel's verifier walks
- * every branch, and takes what differs between them along: 8 places would be 2^8 ways. Results are opaque, lest
- * the compiler make branches of what depends on them, or a mask by an arithmetic shift, at which the verifier
- * also goes two ways.
- */
-SLUICE_INLINE uint32_t sluice_is_below(uint32_t a, uint32_t b)
-{
-	uint32_t is_below = (a - b) >> 31;
-	SLUICE_OPAQUE(is_below);
-	return is_below;
-}
-
-SLUICE_INLINE uint32_t sluice_is_equal(uint64_t a, uint64_t b)
-{
-#ifdef __BPF__
-	uint64_t difference = a ^ b, negated = 0 - difference;
-	SLUICE_OPAQUE(negated);
-	uint32_t is_equal = (uint32_t)((difference | negated) >> 63) ^ 1;
-	SLUICE_OPAQUE(is_equal);
-	return is_equal;
-#else
-	return a == b;
-#endif
-}
-
-/* condition: 0 or 1. */
-SLUICE_INLINE uint32_t sluice_pick(uint32_t condition, uint32_t if_true, uint32_t if_false)
-{
-#ifdef __BPF__
-	return if_false ^ (if_false ^ if_true) * condition;
-#else
-	return condition ? if_true : if_false;
-#endif
-}
-
-/* True when *p was `old` and is `changed`. A full barrier. */
-SLUICE_INLINE bool sluice_shared_swap64(uint64_t *p, uint64_t old, uint64_t changed)
-{
-	return __sync_val_compare_and_swap(p, old, changed) == old;
-}
 
 /* Where one flow's share lies. On the host by sluice_exceptions_at(); in BPF by five map lookups. */
 struct sluice_exceptions_at {
@@ -256,24 +157,6 @@ SLUICE_INLINE struct sluice_exceptions_at sluice_exceptions_at(struct sluice_exc
 	    (struct sluice_exceptions_bits *)(base + line * sluice_exceptions_bits_line(header, key)),
 	    (struct sluice_exception_group *)(base + line * sluice_exceptions_home_line(header, key)),
 	    (struct sluice_exception_group *)(base + line * sluice_exceptions_spare_line(header, key)),
-	};
-}
-
-/* Idle times for windows of which the longest, extensions included, stay open so long (seconds). */
-SLUICE_INLINE struct sluice_exception_times sluice_exception_times_for(uint32_t tcp_open_s, uint32_t udp_open_s)
-{
-	/* Seconds are coarse: a gap just below the window may look like the whole of it. */
-	uint32_t max = SLUICE_EXCEPTION_IDLE_MAX_S - 1;
-	uint16_t established = (uint16_t)((tcp_open_s < max ? tcp_open_s : max) + 1);
-	uint16_t datagram = (uint16_t)((udp_open_s < max ? udp_open_s : max) + 1);
-	return (struct sluice_exception_times){
-	    .idle_s = {[SLUICE_EXCEPTION_SYN] = 5,
-		       [SLUICE_EXCEPTION_PROVISIONAL] = established > datagram ? established : datagram,
-		       [SLUICE_EXCEPTION_ESTABLISHED] = established,
-		       [SLUICE_EXCEPTION_CLOSING] = established,
-		       [SLUICE_EXCEPTION_DATAGRAM] = datagram,
-		       [SLUICE_EXCEPTION_CLAIMED] = SLUICE_EXCEPTION_CLAIM_S},
-	    .closing_s = 120,
 	};
 }
 
@@ -401,95 +284,6 @@ SLUICE_INLINE void sluice_exceptions_set_bit(const struct sluice_exceptions_at *
 		if (!sluice_shared_load32(&at->header->populated[generation]))
 			sluice_shared_store32(&at->header->populated[generation], 1);
 	}
-}
-
-/* -------------------------------------------------------------- value ---- */
-
-SLUICE_INLINE uint64_t sluice_exception_value(uint32_t slot, enum sluice_exception_kind kind, uint32_t now_s,
-					      uint32_t detail)
-{
-	return (uint64_t)slot | (uint64_t)kind << 15 | (uint64_t)(now_s & 0x3fff) << 18 | (uint64_t)detail << 32;
-}
-
-SLUICE_INLINE uint32_t sluice_exception_slot(uint64_t value)
-{
-	return value & 0x7fff;
-}
-
-SLUICE_INLINE enum sluice_exception_kind sluice_exception_kind(uint64_t value)
-{
-	return (enum sluice_exception_kind)(value >> 15 & 7);
-}
-
-/* As it is, whatever the kind. */
-SLUICE_INLINE uint32_t sluice_exception_detail(uint64_t value)
-{
-	return (uint32_t)(value >> 32);
-}
-
-/* SYN: sequence, host order, of which the upper half is kept; service: number. */
-SLUICE_INLINE uint32_t sluice_exception_first_detail(uint32_t sequence, uint32_t service)
-{
-	return (sequence & 0xffff0000u) | (service & 0xffffu);
-}
-
-/* SYN: its sequence number, the lower half 0. */
-SLUICE_INLINE uint32_t sluice_exception_first_sequence(uint64_t value)
-{
-	return sluice_exception_detail(value) & 0xffff0000u;
-}
-
-SLUICE_INLINE uint32_t sluice_exception_first_service(uint64_t value)
-{
-	return sluice_exception_detail(value) & 0xffffu;
-}
-
-/* PROVISIONAL, ESTABLISHED, DATAGRAM. service: number. */
-SLUICE_INLINE uint32_t sluice_exception_service_detail(uint32_t service)
-{
-	return service + 1;
-}
-
-/* PROVISIONAL, ESTABLISHED, DATAGRAM: the service's number, or UINT32_MAX (SLUICE_NONE): not known. */
-SLUICE_INLINE uint32_t sluice_exception_service(uint64_t value)
-{
-	return sluice_exception_detail(value) - 1;
-}
-
-/* CLOSING: when its FIN or RST was seen, coarse seconds. */
-SLUICE_INLINE uint32_t sluice_exception_closed_s(uint64_t value)
-{
-	return sluice_exception_detail(value);
-}
-
-/* Seconds since `seen`. Paths differ by a moment: what lies a little in the future was seen now. */
-SLUICE_INLINE uint32_t sluice_exception_age(uint64_t value, uint32_t now_s)
-{
-	uint32_t age = (now_s - (uint32_t)(value >> 18)) & 0x3fff;
-	return sluice_pick(sluice_is_below(age, 0x3c00), age, 0);
-}
-
-/* Nothing that holds its place any longer: never used, forgotten, or idle too long. 0 or 1. */
-SLUICE_INLINE uint32_t sluice_exception_is_over(const struct sluice_exception_times *times, uint64_t value,
-						uint32_t now_s)
-{
-	uint32_t kind = sluice_exception_kind(value);
-	return sluice_is_below(kind, 1) | sluice_is_below(times->idle_s[kind], sluice_exception_age(value, now_s));
-}
-
-/* Over, and not yet forgotten. */
-SLUICE_INLINE uint32_t sluice_exception_has_ended(const struct sluice_exception_times *times, uint64_t value,
-						  uint32_t now_s)
-{
-	return sluice_exception_is_over(times, value, now_s) &
-	       (sluice_is_equal(sluice_exception_kind(value), SLUICE_EXCEPTION_FREE) ^ 1);
-}
-
-/* Whether an entry with this value answers for its flow. */
-SLUICE_INLINE bool sluice_exception_answers(const struct sluice_exception_times *times, uint64_t value, uint32_t now_s)
-{
-	return sluice_is_below(sluice_exception_kind(value), SLUICE_EXCEPTION_CLAIMED) &
-	       (sluice_exception_is_over(times, value, now_s) ^ 1);
 }
 
 /* -------------------------------------------------------------- table ---- */

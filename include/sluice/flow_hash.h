@@ -65,11 +65,6 @@ SLUICE_INLINE struct sluice_hash_words sluice_hash_words(const struct sluice_flo
 	return w;
 }
 
-SLUICE_INLINE uint64_t sluice_rotl64(uint64_t x, unsigned bits)
-{
-	return x << bits | x >> (64 - bits);
-}
-
 /* A round's share of v[0] and v[1] alone, and the rest. */
 SLUICE_INLINE void sluice_sip_begin(uint64_t v[4])
 {

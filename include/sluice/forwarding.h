@@ -16,6 +16,7 @@
 #ifndef SLUICE_FORWARDING_H
 #define SLUICE_FORWARDING_H
 
+#include "checksum.h"
 #include "counters.h"
 #include "flow_hash.h"
 #include "packet.h"
@@ -379,10 +380,14 @@ SLUICE_INLINE uint32_t sluice_walk_bucket(uint32_t bucket, uint32_t k, uint32_t 
 }
 
 /*
- * A bucket and a state by their numbers, which the table's check has found to be in bounds. In BPF a lookup table is a
- * map of lines (kernel.h) that `lookup` names, and the verifier wants to see the bound of what it indexes.
+ * A lookup table to who reads it: its buckets; in BPF a map of windows (kernel.h), into which only sluice_bucket_at()
+ * looks. A bucket and a state by their numbers, which the table's check has found to be in bounds; the verifier wants
+ * to see the bound of what it indexes.
  */
-#ifdef __BPF__
+#ifndef __BPF__
+typedef sluice_bucket sluice_lookup;
+#else
+typedef void sluice_lookup;
 /* Defined by the program that has lookup tables (bpf/kernel_maps.h); others have no use for them. */
 #pragma clang diagnostic push
 #pragma clang diagnostic ignored "-Wundefined-internal"
@@ -391,7 +396,7 @@ static inline sluice_bucket sluice_kernel_bucket(const void *lookup, uint32_t bu
 uint32_t sluice_kernel_walk(uint32_t lookup, uint32_t size, uint32_t first_backend, uint32_t bucket);
 #endif
 
-SLUICE_INLINE sluice_bucket sluice_bucket_at(const sluice_bucket *lookup, uint32_t bucket)
+SLUICE_INLINE sluice_bucket sluice_bucket_at(const sluice_lookup *lookup, uint32_t bucket)
 {
 #ifdef __BPF__
 	return sluice_kernel_bucket(lookup, bucket);
@@ -408,7 +413,7 @@ SLUICE_INLINE uint8_t sluice_state_at(const uint8_t *states, uint32_t number)
 	return states[number];
 }
 
-SLUICE_INLINE uint32_t sluice_walk_steps(const struct sluice_service *service, const sluice_bucket *lookup,
+SLUICE_INLINE uint32_t sluice_walk_steps(const struct sluice_service *service, const sluice_lookup *lookup,
 					 const uint8_t *states, uint32_t bucket)
 {
 	SLUICE_ROLLED
@@ -425,7 +430,7 @@ SLUICE_INLINE uint32_t sluice_walk_steps(const struct sluice_service *service, c
  * walk(bucket): slot of the first living owner in a fixed, bounded sequence of
  * buckets, or SLUICE_NONE. The same on every node and path. In BPF a function that the verifier walks once.
  */
-SLUICE_INLINE uint32_t sluice_walk(const struct sluice_service *service, const sluice_bucket *lookup,
+SLUICE_INLINE uint32_t sluice_walk(const struct sluice_service *service, const sluice_lookup *lookup,
 				   const uint8_t *states, uint32_t bucket)
 {
 #ifdef __BPF__
@@ -441,7 +446,7 @@ SLUICE_INLINE uint32_t sluice_walk(const struct sluice_service *service, const s
  * owner(slot): number of the backend that serves for `slot`: its own while that lives, else
  * the walk's, or SLUICE_NONE when none lives.
  */
-SLUICE_INLINE uint32_t sluice_owner(const struct sluice_service *service, const sluice_bucket *lookup,
+SLUICE_INLINE uint32_t sluice_owner(const struct sluice_service *service, const sluice_lookup *lookup,
 				    const uint8_t *states, uint32_t bucket, uint32_t slot)
 {
 	if (SLUICE_UNLIKELY(!sluice_state_lives(sluice_state_at(states, service->first_backend + slot)))) {
@@ -456,43 +461,10 @@ SLUICE_INLINE uint32_t sluice_owner(const struct sluice_service *service, const 
  * owner(cur) of a bucket: number of the backend that serves for it, or SLUICE_NONE when none lives. The caller has made
  * sure of service->lookup != SLUICE_NONE.
  */
-SLUICE_INLINE uint32_t sluice_bucket_owner(const struct sluice_service *service, const sluice_bucket *lookup,
+SLUICE_INLINE uint32_t sluice_bucket_owner(const struct sluice_service *service, const sluice_lookup *lookup,
 					   const uint8_t *states, uint32_t bucket)
 {
 	return sluice_owner(service, lookup, states, bucket, sluice_bucket_cur(sluice_bucket_at(lookup, bucket)));
-}
-
-/* -------------------------------------------------------------- checksum ---- */
-
-/*
- * 64-bit checksum of `bytes` bytes (any alignment), against torn and corrupt tables; not a
- * defence against forgery. Four lanes over 32-byte blocks, the tail padded with zeros.
- */
-static inline __attribute__((unused)) uint64_t sluice_checksum(const void *data, uint64_t bytes)
-{
-	const uint8_t *p = (const uint8_t *)data;
-	uint64_t lanes[4] = {0x736c756963653031ull, 0x9e3779b97f4a7c15ull, 0xbf58476d1ce4e5b9ull,
-			     0x94d049bb133111ebull};
-	uint64_t left = bytes;
-	while (left > 0) {
-		uint64_t block[4] = {0, 0, 0, 0};
-		uint64_t n = left < 32 ? left : 32;
-		if (n == 32)
-			__builtin_memcpy(block, p, 32);
-		else
-			for (uint64_t i = 0; i < n; i++)
-				block[i / 8] |= (uint64_t)p[i] << (i % 8 * 8);
-		for (int i = 0; i < 4; i++)
-			lanes[i] = sluice_rotl64((lanes[i] ^ block[i]) * 0xff51afd7ed558ccdull, 29);
-		p += n;
-		left -= n;
-	}
-	uint64_t h = bytes * 0x9e3779b97f4a7c15ull;
-	for (int i = 0; i < 4; i++) {
-		h = (h ^ lanes[i]) * 0xc4ceb9fe1a85ec53ull;
-		h ^= h >> 31;
-	}
-	return h;
 }
 
 #endif

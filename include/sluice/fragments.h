@@ -30,10 +30,10 @@
 #ifndef SLUICE_FRAGMENTS_H
 #define SLUICE_FRAGMENTS_H
 
-#include "exceptions.h"
 #include "flow_hash.h"
 #include "forwarding.h"
 #include "packet.h"
+#include "shared.h"
 #include "types.h"
 
 #define SLUICE_FRAGMENTS_LINE 128u
@@ -165,7 +165,7 @@ struct sluice_fragment_choice {
 
 /*
  * The datagram's own place, else one that is over, else the oldest; never one that is being written, before that is
- * over. One number decides: see exceptions.h on the verifier.
+ * over. One number decides: see shared.h on the verifier.
  */
 SLUICE_INLINE struct sluice_fragment_choice sluice_fragment_choose(const struct sluice_fragment_group *group,
 								   uint64_t key, uint32_t now_s)

@@ -16,7 +16,7 @@
 #ifndef SLUICE_ICMP_H
 #define SLUICE_ICMP_H
 
-#include "encap.h"
+#include "checksum.h"
 #include "flow_hash.h"
 #include "packet.h"
 #include "types.h"
@@ -259,6 +259,7 @@ SLUICE_INLINE void sluice_icmp_too_big_spend(struct sluice_icmp_answers *answers
 /* Its whole length, IP header included (RFC 1812 4.3.2.3; RFC 4443 2.4 (c)). */
 #define SLUICE_ICMP_ERROR_V4_MAX 576u
 #define SLUICE_ICMP_ERROR_V6_MAX 1280u
+_Static_assert(SLUICE_ICMP_ERROR_V6_MAX <= SLUICE_SUM_MAX, "an answer can be summed up");
 #define SLUICE_IPV4_MTU_MIN 68u
 #define SLUICE_IPV6_MTU_MIN 1280u
 #define SLUICE_ICMP_TTL 64u
@@ -310,34 +311,6 @@ SLUICE_INLINE bool sluice_icmp_may_answer_too_big(const uint8_t *data, const uin
 	return inner_mtu >= SLUICE_IPV6_MTU_MIN && sluice_icmp_sender_is_one(data, packet);
 }
 
-/* Sum of 16-bit words in memory order, not folded; `bytes` at most SLUICE_ICMP_ERROR_V6_MAX, or what `end` leaves. */
-SLUICE_INLINE uint64_t sluice_icmp_sum(const uint8_t *from, const uint8_t *end, uint32_t bytes)
-{
-	uint64_t sum = 0;
-	/* The rest first: the verifier takes what follows a loop once for each way out of it. */
-	uint32_t whole = bytes & 0x7fc;
-	for (uint32_t i = 0; i < 3; i++) {
-		const uint8_t *byte = from + whole + i;
-		SLUICE_OPAQUE(byte);
-		if (whole + i < bytes && byte + 1 <= end)
-			sum += (uint64_t)*byte << (i & 1) * 8;
-	}
-	for (uint32_t at = 0; at < SLUICE_ICMP_ERROR_V6_MAX; at += 4) {
-		const uint8_t *word = from + at;
-		if (at + 4 > bytes || word + 4 > end)
-			break;
-		sum += sluice_load32(word);
-	}
-	return sum;
-}
-
-SLUICE_INLINE uint16_t sluice_icmp_checksum(uint64_t sum)
-{
-	sum = (sum & 0xffffffff) + (sum >> 32);
-	sum = (sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32);
-	return (uint16_t)~sluice_sum_fold((uint32_t)sum);
-}
-
 /* Write an IPv4 header without options, complete. Addresses and fragment word in network order. */
 SLUICE_INLINE void sluice_icmp_put_ipv4(uint8_t *ip, uint8_t tos, uint32_t total_bytes, uint32_t id_fragment_be32,
 					uint32_t source_be32, uint32_t destination_be32)
@@ -350,7 +323,7 @@ SLUICE_INLINE void sluice_icmp_put_ipv4(uint8_t *ip, uint8_t tos, uint32_t total
 	sluice_store32(ip + 16, destination_be32);
 	for (uint32_t i = 0; i < SLUICE_IPV4_BYTES; i += 4)
 		sum += sluice_load32(ip + i);
-	sluice_store16(ip + 10, sluice_icmp_checksum(sum));
+	sluice_store16(ip + 10, sluice_sum_checksum(sum));
 }
 
 /* The link header of an answer: the frame's own, its MACs exchanged. Writes SLUICE_ICMP_LINK_ROOM bytes. */
@@ -433,8 +406,8 @@ SLUICE_INLINE uint32_t sluice_icmp_too_big(uint8_t *frame, const uint8_t *end, c
 	if (!sluice_icmp_too_big_headers(frame, end, packet, inner_mtu, &answer))
 		return 0;
 	uint8_t *icmp = frame + answer.icmp_offset;
-	uint64_t quote = sluice_icmp_sum(icmp + SLUICE_ICMP_BYTES, end, answer.quote_bytes);
-	sluice_store16(icmp + 2, sluice_icmp_checksum(answer.sum + quote));
+	uint64_t quote = sluice_sum_of(icmp + SLUICE_ICMP_BYTES, end, answer.quote_bytes);
+	sluice_store16(icmp + 2, sluice_sum_checksum(answer.sum + quote));
 	return answer.icmp_offset + SLUICE_ICMP_BYTES + answer.quote_bytes;
 }
 

@@ -21,18 +21,18 @@ _Static_assert(SLUICE_EXCEPTIONS_REFUSED == SLUICE_SERVICES_MAX, "a share for ea
 /* Whether any share may be in force; what follows need not be asked when not. */
 SLUICE_INLINE bool sluice_refuse_any(const struct sluice_exceptions_header *header)
 {
-	return *(const volatile uint32_t *)&header->refused_until_s != 0;
+	return sluice_shared_load32(&header->refused_until_s) != 0;
 }
 
-/* Whether shares are in force at a time, in coarse seconds of CLOCK_MONOTONIC, and where: line and place of a
- * service's. */
+/* Whether shares are in force at a time, in coarse seconds of CLOCK_MONOTONIC. */
 SLUICE_INLINE bool sluice_refuse_now(const struct sluice_exceptions_header *header, uint32_t now_s)
 {
-	return header->refused_line && now_s < *(const volatile uint32_t *)&header->refused_until_s;
+	return header->refused_line && now_s < sluice_shared_load32(&header->refused_until_s);
 }
 
 #define SLUICE_REFUSE_TO_A_LINE (SLUICE_EXCEPTIONS_LINE / sizeof(uint32_t))
 
+/* The line of a service's share, which is in it at the service's number modulo SLUICE_REFUSE_TO_A_LINE. */
 SLUICE_INLINE uint32_t sluice_refuse_line(const struct sluice_exceptions_header *header, uint32_t service)
 {
 	return header->refused_line + service / (uint32_t)SLUICE_REFUSE_TO_A_LINE;

@@ -70,6 +70,11 @@ SLUICE_INLINE void sluice_store64(void *p, uint64_t v)
 	*(sluice_word64 *)p = v;
 }
 
+SLUICE_INLINE uint64_t sluice_rotl64(uint64_t x, unsigned bits)
+{
+	return x << bits | x >> (64 - bits);
+}
+
 /*
  * An IPv4 or IPv6 address as 16 bytes in network order; IPv4 is held
  * v4-mapped (::ffff:a.b.c.d, RFC 4291 2.5.5.2), so one key type serves both.

@@ -34,8 +34,8 @@ static void use(const struct sluice_table *t)
 				zeros[sluice_hash_bucket(i * 0x9e3779b97f4a7c15ull, s->previous_size)];
 		sink += sluice_choose_in_turn(s, number, zeros, states, t->backends, &turns) +
 			sluice_choose_least(s, zeros, states, t->backends, live, 0, i);
-		uint32_t b =
-		    sluice_bucket_owner(s, zeros, states, sluice_hash_bucket(i * 0x9e3779b97f4a7c15ull, s->lookup_size));
+		uint32_t b = sluice_bucket_owner(s, zeros, states,
+						 sluice_hash_bucket(i * 0x9e3779b97f4a7c15ull, s->lookup_size));
 		if (b == SLUICE_NONE || t->backends[b].encap == SLUICE_ENCAP_NONE)
 			continue;
 		uint8_t room[SLUICE_OUTER_MAX + 64] = {0};

@@ -7,6 +7,7 @@ import re
 import signal
 import socket
 import struct
+import subprocess
 import time
 
 import pytest
@@ -233,6 +234,22 @@ def test_file_of_before(lab):
     assert kept.read_text() == "what somebody needs" and not none.exists()
     lab.balancer.ctl_raw("capture", "-w", kept, "--duration", "1ms", json_output=False)
     assert kept.read_bytes()[:4] == b"\x0a\x0d\x0d\x0a"
+
+
+def test_reader_rests(lab, counts):
+    """A reader that does not read for longer than the API waits for others gets what there was room for, and the end."""
+    with open(lab.balancer.directory / "rest.pcapng", "wb") as out:
+        reader = subprocess.Popen(["sh", "-c", f"sleep {counts(1, 40)}; exec cat"], stdin=subprocess.PIPE, stdout=out)
+    process = lab.run.start("rest", [program("tools/sluicectl"), "--runtime-dir", lab.balancer.runtime, "capture",
+                                     "-w", "-", "--count", "3000", "--snaplen", "1000"], stdout=reader.stdin)
+    reader.stdin.close()
+    wait_for("the capture has begun", lambda: ask(lab)[1]["active"], 5)
+    time.sleep(0.3)
+    lab.client.http(lab.vip(4, 1), 80, 700).all_succeeded(700)
+    assert process.popen.wait(60) == 0, process.quote()
+    assert reader.wait(10) == 0
+    with PcapNgReader(str(lab.balancer.directory / "rest.pcapng")) as packets:
+        assert len(list(packets)) == 3000
 
 
 def test_disk_full(lab):

@@ -51,6 +51,21 @@ def test_weight(lab, measured):
     spread_is(lab, measured, "weight 100 again", 100, 100, 100)
 
 
+def test_weight_of_the_configuration(lab):
+    """A weight by hand is told of, stands over a reload, and can be taken back."""
+    def b1():
+        return next(b for b in lab.balancer.ctl("backends", "web") if b["name"] == "b1")
+
+    assert b1()["ordered_weight"] == 100, "as the test before has left it"
+    lab.balancer.ctl("reload")
+    assert b1()["ordered_weight"] == 100
+    shown = lab.balancer.ctl_raw("backends", "web", json_output=False).stdout
+    assert shown.count("weight by an operator, configured 100") == 1
+    lab.balancer.ctl("weight", "web/b1", "configured")
+    assert (b1()["ordered_weight"], b1()["weight"]) == (None, 100)
+    assert "b1" not in (lab.balancer.state / "operator.json").read_text()
+
+
 def test_drain_and_enable(lab, measured):
     """A drained backend gets no new connection and is shown as draining; enabled again it gets its share."""
     lab.balancer.ctl("drain", "web/b2")

@@ -265,6 +265,33 @@ bool apply_kernel_path(const struct apply *apply, uint64_t *ret_generation)
 }
 
 /* Paths and steering of this fake: one interface, eth0, when has_path. */
+const struct overload *apply_overload(const struct apply *apply)
+{
+	return (const struct overload *)apply;
+}
+
+void overload_status(const struct overload *overload, struct overload_status *ret)
+{
+	(void)overload;
+	*ret = (struct overload_status){.can_refuse = true,
+					.above = 0.75,
+					.loads = {[OVERLOAD_WORKER] = 0.8, [OVERLOAD_SOFTIRQ] = -1},
+					.shares = {[MODEL_PRIORITY_LOW] = 0.5},
+					.sheds = true};
+}
+
+/* Service 0 is above its limit. */
+void overload_service(const struct overload *overload, uint32_t number, struct overload_service_status *ret)
+{
+	(void)overload;
+	*ret = (struct overload_service_status){.cause = ""};
+	if (number == 0)
+		*ret = (struct overload_service_status){
+		    .share = 0.5,
+		    .cause = "limit",
+		    .reason = "50.0% of new flows refused: 200 a second, max_new_flows = 100pps"};
+}
+
 const struct paths *apply_paths(const struct apply *apply)
 {
 	return (const struct paths *)apply;

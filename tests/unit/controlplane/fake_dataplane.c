@@ -484,7 +484,8 @@ uint32_t fake_dataplane_decide(struct fake_dataplane *d, const struct sluice_flo
 	if (n != SLUICE_NONE && d->table.services[n].lookup != SLUICE_NONE) {
 		const struct sluice_service *s = &d->table.services[n];
 		uint64_t hash = sluice_flow_hash(&d->table.header->hash_key, flow, (enum sluice_affinity)s->affinity);
-		backend = sluice_bucket_owner(s, d->lookups[s->lookup], d->states, sluice_hash_bucket(hash, s->lookup_size));
+		backend =
+		    sluice_bucket_owner(s, d->lookups[s->lookup], d->states, sluice_hash_bucket(hash, s->lookup_size));
 	}
 	pthread_mutex_unlock(&d->lock);
 	return backend;

@@ -136,12 +136,14 @@ int health_configure(struct health *health, struct model *model)
 	return 0;
 }
 
-void health_adopt(struct health *health, const char *service, const char *backend, enum health_state state)
+bool health_adopt(struct health *health, const char *service, const char *backend, enum health_state state)
 {
 	(void)health;
 	enum health_state *known = health_state_of(service, backend);
-	if (*known == HEALTH_UNKNOWN)
-		*known = state;
+	if (*known != HEALTH_UNKNOWN)
+		return false;
+	*known = state;
+	return true;
 }
 
 int health_find(const struct health *health, const char *service, const char *backend, struct health_report *ret)

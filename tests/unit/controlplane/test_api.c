@@ -27,6 +27,14 @@ static void test_views(void **state)
 	assert_string_equal(member(web, "name"), "web");
 	assert_string_equal(member(web, "state"), "up");
 	assert_int_equal(number(web, "port"), 80);
+	assert_string_equal(member(web, "priority"), "normal");
+	assert_true(json_is_null(json_object_get(web, "max_new_flows_pps")));
+	assert_float_equal(json_real_value(json_object_get(web, "refused_share")), 0.5, 1e-9);
+	assert_string_equal(member(web, "refused_cause"), "limit");
+	assert_string_equal(member(web, "reason"), "2 of 2 backends up; 50.0% of new flows refused: 200 a second, "
+						   "max_new_flows = 100pps");
+	assert_float_equal(json_real_value(json_object_get(six, "refused_share")), 0, 1e-9);
+	assert_string_equal(member(six, "refused_cause"), "");
 	assert_string_equal(member(six, "port"), "1000-1999");
 	answer_free(&a);
 
@@ -48,6 +56,13 @@ static void test_views(void **state)
 	assert_int_equal(number(json_object_get(a.json, "windows"), "closes_in_seconds"), 11);
 	assert_true(json_is_null(json_object_get(a.json, "exceptions")));
 	assert_int_equal(number(json_object_get(json_object_get(a.json, "underlay"), "messages"), "lowered"), 2);
+	const json_t *overload = json_object_get(a.json, "overload"), *load = json_object_get(overload, "load");
+	assert_true(json_is_true(json_object_get(overload, "shedding")));
+	assert_float_equal(json_real_value(json_object_get(overload, "shed_above")), 75, 1e-9);
+	assert_float_equal(json_real_value(json_object_get(load, "worker")), 0.8, 1e-9);
+	assert_true(json_is_null(json_object_get(load, "softirq")));
+	assert_float_equal(json_real_value(json_object_get(json_object_get(overload, "refused_share"), "low")), 0.5,
+			   1e-9);
 	const json_t *peers = json_object_get(a.json, "peers"),
 		     *node = json_array_get(json_object_get(peers, "nodes"), 1);
 	assert_true(json_is_true(json_object_get(peers, "configured")));
@@ -229,6 +244,11 @@ static void test_metrics(void **state)
 	assert_non_null(strstr(a.text, "\nsluice_peer_up{address=\"10.77.0.12\",port=\"9441\"} 1\n"));
 	assert_non_null(strstr(a.text, "\nsluice_peers_refused_total{reason=\"forged\"} 3\n"));
 	assert_non_null(strstr(a.text, "\nsluice_peers_heard_total{outcome=\"inserted\"} 60\n"));
+	assert_non_null(strstr(a.text, "\nsluice_service_refused_ratio{service=\"web\"} 0.5\n"));
+	assert_non_null(strstr(a.text, "\nsluice_service_refused_ratio{service=\"six\"} 0\n"));
+	assert_non_null(strstr(a.text, "\nsluice_load_ratio{source=\"worker\"} 0.8\n"));
+	assert_null(strstr(a.text, "source=\"softirq\"")); /* it is not known */
+	assert_non_null(strstr(a.text, "\nsluice_shed_above_ratio 0.75\n"));
 	assert_null(strstr(a.text, "sluice_exceptions")); /* this host has none */
 	/* Each family is announced once. */
 	for (const char *p = strstr(a.text, "# TYPE "); p; p = strstr(p + 1, "# TYPE ")) {
@@ -308,6 +328,10 @@ static void test_orders(void **state)
 	assert_string_equal(apply->order_backend, "w2");
 	assert_true(apply->order.has_weight && apply->order.weight == 7);
 	answer_free(&a);
+	a = get("/v1/backends");
+	assert_int_equal(number(json_array_get(a.json, 0), "ordered_weight"), 7);
+	answer_free(&a);
+
 	/* A drain keeps the weight; its deadline is in the future. */
 	a = post("/v1/drain", "{\"service\": \"web\", \"backend\": \"w2\", \"timeout_seconds\": 90}");
 	assert_int_equal(a.status, 200);
@@ -323,7 +347,11 @@ static void test_orders(void **state)
 	assert_int_equal(apply->order.admin, OPERATOR_ENABLED);
 	assert_true(apply->order.has_weight);
 	answer_free(&a);
-	assert_int_equal(apply->orders, 4);
+	a = post("/v1/weight", "{\"service\": \"web\", \"backend\": \"w2\", \"weight\": null}");
+	assert_int_equal(a.status, 200);
+	assert_false(apply->order.has_weight);
+	answer_free(&a);
+	assert_int_equal(apply->orders, 5);
 
 	apply->order_error = -EIO;
 	a = post("/v1/enable", "{\"service\": \"web\", \"backend\": \"w2\"}");
@@ -353,6 +381,7 @@ static void test_refusals(void **state)
 	    {"GET", "/v1/backends?service=%00", "", 400, "path", "control"},
 	    {"GET", "/v1/status?x=1", "", 400, "x", "takes none"},
 	    {"GET", "/v1/explain?proto=tcp&src=1.2.3.4:1", "", 400, "dst", "missing"},
+	    {"GET", "/v1/explain?proto=tcp&src=1.2.3.4:1&dst=1.2.3.4:1&path=both", "", 400, "path", "both"},
 	    {"GET", "/v1/explain?proto=gre&src=1.2.3.4:1&dst=1.2.3.4:1", "", 400, "proto", "gre"},
 	    {"GET", "/v1/reload", "", 405, NULL, "use POST"},
 	    {"POST", "/v1/status", "", 405, NULL, "use GET"},

@@ -66,6 +66,24 @@ static void test_unresolved_is_down(void **state)
 	apply_site_finish(the_dataplane);
 }
 
+/* An order that cannot be kept is none, and who gave it is told which file is in the way. */
+static void test_order_that_cannot_be_kept(void **state)
+{
+	struct apply_site *site = *state;
+	char path[160];
+
+	the_dataplane = apply_site_start_probed(site);
+	snprintf(path, sizeof(path), "%s/operator.json.tmp", site->dir);
+	assert_int_equal(mkdir(path, 0700), 0);
+	assert_int_equal(apply_site_order(site, "hot", "b2", drained), -EISDIR);
+	assert_non_null(strstr(site->lines, "/operator.json, which keeps orders, cannot be written: Is a directory"));
+	assert_string_equal(apply_site_backend(site, "hot", "b2").state, "up");
+	assert_int_equal(rmdir(path), 0);
+	assert_int_equal(apply_site_order(site, "hot", "b2", drained), 0);
+	assert_string_equal(apply_site_backend(site, "hot", "b2").state, "draining");
+	apply_site_finish(the_dataplane);
+}
+
 static void test_nothing_new_is_not_published(void **state)
 {
 	struct apply_site *site = *state;
@@ -280,6 +298,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    SITE_TEST(test_death_is_a_byte_and_life_a_table),
 	    SITE_TEST(test_unresolved_is_down),
+	    SITE_TEST(test_order_that_cannot_be_kept),
 	    SITE_TEST(test_nothing_new_is_not_published),
 	    SITE_TEST(test_orders),
 	    SITE_TEST(test_orders_are_written_aside),

@@ -40,6 +40,7 @@ static void defaults(const struct model *m)
 	assert_true(m->dataplane.idle_sleep);
 	assert_true(m->dataplane.hugepages);
 	assert_int_equal(m->dataplane.icmp_rate, 1000);
+	assert_int_equal(m->dataplane.shed_above, 75);
 	assert_null(m->api.listen);
 	assert_null(m->api.group);
 	assert_int_equal(m->interface_count, 3);
@@ -64,6 +65,7 @@ static void defaults(const struct model *m)
 	assert_int_equal(s->tracking, SLUICE_TRACKING_CHANGES);
 	assert_int_equal(s->table_size, 16381);
 	assert_int_equal(s->priority, MODEL_PRIORITY_NORMAL);
+	assert_int_equal(s->max_new_flows_pps, 0);
 	assert_int_equal(s->line, 2);
 	assert_int_equal(s->health.type, MODEL_HEALTH_TCP);
 	assert_int_equal(s->health.port, 0);
@@ -100,7 +102,7 @@ static const char everything_text[] =
     "interfaces = ( { name = \"eth0\"; path = \"dpdk\"; queues = 2; },\n"
     "               { pci = \"0000:3b:00.0\"; queues = 64; tap = \"tap0\"; },\n"
     "               { vdev = \"net_pcap0,rx_pcap=a.pcap\"; } );\n"
-    "dataplane = { cores = [2, 3]; idle = \"spin\"; hugepages = false; icmp_rate = 0; };\n"
+    "dataplane = { cores = [2, 3]; idle = \"spin\"; hugepages = false; icmp_rate = 0; shed_above = 100; };\n"
     "encap_source = \"10.127.0.0/16\"; encap_source6 = \"2001:db8:7f::/96\";\n"
     "services = (\n"
     "  { name = \"web\"; address = \"2001:db8::10\"; port = \"1000-1999\"; protocol = \"udp\"; forward = \"l2\";\n"
@@ -134,6 +136,7 @@ static void everything(const struct model *m)
 	assert_false(m->dataplane.idle_sleep);
 	assert_false(m->dataplane.hugepages);
 	assert_int_equal(m->dataplane.icmp_rate, 0);
+	assert_int_equal(m->dataplane.shed_above, 100);
 	assert_true(m->has_encap_source4 && m->has_encap_source6);
 	is_address(&m->encap_source4, "10.127.0.0");
 	assert_int_equal(m->spread_mask4_be32, htonl(0xffff));
@@ -269,7 +272,7 @@ static void test_whole(void **state)
 	    {"Wrong types say what was found and what is wanted",
 	     "interfaces = { name = \"eth0\"; };\n"
 	     "node = \"lb1\";\n"
-	     "dataplane = { cores = 2; idle = true; hugepages = \"yes\"; icmp_rate = 1000001; };\n"
+	     "dataplane = { cores = 2; idle = true; hugepages = \"yes\"; icmp_rate = 1000001; shed_above = 0; };\n"
 	     "hash_key_file = 5;\n"
 	     "services = ( { name = 7; address = [\"192.0.2.10\"]; port = 80.5; table_size = \"16381\";\n"
 	     "health = \"http\"; backends = [ \"10.0.0.1\" ]; }, \"web\" );\n"
@@ -281,6 +284,7 @@ static void test_whole(void **state)
 	     "t:3: dataplane, idle: must be a string, not true or false\n"
 	     "t:3: dataplane, hugepages: must be true or false, not a string\n"
 	     "t:3: dataplane, icmp_rate: must be 0 to 1000000, not 1000001\n"
+	     "t:3: dataplane, shed_above: must be 1 to 100, not 0\n"
 	     "t:4: hash_key_file: must be a string, not a number\n"
 	     "t:5: service number 1, name: must be a string, not a number\n"
 	     "t:5: service number 1, address: must be a string, not an array [ ... ]\n"

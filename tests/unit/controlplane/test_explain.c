@@ -11,6 +11,8 @@
 #include "fake_apply.h"
 #include "windows.h"
 
+#include "sluice/refuse.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -339,6 +341,60 @@ static void test_previous_table_and_turns(void **state)
 	free(services);
 }
 
+static void flags_give(const char *flags, const char *verdict)
+{
+	const struct api_flow_text text = {
+	    .protocol = "tcp", .source = "203.0.113.9:40000", .destination = "192.0.2.10:80", .flags = flags};
+	struct explain_query query;
+	struct api_flow_problem problem;
+
+	assert_true(api_flow_parse(&text, &query, &problem));
+	json_t *json = api_explain_json(&api, apply_table(apply), &query);
+	assert_string_equal(member(json, "verdict"), verdict);
+	json_decref(json);
+}
+
+/* A share of a service's new flows is refused: by the very function that the paths ask. */
+static void test_refused(void **state)
+{
+	const uint64_t bytes =
+	    sluice_exceptions_bytes(SLUICE_EXCEPTIONS_SIZE_LOG2_MIN) + sluice_exceptions_tail_bytes();
+	const uint32_t n = apply_service_number(apply, model_service_find(apply->model, "web"));
+	unsigned refused = 0;
+	(void)state;
+
+	apply->exceptions = aligned_alloc(SLUICE_EXCEPTIONS_LINE, bytes);
+	assert_non_null(apply->exceptions);
+	memset(apply->exceptions, 0, bytes);
+	sluice_exceptions_init(apply->exceptions, SLUICE_EXCEPTIONS_SIZE_LOG2_MIN,
+			       sluice_exception_times_for(900, 120));
+	flags_give("S", "forward"); /* it has no room for shares */
+	sluice_exceptions_add_tail(apply->exceptions);
+	sluice_refuse_shares(apply->exceptions)[n] = SLUICE_REFUSE_ALL / 2;
+	apply->exceptions->refused_until_s = windows_now_s() + 100;
+	for (unsigned i = 0; i < 200; i++) {
+		char source[64];
+		snprintf(source, sizeof(source), "203.0.113.7:%u", 2000 + i);
+		json_t *json = explain("tcp", source, "192.0.2.10:80", NULL);
+		assert_true(json_is_true(json_object_get(json, "first")));
+		const bool is_refused = json_is_true(json_object_get(json, "refused"));
+		assert_string_equal(member(json, "verdict"), is_refused ? "refused" : "forward");
+		if (is_refused)
+			assert_non_null(strstr(member(json, "reason"), "among those that are refused now"));
+		refused += is_refused;
+		json_decref(json);
+	}
+	assert_in_range(refused, 70, 130);
+	/* What is no first packet goes on; and so does all when the time is over. */
+	sluice_refuse_shares(apply->exceptions)[n] = SLUICE_REFUSE_ALL;
+	flags_give("S", "refused");
+	flags_give("A", "forward");
+	apply->exceptions->refused_until_s = windows_now_s();
+	flags_give("S", "forward");
+	free(apply->exceptions);
+	apply->exceptions = NULL;
+}
+
 /* A dead owner: the walk answers, and says so; both dead: the exact verdict. */
 static void test_dead_backends(void **state)
 {
@@ -530,6 +586,9 @@ static void test_flow_text(void **state)
 	    {"tcp", "1.2.3.4:1", "1.2.3.4:2", "SX", NULL, "flags"},
 	    {"udp", "1.2.3.4:1", "1.2.3.4:2", "S", NULL, "flags"},
 	    {"tcp", "1.2.3.4:1", "1.2.3.4:2", NULL, "0", "bytes"},
+	    {"tcp", "1.2.3.4:1", "1.2.3.4:2", NULL, "39", "bytes"},
+	    {"udp", "1.2.3.4:1", "1.2.3.4:2", NULL, "27", "bytes"},
+	    {"icmp", "2001:db8::1", "2001:db8::2", NULL, "47", "bytes"},
 	    {"tcp", "1.2.3.4:1", "1.2.3.4:2", NULL, "65536", "bytes"},
 	    {"tcp", "1.2.3.4:1", "1.2.3.4:2", NULL, "1e3", "bytes"},
 	    {"icmp", "1.2.3.4:1", "1.2.3.4:2", NULL, NULL, "src"},
@@ -570,6 +629,7 @@ int main(void)
 	    cmocka_unit_test(test_path_mtu),
 	    cmocka_unit_test(test_changes),
 	    cmocka_unit_test(test_previous_table_and_turns),
+	    cmocka_unit_test(test_refused),
 	    cmocka_unit_test(test_dead_backends),
 	    cmocka_unit_test(test_other_verdicts),
 	    cmocka_unit_test(test_kernel_path),

@@ -281,8 +281,9 @@ static void test_adopt(void **state)
 	assert_int_equal(health_create(*state, on_change, &w, &health), 0);
 	snprintf(text, sizeof(text), "type = \"tcp\"; port = %u; fall = 3; " FAST, dead_port(*state));
 	configure(health, web(text, "{ name = \"w1\"; address = \"10.0.0.1\"; }"));
-	health_adopt(health, "web", "w1", HEALTH_UP);
-	health_adopt(health, "web", "nobody", HEALTH_UP);
+	assert_true(health_adopt(health, "web", "w1", HEALTH_UP));
+	assert_false(health_adopt(health, "web", "w1", HEALTH_UP)); /* so it is counted once */
+	assert_false(health_adopt(health, "web", "nobody", HEALTH_UP));
 	assert_int_equal(report_of(health, "w1").state, HEALTH_UP);
 	RUN_UNTIL(*state, w.changes == 1);
 	assert_int_equal(w.last.state, HEALTH_DOWN);

@@ -23,7 +23,11 @@ struct host {
 
 static void host_init(struct host *h)
 {
-	*h = (struct host){.look = {.now_ns = 1000 * MS, .wall_ns = 5000 * MS, .is_counted = true, .can_park = true}};
+	*h = (struct host){.look = {.now_ns = 1000 * MS,
+				    .wall_ns = 5000 * MS,
+				    .is_counted = true,
+				    .can_park = true,
+				    .kernel_has_table = true}};
 	path_choice_init(&h->choice, &h->look);
 }
 
@@ -221,6 +225,34 @@ static void test_measuring(void **state)
 	assert_false(h.choice.has_rate);
 }
 
+/* The XDP program would drop what a parked dataplane leaves to it: polling, however little there is. */
+static void test_kernel_without_table(void **state)
+{
+	struct host h;
+	(void)state;
+	host_start(&h, PATH_DATAPLANE_PARKED, &automatic);
+	h.look.kernel_has_table = false;
+	h.look.is_counted = false;
+	pass(&h, &automatic, 0, 0);
+	assert_int_equal(h.choice.side, PATH_SIDE_DPDK);
+	assert_string_equal(h.choice.reason, "the XDP program has no table to forward by");
+	h.look.is_counted = true;
+	for (int i = 0; i < 20; i++)
+		pass(&h, &automatic, 250, 0);
+	assert_int_equal(h.choice.side, PATH_SIDE_DPDK);
+	/* It has one: parked when 2 s from there on were low. */
+	h.look.kernel_has_table = true;
+	for (int i = 0; i < 8; i++) {
+		assert_int_equal(h.choice.side, PATH_SIDE_DPDK);
+		pass(&h, &automatic, 250, 0);
+	}
+	assert_int_equal(h.choice.side, PATH_SIDE_XDP);
+	/* What the configuration says goes before. */
+	h.look.kernel_has_table = false;
+	pass(&h, &xdp, 250, 0);
+	assert_int_equal(h.choice.side, PATH_SIDE_XDP);
+}
+
 /* Whatever the traffic: each switch is for its reason, the last ones are remembered in order, and polling stays. */
 static void test_random(void **state)
 {
@@ -261,9 +293,10 @@ static void test_random(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_rows),       cmocka_unit_test(test_reasons),    cmocka_unit_test(test_rules),
-	    cmocka_unit_test(test_taken_over), cmocka_unit_test(test_dataplanes), cmocka_unit_test(test_measuring),
-	    cmocka_unit_test(test_random),
+	    cmocka_unit_test(test_rows),       cmocka_unit_test(test_reasons),
+	    cmocka_unit_test(test_rules),      cmocka_unit_test(test_taken_over),
+	    cmocka_unit_test(test_dataplanes), cmocka_unit_test(test_measuring),
+	    cmocka_unit_test(test_random),     cmocka_unit_test(test_kernel_without_table),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -23,7 +23,7 @@ static struct {
 	uint32_t can_park, parked;
 	uint32_t asked, times;
 } dataplanes[DATAPLANES];
-static uint64_t counted;
+static uint64_t counted, kernel_generation;
 static bool is_counted;
 
 bool publish_peer_status(const struct publish *publish, uint32_t i, struct publish_peer_status *ret)
@@ -50,6 +50,12 @@ int publish_park(struct publish *publish, uint32_t i, uint32_t ports)
 	dataplanes[i].asked = ports;
 	dataplanes[i].times++;
 	return 0;
+}
+
+struct kernel_table_running kernel_path_running(const struct kernel_path *path)
+{
+	(void)path;
+	return (struct kernel_table_running){.generation = kernel_generation};
 }
 
 int steering_service_packets(const struct steering *steering, const char *name, uint64_t *ret)
@@ -101,9 +107,11 @@ static int setup(void **state)
 	const struct model model = {.interfaces = interfaces, .interface_count = 4};
 	memset(dataplanes, 0, sizeof(dataplanes));
 	is_counted = false;
+	kernel_generation = 1;
 	log_set_level(0);
 	uv_loop_init(&site->loop);
-	assert_int_equal(paths_create(&site->loop, (const struct steering *)site, (struct publish *)site, &site->paths),
+	assert_int_equal(paths_create(&site->loop, (const struct steering *)site, (const struct kernel_path *)site,
+				      (struct publish *)site, &site->paths),
 			 0);
 	assert_int_equal(paths_configure(site->paths, &model), 0);
 	*state = site;
@@ -117,7 +125,9 @@ static void test_before_a_model(void **state)
 	const struct model model = {.interfaces = interfaces, .interface_count = 4};
 	struct paths *paths;
 
-	assert_int_equal(paths_create(&site->loop, (const struct steering *)site, (struct publish *)site, &paths), 0);
+	assert_int_equal(paths_create(&site->loop, (const struct steering *)site, (const struct kernel_path *)site,
+				      (struct publish *)site, &paths),
+			 0);
 	connect_dataplane(0, "eth2", 1);
 	paths_look(paths);
 	assert_int_equal(dataplanes[0].times, 0);
@@ -236,12 +246,31 @@ static void test_configured_again(void **state)
 	assert_int_equal(uv_run(&site->loop, UV_RUN_NOWAIT), 0);
 }
 
+/* Whatever the rate, or without one: who forwards is not parked for a program that would drop. */
+static void test_kernel_without_table(void **state)
+{
+	struct site *site = *state;
+	struct paths_status s;
+
+	connect_dataplane(0, "eth2", 1);
+	paths_look(site->paths);
+	assert_int_equal(dataplanes[0].asked, 1);
+	kernel_generation = 0;
+	paths_look(site->paths);
+	assert_int_equal(dataplanes[0].asked, 0);
+	dataplanes[0].parked = 0;
+	paths_look(site->paths);
+	assert_true(paths_status(site->paths, 2, &s));
+	assert_string_equal(s.choice->reason, "the XDP program has no table to forward by");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test_setup_teardown(test_who_is_asked, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_several, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_configured_again, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_kernel_without_table, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_before_a_model, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_left_the_configuration, setup, teardown),
 	};

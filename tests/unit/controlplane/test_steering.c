@@ -27,16 +27,21 @@ static uint32_t program_on(const char *interface)
 }
 
 /* A program that passes everything, of somebody else. */
-static int foreign_program(void)
+static int program_named(const char *name)
 {
 	const struct bpf_insn code[] = {
 	    {.code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0, .imm = XDP_PASS},
 	    {.code = BPF_JMP | BPF_EXIT},
 	};
 	LIBBPF_OPTS(bpf_prog_load_opts, options, .expected_attach_type = BPF_XDP); /* as libbpf's SEC("xdp") */
-	int fd = bpf_prog_load(BPF_PROG_TYPE_XDP, "somebody_else", "GPL", code, 2, &options);
+	int fd = bpf_prog_load(BPF_PROG_TYPE_XDP, name, "GPL", code, 2, &options);
 	assert_true(fd >= 0);
 	return fd;
+}
+
+static int foreign_program(void)
+{
+	return program_named("somebody_else");
 }
 
 /* ------------------------------------------------------------- attach, adopt ---- */
@@ -432,6 +437,22 @@ static void another_program_is_named_and_left_alone(void **state)
 	close(foreign);
 }
 
+/* The remedy is not to remove what most likely forwards. */
+static void another_sluice_is_told_as_that(void **state)
+{
+	struct steering_site *f = *state;
+	int other = program_named("sluice_steering");
+
+	assert_int_equal(bpf_xdp_attach((int)if_nametoindex("sv0"), other, XDP_FLAGS_DRV_MODE, NULL), 0);
+	steering_site_configure(f, "sv0", NULL);
+	assert_int_equal(steering_configure_interfaces(f->steering, &f->model), -EBUSY);
+	const struct steering_status status = steering_site_status(f, 0);
+	assert_ptr_equal(strstr(status.reason, "a Sluice of another --runtime-dir has it: "), status.reason);
+	assert_non_null(
+	    strstr(status.reason, "if that one is gone for good, remove it by \"ip link set dev sv0 xdp off\""));
+	close(other);
+}
+
 static void another_link_is_named_and_left_alone(void **state)
 {
 	struct steering_site *f = *state;
@@ -564,6 +585,7 @@ int main(void)
 	    STEERING_TEST(own_maps_of_another_layout_are_made_anew),
 	    STEERING_TEST(icmp_rate_is_shared_by_the_cpus),
 	    STEERING_TEST(another_program_is_named_and_left_alone),
+	    STEERING_TEST(another_sluice_is_told_as_that),
 	    STEERING_TEST(another_link_is_named_and_left_alone),
 	    STEERING_TEST(one_interface_does_not_stop_the_other),
 	    STEERING_TEST(refuses_what_cannot_work),

@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include "capture_memory.h"
 #include "control.h"
 #include "log.h"
 #include "message.h"
@@ -502,6 +503,64 @@ static void test_parking(void **state)
 	table_fixture_destroy(f);
 }
 
+static void nobody_waits(void *argument)
+{
+	(void)argument;
+}
+
+/* A capture that cannot be had here is no reason to lose the control plane; one that is not sound is. */
+static void test_capture_without_memory(void **state)
+{
+	struct scene *s = *state;
+	struct sluice_capture_header header = {.magic = SLUICE_CAPTURE_MAGIC,
+					       .abi = SLUICE_ABI,
+					       .writers = 1,
+					       .records = 16,
+					       .total_bytes = sluice_capture_bytes(1, 16),
+					       .filter = {.service = SLUICE_NONE, .sample = 1, .snaplen = 100}};
+	struct sluice_message_capture message = {
+	    .header = {SLUICE_MESSAGE_MAGIC, SLUICE_ABI, SLUICE_MESSAGE_CAPTURE, sizeof(message), 0},
+	    .bytes = header.total_bytes};
+	struct capture_memory *capture;
+	char path[64];
+
+	control_destroy(s->control);
+	assert_int_equal(capture_memory_create(1, nobody_waits, NULL, &capture), 0);
+	const struct control_context context = {.runtime_dir = s->directory,
+						.config = &s->config,
+						.ports = &s->ports,
+						.counters = &s->counters,
+						.store = s->store,
+						.capture = capture,
+						.workers = 1};
+	assert_int_equal(control_create(&context, &s->control), 0);
+	listen_again(s);
+	meet(s);
+	int fd = memfd_create("test", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	assert_true(fd >= 0);
+	assert_int_equal(pwrite(fd, &header, sizeof(header), 0), sizeof(header));
+	assert_int_equal(ftruncate(fd, (off_t)header.total_bytes), 0);
+	assert_int_equal(fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW), 0);
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	int unwritable = open(path, O_RDONLY | O_CLOEXEC); /* no mapping of it can be written */
+	assert_true(unwritable >= 0);
+	say(s, &message, sizeof(message), &unwritable, 1);
+	assert_true(control_fd(s->control) >= 0);
+	assert_null(capture_memory_writer(capture, 0));
+	say(s, &message, sizeof(message), &fd, 1);
+	assert_non_null(capture_memory_writer(capture, 0));
+	header.writers = 2;
+	assert_int_equal(pwrite(fd, &header, sizeof(header), 0), sizeof(header));
+	say(s, &message, sizeof(message), &fd, 1);
+	assert_int_equal(control_fd(s->control), -1);
+	assert_null(capture_memory_writer(capture, 0));
+	close(unwritable);
+	close(fd);
+	control_destroy(s->control);
+	s->control = NULL;
+	capture_memory_destroy(capture);
+}
+
 static void test_misbehaviour(void **state)
 {
 	struct scene *s = *state;
@@ -569,6 +628,7 @@ int main(void)
 	    cmocka_unit_test(test_map_refuses),
 	    cmocka_unit_test_setup_teardown(test_dialogue, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_parking, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_capture_without_memory, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_misbehaviour, setup, teardown),
 	    cmocka_unit_test(test_long_path),
 	};

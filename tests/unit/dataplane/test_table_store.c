@@ -342,6 +342,33 @@ static void test_lookups_are_forgotten(void **state)
 	table_fixture_destroy(long_gone);
 }
 
+/* One that is refused takes nothing away from the two that were taken last: the control plane counts those alone. */
+static void test_refused_forgets_nothing(void **state)
+{
+	struct scene *s = *state;
+	add_states(s);
+	for (uint32_t generation = 1; generation <= 6; generation++) {
+		struct table_fixture *f = make(generation, 4, generation);
+		const bool is_good = generation <= 2 || generation == 6;
+		if (!is_good)
+			spoil_port_name(f);
+		assert_int_equal(add_lookups(s, f), 0);
+		assert_int_equal(publish(s, f), is_good ? 0 : -ENXIO);
+		table_fixture_destroy(f);
+	}
+	struct table_fixture *before = make(7, 4, 2);
+	assert_int_equal(publish(s, before), 0);
+	table_fixture_destroy(before);
+	/* Those of the refused go in time. */
+	for (uint32_t generation = 8; generation <= 9; generation++) {
+		struct table_fixture *f = make(generation, 4, generation);
+		assert_int_equal(add_lookups(s, f), 0);
+		assert_int_equal(publish(s, f), 0);
+		table_fixture_destroy(f);
+	}
+	assert_int_equal(held_count(s), 8);
+}
+
 struct reader {
 	struct table_store *store;
 	uint32_t thread;
@@ -434,6 +461,7 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(test_ports_that_fit, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_lookups_refused, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_lookups_are_forgotten, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_refused_forgets_nothing, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_swap_under_readers, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_snapshot_outlives, setup, teardown),
 	};
