@@ -7,7 +7,8 @@
  *
  * It opens a packet only when its outer source is in a configured prefix and its inner
  * destination is a configured VIP: otherwise anyone could put packets past the kernel's
- * checks. All else goes to the kernel untouched.
+ * checks. All else goes to the kernel untouched, but for what a trusted source sends that is no whole packet inside,
+ * or is marked as RFC 6040 says that it is to be dropped.
  *
  * Sources: RFC 2003, 2473, 4213 (IP in IP), draft-ietf-intarea-gue (variant 1),
  * RFC 2784 (GRE), RFC 6040 (ECN).

@@ -44,7 +44,11 @@ static __always_inline uint32_t capture_outcome(uint32_t counter)
 									  : SLUICE_CAPTURE_VOID;
 }
 
-/* What stands before the client's packet in one that is forwarded; 0 when `ip` is that packet itself. */
+/*
+ * What stands before the client's packet in one that is forwarded; 0 when `ip` is that packet itself, of a service by
+ * l2. That may be told wrong where clients themselves send by a tunnel, or to UDP port 6080: they are then filtered and
+ * shown by what that holds.
+ */
 static __always_inline uint32_t capture_outer_bytes(const uint8_t *ip, const uint8_t *end)
 {
 	uint32_t bytes = ip[0] >> 4 == 4 ? SLUICE_IPV4_BYTES : SLUICE_IPV6_BYTES;

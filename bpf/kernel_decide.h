@@ -5,8 +5,10 @@
 
 #include "kernel_maps.h"
 
-/* Set before the program is loaded, by who keeps time in the header of the exceptions: the verifier drops the other
- * way. */
+/*
+ * Set before the program is loaded by the test that compares it with a worker, and keeps time for both in the header of
+ * the exceptions. The verifier drops the other way.
+ */
 const volatile bool time_is_kept = false;
 
 /* Coarse seconds of CLOCK_MONOTONIC. */

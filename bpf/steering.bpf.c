@@ -4,9 +4,9 @@
  * is decided here when there is none or its worker hangs: forwarded, answered or dropped. Everything else is the
  * kernel's, untouched.
  *
- *   receive -> parse -> service -> takeover: redirect, or refuse -> hash -> decide -> encapsulate -> transmit
+ *   receive -> parse -> service -> takeover: redirect, or hash -> refuse -> decide -> encapsulate -> transmit
  *
- * That is steer(). Before it, steer_plain() takes the most common packets the same way in one straight line.
+ * That is steer(). Within it, steer_plain() takes the most common packets the same way in one straight line.
  *
  * One program for each interface, loaded and pinned by controlplane/steering_interface.c: it outlives the control plane
  * and the dataplane. What a packet is and where it goes, the shared headers say, so the dataplane comes to the same
@@ -439,13 +439,13 @@ static __always_inline enum fate transmit(struct xdp_md *context, const struct t
 static __always_inline enum fate choose(struct xdp_md *context, const struct sluice_packet *packet,
 					const struct found *found, bool follows, struct route *ret_route)
 {
+	/* Steered, and not in the table: it has just come or gone. The kernel must not see it, it would answer with
+	 * RST. */
 	if (!found->has_table || found->number == SLUICE_NONE)
 		return finish(STEERING_DROPPED_NO_SOCKET, XDP_DROP);
 	const struct sluice_kernel_head *head = found->table.head;
 	uint32_t number = found->number;
 	const struct sluice_service *service = line_of_table(&found->table, head->services_line + number);
-	/* Steered, and not in the table: it has just come or gone. The kernel must not see it, it would answer with
-	 * RST. */
 	if (!service)
 		return finish(STEERING_DROPPED_NO_SOCKET, XDP_DROP);
 	count_if_first(head, number, packet);

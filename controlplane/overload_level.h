@@ -10,7 +10,6 @@
 
 /* ------------------------------------------------------------ capacity ---- */
 
-/* What may come to its end, 0 to 1 each; negative: not known, or not there. */
 /* What may come to its end, each as 0 to 1; negative: not known, or not there. */
 enum overload_source {
 	OVERLOAD_WORKER,     /* busy share of the busiest worker */

@@ -42,7 +42,7 @@ static __rte_always_inline uint32_t stage_decide(struct worker *w, const struct 
 	/* Only the IPv6 outers read a template's second line. */
 	bool is_long = w->modes & (1u << SLUICE_ENCAP_IPIP6 | 1u << SLUICE_ENCAP_GUE6 | 1u << SLUICE_ENCAP_GRE6);
 	bool any = w->exceptions && sluice_exceptions_any(w->exceptions);
-	uint32_t special = 0, i = 0;
+	uint32_t special = 0, trackings = 0, i = 0;
 	struct track_list list;
 	list.count = 0;
 	if (SLUICE_UNLIKELY(any))
@@ -63,11 +63,8 @@ static __rte_always_inline uint32_t stage_decide(struct worker *w, const struct 
 	for (i = 0; i < count; i++) {
 		sluice_bucket word = *lanes->bucket[i];
 		uint32_t number = lanes->service[i]->first_backend + sluice_bucket_cur(word);
-		/*
-		 * Not at rest (the word's halves differ), or not SLUICE_TRACKING_CHANGES: track_choose() asks
-		 * sluice_decide_is_stateless().
-		 */
-		special |= (word ^ (word << 16 | word >> 16)) | lanes->service[i]->tracking;
+		special |= word ^ (word << 16 | word >> 16); /* not 0: not at rest, for its halves differ */
+		trackings |= lanes->service[i]->tracking;
 		lanes->backend[i] = number;
 		rte_prefetch0(&states[number]);
 		rte_prefetch0(&backends[number]);
@@ -75,7 +72,8 @@ static __rte_always_inline uint32_t stage_decide(struct worker *w, const struct 
 		if (is_long)
 			rte_prefetch0(backends[number].outer_head);
 	}
-	if (SLUICE_UNLIKELY(special && !any))
+	/* An open bucket, or every flow is remembered: track_choose() asks sluice_decide_is_stateless() of each. */
+	if (SLUICE_UNLIKELY((special | (trackings & SLUICE_TRACKING_ALL)) && !any))
 		track_choose(w, count, any, &list);
 	if (SLUICE_UNLIKELY(list.count))
 		track(w, table, &list);

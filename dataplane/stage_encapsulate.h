@@ -110,6 +110,7 @@ static __rte_always_inline uint32_t judge(struct worker *w, const struct sluice_
 	    [SLUICE_ENCAP_GRE4] = SLUICE_IPV4_BYTES + SLUICE_GRE_BYTES,
 	    [SLUICE_ENCAP_GRE6] = SLUICE_IPV6_BYTES + SLUICE_GRE_BYTES,
 	};
+	_Static_assert(SLUICE_ENCAPS == 8, "an overhead for each");
 	struct worker_lanes *lanes = &w->lanes;
 	const struct sluice_backend *backends = table->backends;
 	const uint8_t *states = table->states;

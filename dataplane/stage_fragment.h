@@ -7,7 +7,7 @@
  *
  * A later fragment is sent by the tunnel of its first one, with the entropy of its datagram's name in place of its
  * flow's: the receiver needs them all before it goes on, in whatever order. It goes to the recorded backend also
- * while that drains, and to nobody when that is dead.
+ * while that drains, and to nobody when that is dead, but for one that dies after it was asked for.
  */
 #ifndef STAGE_FRAGMENT_H
 #define STAGE_FRAGMENT_H

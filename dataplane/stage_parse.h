@@ -102,8 +102,8 @@ static __rte_always_inline uint64_t parse_common(struct worker_lanes *lanes, con
 }
 
 /*
- * A frame in several buffers is judged as if it were one; what is for a service cannot be rewritten in
- * place and is dropped, the rest is not ours.
+ * A frame in several buffers cannot be rewritten in place: when it is for a service it is dropped, and the rest is the
+ * kernel's, ICMP errors and pings of a VIP with it. Later fragments are not held.
  */
 static __rte_noinline void parse_segmented(struct worker *w, const struct sluice_table *table, struct rte_mbuf *m)
 {

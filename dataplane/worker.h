@@ -24,7 +24,8 @@
  *
  * Verdicts are monotonic, so a packet is counted when its fate is known: drops in worker_burst(),
  * FORWARD and the PASS verdicts by worker_transmitted() and worker_passed(), which turn what could
- * not be sent into DROP_TRANSMIT and DROP_PASS_IMPOSSIBLE, held fragments by worker_release(). When all queues
+ * not be sent into DROP_TRANSMIT and DROP_PASS_IMPOSSIBLE, held fragments by worker_release(), worker_release_due()
+ * and worker_drop_held(). When all queues
  * are empty and none is held, the sum of the verdicts is the number of packets given to worker_burst().
  *
  * A frame in a transmit queue is a packet that was forwarded, but for few: an answer to a packet, in the queue of the
@@ -54,8 +55,10 @@
  */
 #define WORKER_HELD_MAX 64u
 #define WORKER_HELD_MS 50u
-/* Any one IP packet with its link header fits: 65535 + 14 + 2 tags. */
+/* Any one IP packet with its link header fits: IPv6's payload is the longest. */
 #define WORKER_LINEAR_BYTES (64u * 1024 + 64)
+_Static_assert(WORKER_LINEAR_BYTES >= SLUICE_ETHERNET_BYTES + 2 * SLUICE_VLAN_BYTES + SLUICE_IPV6_BYTES + 65535,
+	       "fits");
 
 /* In the place of a verdict: the packet does not end with this frame. */
 #define WORKER_GOES_ON ((uint32_t)SLUICE_VERDICTS)

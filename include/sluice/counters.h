@@ -39,8 +39,8 @@
 	X(DROP_HEADROOM, DROP, "headroom", "dropped: no room in the buffer for the outer headers")                     \
 	X(DROP_SEGMENTED, DROP, "segmented", "dropped: the frame spans several buffers")                               \
 	X(DROP_PASS_IMPOSSIBLE, DROP, "pass_impossible",                                                               \
-	  "dropped: for the kernel, but its port has no way back to it")                                               \
-	X(DROP_TRANSMIT, DROP, "transmit", "dropped: the transmit ring is full or its port is down")                   \
+	  "dropped: for the kernel, but its port has no way back to it, or one that is full")                          \
+	X(DROP_TRANSMIT, DROP, "transmit", "dropped: the transmit ring is full, its port down, or no buffer left")     \
 	X(FRAGMENTED, FORWARD, "fragmented", "forwarded to a backend in several fragments")                            \
 	X(ANSWERED_TOO_BIG, ANSWER, "answered_too_big",                                                                \
 	  "answered: too big for the adjacency's MTU, by ICMP to the sender")                                          \
@@ -203,7 +203,7 @@ struct sluice_backend_counters {
 
 struct sluice_service_counters {
 	uint64_t new_flows; /* first packets of TCP connections (sluice_packet_is_first()); UDP is not counted */
-	uint64_t drops;     /* drops after the service was found, but for what a port did not take */
+	uint64_t drops;     /* drops after the service was found, but for the frames that a port did not take */
 };
 
 #endif

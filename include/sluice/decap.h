@@ -30,7 +30,7 @@ _Static_assert(sizeof(struct decap_source) == 24, "an LPM key: no padding");
 	X(OPENED_GRE, "opened_gre", "opened: IP in GRE (RFC 2784)")                                                    \
 	X(PASSED_NO_TUNNEL, "passed_no_tunnel", "passed: no tunnel packet")                                            \
 	X(PASSED_OUTER_FORM, "passed_outer_form",                                                                      \
-	  "passed: its outer header has options, extension headers or is a fragment")                                  \
+	  "passed: its outer header has IPv4 or IPv6 destination options, or is a fragment")                           \
 	X(PASSED_TUNNEL_FORM, "passed_tunnel_form",                                                                    \
 	  "passed: GRE with optional fields or no IP inside, GUE other than variant 1")                                \
 	X(PASSED_SOURCE, "passed_source", "passed: the outer source is in no --source prefix")                         \

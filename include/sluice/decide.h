@@ -10,10 +10,10 @@
  *   owner(x)   x when it lives, else the walk's answer (forwarding.h)
  *
  *   decide(flow, packet):
- *     e = this flow's exception; forgotten when its time is over, when its backend does not live, or when e is
- *         SYN-only and this is no SYN and its sequence is not near after that SYN's: in the same 64 Ki or the next
- *     e                                            -> e.backend   (a SYN-only e is thereby established)
- *     bucket steady                                -> owner(cur)  (no memory of the flow read or written)
+ *     e = this flow's exception; forgotten when its time is over, when its backend does not live, when it is another
+ *         service's, or when e is SYN-only and this is no SYN and its sequence is not near after that SYN's: in the
+ * same 64 Ki or the next e                                            -> e.backend   (a SYN-only e is thereby
+ * established) bucket steady                                -> owner(cur)  (no memory of the flow read or written)
  *     first packet, room for it                    -> owner(cur), remembered: SYN-only, with its sequence
  *     first packet, no room                        -> owner(prev)
  *     any other                                    -> owner(prev), remembered while open: provisional until a
@@ -54,7 +54,7 @@ enum sluice_role {
 	SLUICE_ROLE_OTHER = 1,    /* any other that carries the flow on */
 	SLUICE_ROLE_FIN = 2,      /* as OTHER; ends it */
 	SLUICE_ROLE_RST = 3,      /* ends it; creates no exception */
-	SLUICE_ROLE_FOLLOWER = 4, /* ICMP error: goes where the flow goes and leaves no trace */
+	SLUICE_ROLE_FOLLOWER = 4, /* ICMP error: goes where the flow goes; makes no exception, firms none */
 };
 
 /* tcp_flags: enum sluice_tcp_flag. */
@@ -223,7 +223,10 @@ SLUICE_INLINE uint32_t sluice_decide_recall(const struct sluice_service *service
 	return service->first_backend + slot;
 }
 
-/* Remember the flow at `backend`, one of the service's. The backend that is now remembered; SLUICE_NONE: no room. */
+/*
+ * Remember the flow at `backend`, one of the service's. The backend that is now remembered, which another path may have
+ * chosen at the same moment; SLUICE_NONE: no room.
+ */
 SLUICE_INLINE uint32_t sluice_decide_remember(const struct sluice_service *service,
 					      const struct sluice_exceptions_at *at,
 					      const struct sluice_decide_input *in, uint32_t backend,
@@ -237,7 +240,9 @@ SLUICE_INLINE uint32_t sluice_decide_remember(const struct sluice_service *servi
 		return sluice_exception_room(at, kind, in->now_s).place ? backend : SLUICE_NONE;
 	if (!sluice_exception_insert(at, in->flow_key, value, in->now_s, &answer))
 		return SLUICE_NONE;
-	return service->first_backend + sluice_exception_slot(answer);
+	/* Another's answer may be of a table in which the service has more slots. */
+	uint32_t slot = sluice_exception_slot(answer);
+	return slot < service->slots ? service->first_backend + slot : backend;
 }
 
 /* Whether a packet of a flow that has no exception is its first. Pure. */

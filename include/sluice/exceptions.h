@@ -51,7 +51,7 @@
 #define SLUICE_EXCEPTIONS_LIVE (1024u * 1024)  /* backend numbers */
 #define SLUICE_EXCEPTIONS_REFUSED (64u * 1024) /* service numbers */
 #define SLUICE_EXCEPTION_PLACES 8u
-/* Of a flow's 8 places, those that unanswered first packets may take. */
+/* Of a group's 8 places, those that unanswered first packets may take. */
 #define SLUICE_EXCEPTION_UNANSWERED_MAX 4u
 /* A provisional entry is not evicted sooner, seconds: by then a flow has had a whole second for its second packet. */
 #define SLUICE_EXCEPTION_PROVISIONAL_SAFE_S 2u
@@ -101,9 +101,8 @@ struct sluice_exceptions_header {
 	uint32_t bits_in_use;  /* generation that readers use, 0 or 1; written by the sweep */
 	uint32_t populated[2]; /* not 0: that generation has a bit; set by who inserts, cleared by the sweep */
 	/*
-	 * The time, for a path in the kernel that is loaded to go by it. A worker's caller gives it its time, a
-	 * program's cannot: so who compares the two keeps both at one second. Else 0, and not read: no such branch is
-	 * loaded.
+	 * The time of a program that is loaded to go by it: by the test that compares it with a worker, whose caller
+	 * gives it its time, while a program's cannot. Else 0, and not read: no such branch is loaded.
 	 */
 	uint32_t now_s;
 	struct sluice_exception_times times; /* written by the control plane */
@@ -319,14 +318,17 @@ SLUICE_INLINE bool sluice_exception_read(const struct sluice_exception *e, const
 					 uint64_t key, uint32_t now_s, uint64_t *ret_value)
 {
 	/*
-	 * Key, value, key, value: under contention a line can be away between any two loads, for whole insertions. Of
-	 * the value it is the slot that must be the same; another packet of this flow may well have changed the rest.
+	 * Key, value, key, value, key: under contention a line can be away between any two loads, for whole insertions.
+	 * Of the value it is the slot that must be the same; another packet of this flow may well have changed the
+	 * rest. The last key: what the caller compares and swaps by must be this flow's value, not that of one that
+	 * came to the same slot.
 	 */
 	uint32_t slot = sluice_exception_slot(sluice_shared_load64(&e->value));
 	if (sluice_shared_load64(&e->key) != key)
 		return false;
 	uint64_t value = sluice_shared_load64(&e->value);
-	if (sluice_exception_slot(value) != slot || !sluice_exception_answers(times, value, now_s))
+	if (sluice_exception_slot(value) != slot || !sluice_exception_answers(times, value, now_s) ||
+	    sluice_shared_load64(&e->key) != key)
 		return false;
 	*ret_value = value;
 	return true;

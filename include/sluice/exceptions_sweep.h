@@ -113,7 +113,8 @@ static inline void sluice_exceptions_sweep_place(struct sluice_exceptions_sweep 
 			sweep->tally.kinds[SLUICE_EXCEPTION_FREE]++;
 			return;
 		}
-		kind = sluice_exception_kind(sluice_shared_load64(&e->value));
+		value = sluice_shared_load64(&e->value);
+		kind = sluice_exception_kind(value);
 	}
 	sluice_exceptions_sweep_flow(sweep, value);
 	sweep->tally.kinds[kind < SLUICE_EXCEPTION_KINDS ? kind : SLUICE_EXCEPTION_CLAIMED]++;

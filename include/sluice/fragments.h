@@ -216,7 +216,7 @@ SLUICE_INLINE bool sluice_fragment_record(struct sluice_fragment_group *group, u
 
 /*
  * Number of the backend that a record names, or SLUICE_NONE: the service's number or the slot means something
- * else by now, or that backend does not live. No other one is asked then: the rest of the datagram is lost, and a part
+ * else by now, or that backend does not live. Nobody else is asked then: the rest of the datagram is lost, and a part
  * of it would only lie in another's memory. service: the one of the record, in the table in use; destination: the
  * fragment's; protocol: what it says is in it. In IPv6 that may be an extension header, which tells of no service.
  */

@@ -366,6 +366,27 @@ static void slot_outside_the_service_is_forgotten(void **state)
 }
 
 /* An address and port can change hands; slots of the one service mean nothing to the other. */
+/* Another path, whose table gives the service more slots, was quicker: its answer is no backend of this one's. */
+static void anothers_answer_outside_the_service_is_not_taken(void **state)
+{
+	struct world w;
+	(void)state;
+	world_make(&w);
+	struct sluice_exceptions_at at = sluice_exceptions_at(w.table, KEY);
+	struct sluice_decide_input in = packet_of(&w, KEY, SLUICE_ROLE_OTHER, 100);
+	uint64_t other = sluice_exception_value(SLOTS, SLUICE_EXCEPTION_ESTABLISHED, 100, 1), answer;
+	assert_true(sluice_exception_insert(&at, KEY, other, 100, &answer));
+	assert_int_equal(
+	    sluice_decide_remember(&w.service, &at, &in, FIRST_BACKEND + 2, SLUICE_EXCEPTION_PROVISIONAL, true),
+	    FIRST_BACKEND + 2);
+	/* One inside is taken. */
+	w.service.slots = SLOTS + 1;
+	assert_int_equal(
+	    sluice_decide_remember(&w.service, &at, &in, FIRST_BACKEND + 2, SLUICE_EXCEPTION_PROVISIONAL, true),
+	    FIRST_BACKEND + SLOTS);
+	free(w.table);
+}
+
 static void what_another_service_remembered_is_forgotten(void **state)
 {
 	struct world w;
@@ -433,6 +454,7 @@ int main(void)
 	    cmocka_unit_test(each_sentence_of_the_rule),
 	    cmocka_unit_test(first_packet_without_room_goes_to_prev),
 	    cmocka_unit_test(slot_outside_the_service_is_forgotten),
+	    cmocka_unit_test(anothers_answer_outside_the_service_is_not_taken),
 	    cmocka_unit_test(what_another_service_remembered_is_forgotten),
 	    cmocka_unit_test(repeated_syn_over_a_change_is_counted),
 	    cmocka_unit_test(tcp_flags_have_their_role),
