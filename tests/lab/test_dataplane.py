@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The dataplane stops, is killed, and starts again, with and without a control plane."""
 
+import ipaddress
+import struct
 import time
 
 import pytest
 
+from sluicelab import wait_for
 from sluicelab.packets import RST
 
 WEIGHTS = (100, 200, 300)
@@ -114,3 +117,34 @@ def test_spin(lab, measured):
         lab.balancer.config.write_text(good)
     lab.balancer.start_dataplane()
     lab.balancer.wait_published()
+
+
+def test_missed(lab, measured):
+    """What XDP redirects and a socket cannot take, here frames that became longer than its own, has no verdict and is
+    counted all the same."""
+    def figures():
+        counters = lab.balancer.ctl("counters")
+        return counters["ports"][0]["missed_packets"], counters["received"]
+
+    def resize(mtu):
+        lab.router.ip(f"link set lb1 mtu {mtu}")
+        lab.balancer.namespace.ip(f"link set eth0 mtu {mtu}")
+    size, count = 2900, 100
+    frame = (bytes.fromhex(lab.balancer.namespace.mac("eth0").replace(":", "")) + bytes((2, 0, 0, 0, 0, 9, 8, 0))
+             + struct.pack("!BBHHHBBH4s4s", 0x45, 0, size, 0, 0, 64, 6, 0, bytes((203, 0, 113, 2)),
+                           ipaddress.ip_address(lab.vip(4, 1)).packed)
+             + struct.pack("!HHIIHHHH", 40000, 80, 1, 1, 0x5010, 1000, 0, 0))
+    frame += bytes(14 + size - len(frame))
+    before, received = figures()
+    resize(3000)
+    try:
+        with lab.router.raw_socket("lb1") as raw:
+            for _ in range(count):
+                raw.send(frame)
+        wait_for("the sockets' losses", lambda: figures()[0] >= before + count, 5)
+    finally:
+        resize(1500)
+    after, received = figures()[0], figures()[1] - received
+    measured(f"{after - before} of {count} frames counted as missed, {received} others received")
+    assert after == before + count
+    lab.client.http(lab.vip(4, 1), count=50).all_succeeded(50)
