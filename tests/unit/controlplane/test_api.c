@@ -2,10 +2,14 @@
 /* The API through a real Unix socket: views, transactions, refusals. */
 #include "api_client.h"
 
+#include "sluice/control.h"
+#include "sluice/counters.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 /* --------------------------------------------------------------------- views ---- */
@@ -259,6 +263,45 @@ static void test_metrics(void **state)
 	answer_free(&a);
 }
 
+/* What a dataplane's ports have lost, by the names that the configuration has for them. */
+static void test_losses(void **state)
+{
+	enum { LOSSES_AT = 256, WORKER_AT = 1024, WORKER_BYTES = 8192 };
+	const struct sluice_port_losses lost = {.missed_packets = 9, .from_kernel_dropped = 2};
+	const struct sluice_counters_header header = {.magic = SLUICE_COUNTERS_MAGIC,
+						      .abi = SLUICE_ABI,
+						      .workers = 1,
+						      .worker_offset = WORKER_AT,
+						      .worker_bytes = WORKER_BYTES,
+						      .service_offset = WORKER_BYTES,
+						      .backend_offset = WORKER_BYTES,
+						      .total_bytes = WORKER_AT + WORKER_BYTES,
+						      .verdicts = SLUICE_VERDICTS,
+						      .losses_offset = LOSSES_AT};
+	int fd = memfd_create("counters", MFD_CLOEXEC);
+
+	(void)state;
+	assert_int_equal(ftruncate(fd, WORKER_AT + WORKER_BYTES), 0);
+	assert_int_equal(pwrite(fd, &header, sizeof(header), 0), sizeof(header));
+	assert_int_equal(pwrite(fd, &lost, sizeof(lost), LOSSES_AT), sizeof(lost));
+	apply->has_dataplane = true;
+	apply->dataplane = (struct apply_dataplane_status){.connected = true, .counters_fd = fd};
+	struct answer a = get("/v1/counters");
+	const json_t *port = json_array_get(json_object_get(a.json, "ports"), 0);
+	assert_string_equal(member(port, "interface"), "eth0");
+	assert_int_equal(number(port, "received_packets"), 0);
+	assert_int_equal(number(port, "missed_packets"), 9);
+	assert_int_equal(number(port, "from_kernel_dropped"), 2);
+	answer_free(&a);
+	a = get("/metrics");
+	assert_non_null(strstr(a.text, "\nsluice_port_receive_packets_total{interface=\"eth0\"} 0\n"));
+	assert_non_null(strstr(a.text, "\nsluice_port_receive_missed_total{interface=\"eth0\"} 9\n"));
+	assert_non_null(strstr(a.text, "\nsluice_port_from_kernel_dropped_total{interface=\"eth0\"} 2\n"));
+	answer_free(&a);
+	close(fd);
+	apply->dataplane.counters_fd = -1;
+}
+
 /* ------------------------------------------------------------------- changes ---- */
 
 static void test_transactions(void **state)
@@ -494,9 +537,9 @@ static void test_no_http(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    TEST(test_views),    TEST(test_paths),        TEST(test_batch_explain),
-	    TEST(test_metrics),  TEST(test_transactions), TEST(test_orders),
-	    TEST(test_refusals), TEST(test_big_bodies),   TEST(test_no_http),
+	    TEST(test_views),      TEST(test_paths),        TEST(test_batch_explain), TEST(test_metrics),
+	    TEST(test_losses),     TEST(test_transactions), TEST(test_orders),        TEST(test_refusals),
+	    TEST(test_big_bodies), TEST(test_no_http),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
