@@ -123,8 +123,8 @@ def test_missed(lab, measured):
     """What XDP redirects and a socket cannot take, here frames that became longer than its own, has no verdict and is
     counted all the same."""
     def figures():
-        counters = lab.balancer.ctl("counters")
-        return counters["ports"][0]["missed_packets"], counters["received"]
+        port = lab.balancer.ctl("counters")["ports"][0]
+        return port["missed_packets"], port["received_packets"]
 
     def resize(mtu):
         lab.router.ip(f"link set lb1 mtu {mtu}")
@@ -135,6 +135,8 @@ def test_missed(lab, measured):
                            ipaddress.ip_address(lab.vip(4, 1)).packed)
              + struct.pack("!HHIIHHHH", 40000, 80, 1, 1, 0x5010, 1000, 0, 0))
     frame += bytes(14 + size - len(frame))
+    wait_for("the sockets to have packets",
+             lambda: lab.client.http(lab.vip(4, 1), count=1).all_succeeded() and figures()[1], 10)
     before, received = figures()
     resize(3000)
     try:
