@@ -17,6 +17,7 @@
 
 #include "config_file.h"
 #include "log.h"
+#include "model_differences.h"
 #include "plan.h"
 
 #include <errno.h>
@@ -348,12 +349,41 @@ void transaction_gather(struct transaction *t)
 
 /* ----------------------------------------------------------------- commit ---- */
 
+/* Changes that wait for a restart: the first ones are named, so that other lines find room. */
+struct later {
+	struct transaction *transaction;
+	uint32_t count;
+};
+
+/* model_difference_fn. */
+static void say_if_later(void *user, enum model_effect effect, const char *change)
+{
+	struct later *later = user;
+
+	if (effect == MODEL_EFFECT_AT_ONCE || later->count++ >= APPLY_LINES_MAX / 2)
+		return;
+	transaction_say(later->transaction, "warning: %s: takes effect %s", change, model_effect_text(effect));
+}
+
+static void say_later(struct transaction *t)
+{
+	struct later later = {.transaction = t};
+
+	if (!t->apply->model || t->kind == TRANSACTION_REFRESH)
+		return;
+	model_differences(t->apply->model, t->model, say_if_later, &later);
+	if (later.count > APPLY_LINES_MAX / 2)
+		transaction_say(t, "warning: and %u more settings take effect at a restart",
+				later.count - APPLY_LINES_MAX / 2);
+}
+
 void transaction_commit(struct transaction *t)
 {
 	struct apply *apply = t->apply;
 	struct built_table *old = apply->table;
 
 	t->committed = true;
+	say_later(t);
 	if (t->table) {
 		apply_states_after(apply, t, old);
 		apply->table = built_table_get(t->table);

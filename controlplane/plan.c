@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "plan.h"
 
+#include "model_differences.h"
 #include "sluice/exceptions.h"
 
 #include <errno.h>
@@ -208,22 +209,33 @@ static int backend_append(json_t *list, const struct side *before, const struct 
 						     side_share(before, old), "share_after", side_share(after, new)));
 }
 
-/* Whether anything but owners differs: then the service counts as changed although no bucket moves. */
-static bool settings_differ(const struct model_service *a, const struct model_service *b)
+/* Whether backends come, go or have another weight: the service is changed although no bucket may move. */
+static bool backends_differ(const struct model_service *a, const struct model_service *b)
 {
-	if (a->table_size != b->table_size || a->forward != b->forward || a->affinity != b->affinity ||
-	    a->tracking != b->tracking || a->algorithm != b->algorithm || a->window_ns != b->window_ns ||
-	    a->udp_new_cur != b->udp_new_cur || a->priority != b->priority ||
-	    a->max_new_flows_pps != b->max_new_flows_pps || side_configured(a) != side_configured(b))
+	if (side_configured(a) != side_configured(b))
 		return true;
 	for (uint32_t k = 0; k < a->backend_count; k++) {
 		if (a->backends[k].retired)
 			continue;
 		const struct model_backend *other = backend_by_address(b, &a->backends[k].address);
-		if (!other || other->weight != a->backends[k].weight || other->backup != a->backends[k].backup)
+		if (!other || other->weight != a->backends[k].weight)
 			return true;
 	}
 	return false;
+}
+
+/* model_difference_fn: of a service; user: an array of texts. */
+static void setting_append(void *user, enum model_effect effect, const char *change)
+{
+	(void)effect;
+	json_array_append_new(user, json_string(change));
+}
+
+/* The same of the whole; user: an array of objects. */
+static void change_append(void *user, enum model_effect effect, const char *change)
+{
+	json_array_append_new(user,
+			      json_pack("{s:s, s:s}", "change", change, "takes_effect", model_effect_text(effect)));
 }
 
 static int service_append(json_t *services, const struct side *before, const struct side *after, struct totals *totals)
@@ -234,7 +246,10 @@ static int service_append(json_t *services, const struct side *before, const str
 	const uint32_t size = after->rule ? after->rule->table_size : named->table_size;
 	const uint32_t opened = side_opened(before, after);
 	double protected = 0, risked = removed ? 1 : 0;
+	json_t *settings = json_array(), *backends = json_array();
 
+	if (!settings || !backends)
+		goto no_memory;
 	if (!added && !removed) {
 		side_flows(before, after, moved, &protected, &risked);
 		totals->buckets += size;
@@ -242,8 +257,11 @@ static int service_append(json_t *services, const struct side *before, const str
 		totals->opened += opened;
 		totals->protected += protected * size;
 		totals->risked += risked * size;
-		if (moved == 0 && !settings_differ(before->service, after->service)) {
+		model_service_differences(before->service, after->service, setting_append, settings);
+		if (moved == 0 && json_array_size(settings) == 0 && !backends_differ(before->service, after->service)) {
 			totals->unchanged++;
+			json_decref(settings);
+			json_decref(backends);
 			return 0;
 		}
 	}
@@ -251,8 +269,7 @@ static int service_append(json_t *services, const struct side *before, const str
 	totals->removed += removed;
 	totals->changed += !added && !removed;
 
-	json_t *backends = json_array();
-	int error = backends ? 0 : -1;
+	int error = 0;
 	for (uint32_t k = 0; !error && after->service && k < after->service->backend_count; k++) {
 		const struct model_backend *b = &after->service->backends[k];
 		if (b->retired)
@@ -264,13 +281,12 @@ static int service_append(json_t *services, const struct side *before, const str
 		if (!b->retired && !backend_by_address(after->service, &b->address))
 			error = backend_append(backends, before, b, after, NULL);
 	}
-	if (error) {
-		json_decref(backends);
-		return error;
-	}
+	if (error)
+		goto no_memory;
 	return json_array_append_new(
 	    services,
-	    json_pack("{s:s, s:s, s:I, s:I, s:f, s:I, s:b, s:b, s:I, s:f, s:f, s:o}", "service", named->name, "change",
+	    json_pack("{s:s, s:s, s:I, s:I, s:f, s:I, s:b, s:b, s:I, s:f, s:f, s:o, s:o}", "service", named->name,
+		      "change",
 		      added     ? "added"
 		      : removed ? "removed"
 				: "changed",
@@ -278,7 +294,11 @@ static int service_append(json_t *services, const struct side *before, const str
 		      "buckets_moved_percent", moved * 100, "buckets_opened", (json_int_t)opened, "keeps_previous",
 		      after->previous && after->previous->lookup, "waits", after->rule && after->rule->waits,
 		      "window_seconds", (json_int_t)model_window_s(named), "flows_protected_percent", protected * 100,
-		      "flows_at_risk_percent", risked * 100, "backends", backends));
+		      "flows_at_risk_percent", risked * 100, "settings", settings, "backends", backends));
+no_memory:
+	json_decref(settings);
+	json_decref(backends);
+	return -1;
 }
 
 /* A service is the same when address, protocol and ports are: its number says so. */
@@ -345,23 +365,27 @@ static int services_append(const struct plan_inputs *in, json_t *services, struc
 int plan_make(const struct plan_inputs *inputs, json_t **ret)
 {
 	struct totals totals = {0};
-	json_t *services = json_array();
+	json_t *services = json_array(), *settings = json_array();
 
-	if (!services || services_append(inputs, services, &totals)) {
+	if (!services || !settings || services_append(inputs, services, &totals)) {
 		json_decref(services);
+		json_decref(settings);
 		return -ENOMEM;
 	}
+	if (inputs->before)
+		model_differences(inputs->before, inputs->after, change_append, settings);
 	const double all = totals.buckets > 0 ? totals.buckets / 100 : 1;
 	const uint32_t log2 = inputs->after->dataplane.exceptions_log2;
-	json_t *plan = json_pack(
-	    "{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:I, s:f, s:f, s:I, s:I, s:o}", "generation",
-	    (json_int_t)inputs->generation, "services_added", (json_int_t)totals.added, "services_removed",
-	    (json_int_t)totals.removed, "services_changed", (json_int_t)totals.changed, "services_unchanged",
-	    (json_int_t)totals.unchanged, "buckets", (json_int_t)totals.buckets, "buckets_moved",
-	    (json_int_t)(totals.moved + 0.5), "buckets_moved_percent", totals.moved / all, "buckets_opened",
-	    (json_int_t)totals.opened, "flows_protected_percent", totals.protected / all, "flows_at_risk_percent",
-	    totals.risked / all, "exceptions_entries", (json_int_t)1 << log2, "exceptions_bytes",
-	    (json_int_t)(sluice_exceptions_bytes(log2) + sluice_exceptions_tail_bytes()), "services", services);
+	json_t *plan =
+	    json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:I, s:f, s:f, s:I, s:I, s:o, s:o}", "generation",
+		      (json_int_t)inputs->generation, "services_added", (json_int_t)totals.added, "services_removed",
+		      (json_int_t)totals.removed, "services_changed", (json_int_t)totals.changed, "services_unchanged",
+		      (json_int_t)totals.unchanged, "buckets", (json_int_t)totals.buckets, "buckets_moved",
+		      (json_int_t)(totals.moved + 0.5), "buckets_moved_percent", totals.moved / all, "buckets_opened",
+		      (json_int_t)totals.opened, "flows_protected_percent", totals.protected / all,
+		      "flows_at_risk_percent", totals.risked / all, "exceptions_entries", (json_int_t)1 << log2,
+		      "exceptions_bytes", (json_int_t)(sluice_exceptions_bytes(log2) + sluice_exceptions_tail_bytes()),
+		      "settings", settings, "services", services);
 	if (!plan)
 		return -ENOMEM;
 	*ret = plan;

@@ -13,13 +13,16 @@
  *     "buckets", "buckets_moved": over the services that are in both, "buckets_moved_percent", "buckets_opened",
  *     "flows_protected_percent", "flows_at_risk_percent",
  *     "exceptions_entries", "exceptions_bytes": room for remembered flows, and the memory that it takes,
+ *     "settings": [ what else changes: { "change": text, "takes_effect": text } ],
  *     "services": [ one for each that is not unchanged, in the new file's order, removed ones last:
  *       { "service": name, "change": "added", "removed", "changed",
- *         "table_size", "buckets_moved", "buckets_moved_percent",
- *         "buckets_opened", "keeps_previous": whether it keeps the whole table of before, "waits": whether its change
- * of table_size, affinity or algorithm is to come when the one before is over, "window_seconds",
- * "flows_protected_percent", "flows_at_risk_percent", "backends": [ { "name", "address", "weight_before",
- * "weight_after", "share_before", "share_after" } ] } ] } Shares are 0..1. A backend that is removed is told with
+ *         "settings": [ what else of it changes, as texts ],
+ *         "table_size", "buckets_moved", "buckets_moved_percent", "buckets_opened",
+ *         "keeps_previous": whether it keeps the whole table of before,
+ *         "waits": whether its change of table_size, affinity or algorithm is to come when the one before is over,
+ *         "window_seconds", "flows_protected_percent", "flows_at_risk_percent",
+ *         "backends": [ { "name", "address", "weight_before", "weight_after", "share_before", "share_after" } ] } ] }
+ * Shares are 0..1. A backend that is removed is told with
  * weight 0, though it keeps flows. An added service moves nothing, a removed one loses all its flows.
  */
 #ifndef CONTROLPLANE_PLAN_H

@@ -97,6 +97,14 @@ static void plan_service_print(const json_t *service)
 	else if (json_is_true(json_object_get(service, "keeps_previous")))
 		printf("; its whole table of before is kept so long");
 	putchar('\n');
+	if (json_array_size(json_object_get(service, "settings")))
+		fputs("  settings: ", stdout);
+	json_array_foreach(json_object_get(service, "settings"), i, b)
+	{
+		printf("%s%s", i ? ", " : "", json_string_value(b));
+	}
+	if (json_array_size(json_object_get(service, "settings")))
+		putchar('\n');
 	table_init(&table, "  BACKEND|ADDRESS|>WEIGHT|>-> WEIGHT|>SHARE|>-> SHARE");
 	json_array_foreach(json_object_get(service, "backends"), i, b)
 	{
@@ -128,6 +136,11 @@ static void plan_print(const json_t *plan)
 	       real_of(plan, "flows_protected_percent"), real_of(plan, "flows_at_risk_percent"));
 	printf("memory:   %lld remembered flows have room, in %lld MiB\n", number_of(plan, "exceptions_entries"),
 	       (number_of(plan, "exceptions_bytes") + (1 << 20) - 1) >> 20);
+	json_array_foreach(json_object_get(plan, "settings"), i, x)
+	{
+		printf("%s %s; takes effect %s\n", i ? "         " : "settings:", text_of(x, "change"),
+		       text_of(x, "takes_effect"));
+	}
 	json_array_foreach(json_object_get(plan, "services"), i, x)
 	{
 		plan_service_print(x);

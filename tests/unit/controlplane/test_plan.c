@@ -233,6 +233,47 @@ static void test_plan_with_a_dead_backend(void **state)
 	assert_true(number_in(backend_in(service_in(plan, "web"), "10.0.0.3"), "share_after") > .4);
 }
 
+/* What is not about flows: told before, and warned of when it waits for a restart. */
+static void test_plan_of_settings(void **state)
+{
+	struct apply_site *site = *state;
+	static const char cores[] = "dataplane = { cores = [0]; shed_above = 90; };\n";
+	char *config, *text;
+
+	apply_site_start(site, WEB "10.0.0.1");
+	config = config_of(WEB "10.0.0.1");
+	assert_true(asprintf(&text, "hash_key_file = \"%s/hash.key\";\n%s%s", site->dir, config, cores) > 0);
+	apply_site_write_text(site->other, text);
+	apply_site_write_text(site->config, text);
+	free(text);
+	free(config);
+	uint32_t before = site->ended;
+	apply_plan(site->apply, site->other, apply_site_planned, site);
+	assert_int_equal(apply_site_wait(site, before), 0);
+	const json_t *settings = json_object_get(site->plan, "settings");
+	assert_int_equal(json_array_size(settings), 2);
+	assert_string_equal(json_string_value(json_object_get(json_array_get(settings, 0), "change")),
+			    "dataplane.cores: any -> 0");
+	assert_string_equal(json_string_value(json_object_get(json_array_get(settings, 0), "takes_effect")),
+			    "when sluice-dataplane is restarted");
+	assert_string_equal(json_string_value(json_object_get(json_array_get(settings, 1), "takes_effect")), "at once");
+	assert_int_equal(json_array_size(json_object_get(site->plan, "services")), 0);
+	assert_null(strstr(site->lines, "takes effect"));
+
+	assert_int_equal(apply_site_reload(site), 0);
+	assert_non_null(strstr(site->lines, "warning: dataplane.cores: any -> 0: takes effect when"));
+	assert_null(strstr(site->lines, "shed_above"));
+	assert_int_equal(apply_site_reload(site), 0); /* said once */
+	assert_null(strstr(site->lines, "dataplane.cores"));
+
+	/* A service whose backends' names alone differ is changed, and moves nothing. */
+	model_spec_more = "priority = \"high\";";
+	const json_t *web = service_in(plan_of(site, WEB "10.0.0.1"), "web");
+	model_spec_more = NULL;
+	assert_string_equal(json_string_value(json_array_get(json_object_get(web, "settings"), 0)), "priority");
+	assert_true(number_in(web, "buckets_moved") == 0);
+}
+
 static void test_plan_of_a_bad_file(void **state)
 {
 	struct apply_site *site = *state;
@@ -251,9 +292,9 @@ static void test_plan_of_a_bad_file(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_moved),       SITE_TEST(test_plan),
-	    SITE_TEST(test_plan_of_flows),      SITE_TEST(test_plan_with_a_dead_backend),
-	    SITE_TEST(test_plan_of_a_bad_file),
+	    cmocka_unit_test(test_moved),     SITE_TEST(test_plan),
+	    SITE_TEST(test_plan_of_flows),    SITE_TEST(test_plan_with_a_dead_backend),
+	    SITE_TEST(test_plan_of_settings), SITE_TEST(test_plan_of_a_bad_file),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
