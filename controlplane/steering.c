@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <unistd.h>
 
 enum { HANGS_QUIET = 60 }; /* refreshes, a minute */
@@ -34,7 +35,6 @@ static int libbpf_message(enum libbpf_print_level level, const char *format, va_
 int steering_create(const char *runtime_dir, struct steering **ret)
 {
 	struct steering *steering = calloc(1, sizeof(*steering));
-	bool mounted = false;
 	int error = 0;
 
 	if (!steering)
@@ -47,13 +47,13 @@ int steering_create(const char *runtime_dir, struct steering **ret)
 		goto destroy;
 	}
 	libbpf_set_print(libbpf_message);
-	error = bpffs_ensure(steering->directory, &mounted);
+	error = bpffs_ensure(steering->directory, &steering->mounted);
 	if (error) {
 		log_error("steering: a bpffs cannot be mounted at %s: %s%s", steering->directory, strerror(-error),
 			  error == -EPERM ? " (CAP_SYS_ADMIN is needed, or mount it before)" : "");
 		goto destroy;
 	}
-	if (mounted && bpffs_is_private())
+	if (steering->mounted && bpffs_is_private())
 		log_warning("steering: the bpffs at %s is in a mount namespace of its own: what is attached ends with "
 			    "it; mount it from outside (\"mount -t bpf bpf %s\")",
 			    steering->directory, steering->directory);
@@ -84,6 +84,9 @@ void steering_destroy(struct steering *steering)
 	for (uint32_t i = 0; i < STEERING_SHARED; i++)
 		if (steering->shared_fds[i] >= 0)
 			close(steering->shared_fds[i]);
+	/* A start that never came to a configuration leaves nothing behind. */
+	if (steering->mounted && umount(steering->directory) < 0)
+		log_warning("steering: the bpffs at %s cannot be unmounted: %s", steering->directory, strerror(errno));
 	free(steering->directory);
 	free(steering);
 }
@@ -157,6 +160,7 @@ int steering_configure_interfaces(struct steering *steering, const struct model 
 		log_error("steering: %s", strerror(-error));
 		return error;
 	}
+	steering->mounted = false; /* what is pinned stays from here on */
 	interfaces_free(steering->interfaces, steering->interface_count);
 	steering->interfaces = interfaces;
 	steering->interface_count = count;

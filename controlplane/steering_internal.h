@@ -42,6 +42,7 @@ enum steering_shared {
 struct steering {
 	char *directory; /* RUNTIME_DIR/bpf */
 	int shared_fds[STEERING_SHARED];
+	bool mounted;           /* its bpffs is this process's, and nothing is known to need it yet */
 	bool services_replaced; /* programs of a former control plane still read other maps than ours */
 	struct steering_interface *interfaces;
 	uint32_t interface_count;

@@ -14,9 +14,11 @@
 #include <bpf/libbpf.h>
 #include <errno.h>
 #include <linux/if_link.h>
+#include <linux/magic.h>
 #include <net/if.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 static uint32_t program_on(const char *interface)
@@ -568,6 +570,31 @@ static void detaches_what_leaves_the_configuration(void **state)
 	assert_int_not_equal(program_on("sv0"), 0);
 }
 
+static void a_start_that_fails_leaves_nothing_mounted(void **state)
+{
+	struct steering_site *f = *state;
+	char path[128];
+	struct statfs fs;
+
+	snprintf(path, sizeof(path), "%s/bpf", f->runtime);
+	assert_int_equal(statfs(path, &fs), 0);
+	assert_int_equal(fs.f_type, BPF_FS_MAGIC);
+	steering_destroy(f->steering);
+	f->steering = NULL;
+	assert_int_equal(statfs(path, &fs), 0);
+	assert_int_not_equal(fs.f_type, BPF_FS_MAGIC);
+
+	/* What a control plane before has left is not ours to take away. */
+	assert_int_equal(steering_create(f->runtime, &f->steering), 0);
+	steering_site_configure(f, "sv0", NULL);
+	assert_int_equal(steering_configure_interfaces(f->steering, &f->model), 0);
+	steering_site_restart(f);
+	steering_site_restart(f);
+	assert_int_not_equal(program_on("sv0"), 0);
+	assert_int_equal(statfs(path, &fs), 0);
+	assert_int_equal(fs.f_type, BPF_FS_MAGIC);
+}
+
 int main(void)
 {
 #define STEERING_TEST(name) cmocka_unit_test_setup_teardown(name, steering_site_setup, steering_site_teardown)
@@ -592,6 +619,7 @@ int main(void)
 	    STEERING_TEST(a_recreated_interface_is_attached_again),
 	    STEERING_TEST(a_link_detached_by_force_is_attached_again),
 	    STEERING_TEST(detaches_what_leaves_the_configuration),
+	    STEERING_TEST(a_start_that_fails_leaves_nothing_mounted),
 	};
 	int status = steering_site_enter();
 	return status ? status : cmocka_run_group_tests(tests, NULL, NULL);
