@@ -17,6 +17,15 @@ json_t *api_windows_json(const struct api *api)
 			 "buckets_extended", (json_int_t)w.extended, "retired_backends", (json_int_t)w.retired);
 }
 
+/* False until the first sweep since this process began has ended: each place of the table is of some kind. */
+static bool exceptions_are_counted(const struct exceptions_status *e)
+{
+	uint64_t places = 0;
+	for (uint32_t kind = 0; kind < SLUICE_EXCEPTION_KINDS; kind++)
+		places += e->by_kind[kind];
+	return places != 0;
+}
+
 json_t *api_exceptions_json(const struct api *api)
 {
 	struct apply_windows_status w;
@@ -35,12 +44,13 @@ json_t *api_exceptions_json(const struct api *api)
 		json_object_set_new(kinds, word, json_integer((json_int_t)w.exceptions.by_kind[kind]));
 		used += w.exceptions.by_kind[kind];
 	}
-	return json_pack("{s:I, s:I, s:I, s:o, s:I, s:I, s:I, s:I, s:I, s:I}", "entries",
-			 (json_int_t)w.exceptions.entries, "bytes", (json_int_t)w.exceptions.bytes, "used",
-			 (json_int_t)used, "kinds", kinds, "full_groups", (json_int_t)w.exceptions.full_groups,
-			 "inserted", (json_int_t)w.exceptions.inserted, "evicted", (json_int_t)w.exceptions.evicted,
-			 "failed", (json_int_t)w.exceptions.failed, "syn_across", (json_int_t)w.exceptions.syn_across,
-			 "expired", (json_int_t)w.exceptions.expired);
+	json_t *counted = exceptions_are_counted(&w.exceptions) ? json_integer((json_int_t)used) : json_null();
+	return json_pack("{s:I, s:I, s:o, s:o, s:I, s:I, s:I, s:I, s:I, s:I}", "entries",
+			 (json_int_t)w.exceptions.entries, "bytes", (json_int_t)w.exceptions.bytes, "used", counted,
+			 "kinds", kinds, "full_groups", (json_int_t)w.exceptions.full_groups, "inserted",
+			 (json_int_t)w.exceptions.inserted, "evicted", (json_int_t)w.exceptions.evicted, "failed",
+			 (json_int_t)w.exceptions.failed, "syn_across", (json_int_t)w.exceptions.syn_across, "expired",
+			 (json_int_t)w.exceptions.expired);
 }
 
 static void metric(FILE *out, const char *name, const char *type, const char *help, uint64_t value)

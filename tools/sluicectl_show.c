@@ -177,7 +177,10 @@ static void windows_print(const json_t *windows, const json_t *exceptions)
 		       "for that\n",
 		       number_of(windows, "previous_tables") + number_of(windows, "previous_tables_closing"),
 		       number_of(windows, "previous_tables_closing"), number_of(windows, "services_waiting"));
-	if (json_is_object(exceptions))
+	if (json_is_object(exceptions) && json_is_null(json_object_get(exceptions, "used")))
+		printf("exceptions     not counted yet, of %lld, %lld found no room\n",
+		       number_of(exceptions, "entries"), number_of(exceptions, "failed"));
+	else if (json_is_object(exceptions))
 		printf("exceptions     %lld of %lld, %lld found no room\n", number_of(exceptions, "used"),
 		       number_of(exceptions, "entries"), number_of(exceptions, "failed"));
 	else
