@@ -23,7 +23,8 @@ __noinline uint64_t quote_sum(struct xdp_md *context, uint32_t offset, uint32_t 
  * ANSWERED_TOO_BIG: the answer stands in its place; DROP_NOT_SPLIT: it may be fragmented, but that takes more than one
  * frame; DROP_TOO_BIG: it may not be answered, or too many were. Not static: the verifier takes it once, by itself.
  */
-__noinline uint32_t answer_too_big(struct xdp_md *context, const struct sluice_packet *packet, uint32_t inner_mtu)
+__noinline enum sluice_verdict answer_too_big(struct xdp_md *context, const struct sluice_packet *packet,
+					      uint32_t inner_mtu)
 {
 	const uint8_t *data = (const uint8_t *)(long)context->data;
 	const uint8_t *end = (const uint8_t *)(long)context->data_end;

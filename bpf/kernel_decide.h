@@ -5,22 +5,7 @@
 
 #include "kernel_maps.h"
 
-/*
- * Set before the program is loaded by the test that compares it with a worker, and keeps time for both in the header of
- * the exceptions. The verifier drops the other way.
- */
-const volatile bool time_is_kept = false;
-
-/* Coarse seconds of CLOCK_MONOTONIC. */
-static __always_inline uint32_t coarse_now_s(void)
-{
-	return (uint32_t)(bpf_ktime_get_coarse_ns() / 1000000000ull);
-}
-
-static __always_inline uint32_t now_s(const struct sluice_exceptions_header *header)
-{
-	return time_is_kept ? header->now_s : coarse_now_s();
-}
+#include <kernel_clock.h>
 
 /* Of its own, lest its words lie on the caller's stack. */
 static __noinline uint64_t hash_of(const struct sluice_kernel_head *head, const struct sluice_flow *flow,
@@ -66,7 +51,7 @@ __noinline uint32_t decide_closely(const struct sluice_service *service, struct 
 	/* Without a memory all is as when it has no room: who would have to be remembered stays where it was. */
 	if (!header || !exceptions_at(map, header, in->flow_key, &at))
 		return sluice_owner(service, lookup, states, in->bucket, sluice_bucket_prev(in->word));
-	in->now_s = now_s(header);
+	in->now_s = now_s();
 	uint32_t backend = sluice_decide_recall(service, states, &at, in, true);
 	if (backend != SLUICE_NONE)
 		return backend;

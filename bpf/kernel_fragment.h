@@ -20,18 +20,6 @@ struct {
 	__type(value, struct sluice_fragment_group);
 } fragments SEC(".maps");
 
-/* Coarse seconds, as of the exceptions. */
-static __always_inline uint32_t fragments_now_s(void)
-{
-	uint32_t zero = 0;
-
-	if (!time_is_kept)
-		return coarse_now_s();
-	void *map = bpf_map_lookup_elem(&exceptions, &zero);
-	const struct sluice_exceptions_header *header = map ? line_at(map, 0) : NULL;
-	return header ? header->now_s : 0;
-}
-
 /* As sluice_fragment_key(). Of its own, lest its words lie on the caller's stack. */
 static __noinline uint64_t fragment_key(const struct sluice_kernel_head *head, const struct sluice_packet *packet)
 {
@@ -43,11 +31,11 @@ static __noinline uint64_t fragment_key(const struct sluice_kernel_head *head, c
 __noinline uint32_t fragment_record(uint64_t key, uint32_t service, uint32_t slot)
 {
 	struct sluice_fragment_group *group = line_at(&fragments, sluice_fragment_group_number(key));
-	uint32_t now_s = fragments_now_s();
+	uint32_t at_s = now_s();
 
 	SLUICE_ROLLED
 	for (uint32_t tries = 0; group && tries < SLUICE_FRAGMENT_RECORD_TRIES; tries++)
-		if (sluice_fragment_record(group, key, service, slot, now_s))
+		if (sluice_fragment_record(group, key, service, slot, at_s))
 			return 1;
 	return 0;
 }
@@ -57,7 +45,7 @@ __noinline uint64_t fragment_find(uint64_t key)
 {
 	const struct sluice_fragment_group *group = line_at(&fragments, sluice_fragment_group_number(key));
 
-	return group ? sluice_fragment_find(group, key, fragments_now_s()) : 0;
+	return group ? sluice_fragment_find(group, key, now_s()) : 0;
 }
 
 /* How many services the table has: a record may be of a time when it had more. */

@@ -82,18 +82,17 @@ static __always_inline void *line_of_part(void *part, uint32_t line)
 }
 
 /* forwarding.h's way into a lookup table. No bucket lies beyond one's end: the table was checked. */
-static inline sluice_bucket sluice_kernel_bucket(const void *lookup, uint32_t bucket)
+static inline sluice_bucket sluice_kernel_bucket(const sluice_lookup *lookup, uint32_t bucket)
 {
 	const sluice_bucket *line = line_of_part((void *)lookup, bucket / SLUICE_KERNEL_BUCKETS);
 	return line ? line[bucket % SLUICE_KERNEL_BUCKETS] : 0;
 }
 
-/* Likewise, of its walk. All numbers, and not static: the verifier takes it once, by itself. */
-__noinline uint32_t sluice_kernel_walk(uint32_t lookup, uint32_t size, uint32_t first_backend, uint32_t bucket)
+/* Likewise, of its walk. Not static: the verifier takes it once, by itself. */
+__noinline uint32_t sluice_kernel_walk(const struct sluice_service *service, uint32_t bucket)
 {
-	const struct sluice_service service = {.lookup_size = size, .first_backend = first_backend};
-	void *map = part_at(lookup);
-	return map ? sluice_walk_steps(&service, map, states, bucket) : SLUICE_NONE;
+	const sluice_lookup *lookup = service ? part_at(service->lookup) : NULL;
+	return lookup ? sluice_walk_steps(service, lookup, states, bucket) : SLUICE_NONE;
 }
 
 /* This CPU's own; NULL: it came after the control plane. */
@@ -128,7 +127,7 @@ static __always_inline void *line_of_table(const struct table *table, uint32_t l
 }
 
 /* choose.h's ways to a weight and a count. backends: the table's part; live: those of the exceptions. */
-static inline uint32_t sluice_kernel_weight(const void *backends, uint32_t number)
+static inline uint32_t sluice_kernel_weight(const sluice_backends *backends, uint32_t number)
 {
 	const struct sluice_kernel_head *head = line_at((void *)backends, 0);
 	const uint8_t *second = head ? line_of_part((void *)backends, head->backends_line + 2 * number + 1) : NULL;
@@ -137,7 +136,7 @@ static inline uint32_t sluice_kernel_weight(const void *backends, uint32_t numbe
 
 #define COUNTS_TO_A_LINE (SLUICE_EXCEPTIONS_LINE / sizeof(uint32_t))
 
-static inline uint32_t *sluice_kernel_live(void *live, uint32_t number)
+static inline uint32_t *sluice_kernel_live_at(sluice_live *live, uint32_t number)
 {
 	const struct sluice_exceptions_header *header = line_at(live, 0);
 	uint32_t *line = header ? line_at(live, header->live_line + number / COUNTS_TO_A_LINE) : NULL;

@@ -57,10 +57,10 @@ static __always_inline uint32_t service_find(const struct table *table, const st
 		return e->kind == SLUICE_INDEX_SERVICE ? e->value : SLUICE_NONE;
 	if (!table->head->has_wildcards)
 		return SLUICE_NONE;
-	e = index_find(table, &flow->destination, port_protocol & 0xffff0000u);
+	e = index_find(table, &flow->destination, sluice_any_port(port_protocol));
 	if (!e || e->kind != SLUICE_INDEX_WILDCARD)
 		return SLUICE_NONE;
-	return wildcard_find(table, e->value, SLUICE_BE16(flow->destination_port_be16));
+	return wildcard_find(table, e->value, sluice_port_of(port_protocol));
 }
 
 #endif

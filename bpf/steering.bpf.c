@@ -49,11 +49,11 @@ struct {
 	__type(value, uint64_t);
 } counters SEC(".maps");
 
-/* What has become of a packet, in one word, as a function that the verifier takes by itself can give no more. */
+/* What has become of a packet, in one word: a function that the verifier takes by itself can return no more. */
 enum fate {
 	GO_ON = 0,      /* nothing yet */
 	GO_ON_HERE = 1, /* nothing yet, but that no dataplane takes it */
-	/* It has ended: set beside its action, the low byte, and where it was counted, the upper half. */
+	/* It has ended: the low byte is the action then, the upper 16 bits are where it was counted. */
 	ENDED = 1 << 8,
 };
 
@@ -307,7 +307,7 @@ static __always_inline bool is_refused(const struct xdp_md *context, const struc
 				       uint32_t number, const struct sluice_packet *packet, bool follows, uint64_t key)
 {
 	struct remembered r = remembered_get();
-	if (!r.header || SLUICE_LIKELY(!sluice_refuse_any(r.header)) || !sluice_refuse_now(r.header, now_s(r.header)))
+	if (!r.header || SLUICE_LIKELY(!sluice_refuse_any(r.header)) || !sluice_refuse_now(r.header, now_s()))
 		return false;
 	const uint32_t *shares = line_at(r.map, sluice_refuse_line(r.header, number));
 	return shares && sluice_refuse_is(shares[number % SLUICE_REFUSE_TO_A_LINE], key) &&
@@ -319,8 +319,7 @@ static __always_inline uint32_t decide(const struct xdp_md *context, const struc
 				       const struct sluice_service *service, uint32_t number,
 				       const struct sluice_packet *packet, bool follows, uint64_t key, uint64_t hash)
 {
-	uint32_t lookup_number = service->lookup;
-	void *lookup = part_at(lookup_number);
+	const sluice_lookup *lookup = part_at(service->lookup);
 	if (!lookup)
 		return SLUICE_NONE;
 	struct sluice_decide_input in = {
@@ -336,8 +335,7 @@ static __always_inline uint32_t decide(const struct xdp_md *context, const struc
 		uint32_t owner = service->first_backend + sluice_bucket_cur(in.word);
 		if (SLUICE_LIKELY(sluice_state_lives(sluice_state_at(states, owner))))
 			return owner;
-		uint32_t slot =
-		    sluice_kernel_walk(lookup_number, service->lookup_size, service->first_backend, in.bucket);
+		uint32_t slot = sluice_kernel_walk(service, in.bucket);
 		return slot == SLUICE_NONE ? slot : service->first_backend + slot;
 	}
 	if (service->previous_lookup)
@@ -372,7 +370,7 @@ static __always_inline enum fate too_big(struct xdp_md *context, const struct sl
 	uint32_t overhead = sluice_encap_overhead(backend->encap);
 	/* Below every link's MTU: then there is none. */
 	uint32_t inner_mtu = backend->mtu > overhead && !follows ? backend->mtu - overhead : 0;
-	uint32_t verdict = answer_too_big(context, packet, inner_mtu);
+	enum sluice_verdict verdict = answer_too_big(context, packet, inner_mtu);
 	if (verdict != SLUICE_ANSWERED_TOO_BIG)
 		return drop_for_service(head, number, verdict);
 	return finish(STEERING_VERDICT + SLUICE_ANSWERED_TOO_BIG, XDP_TX);
@@ -539,11 +537,12 @@ __noinline enum fate steer_plain(struct xdp_md *context)
 	return send(context, &table, &packet, &route, backend);
 }
 
-/* Asked of the straight way's packets there. Of its own: what it differs in, the verifier does not carry on. */
+/* steer_plain() may have asked already. A function of its own, so that the verifier merges both outcomes. */
 static __noinline bool goes_to_dataplane(struct xdp_md *context, enum fate fate)
 {
 	return fate != GO_ON_HERE && dataplane_takes(context->rx_queue_index);
 }
+
 static __always_inline enum fate steer(struct xdp_md *context)
 {
 	struct sluice_packet packet;

@@ -2,7 +2,7 @@
 /*
  * A worker's side of a capture (sluice/capture.h): what of its packets is copied, and into which ring.
  *
- * A worker without a capture has no writer, and a burst meets two tests of a pointer that is NULL. With one, all of
+ * A worker without a capture has no writer, and a burst meets a few tests of a pointer that is NULL. With one, all of
  * this is out of line. What becomes of a packet is known at different times: a drop is final at once; what is to leave,
  * by a port or to the kernel, is copied before it does, noted, and settled when the caller tells how many left
  * (worker_transmitted(), worker_passed()). Records are handed to the reader when nothing is left to be settled.

@@ -94,7 +94,7 @@ static __rte_noinline uint32_t judge_each(struct worker *w, const struct sluice_
 }
 
 /*
- * Who can leave, and how: all lanes are taken for such that can, and when one may not, each is looked at for itself.
+ * Who can leave, and how: it is assumed that all lanes can; if any might not, each is judged by itself.
  * Returns how many are left; *ret_modes: 1 << enum sluice_encap of each, and perhaps MODE_TIGHT.
  */
 static __rte_always_inline uint32_t judge(struct worker *w, const struct sluice_table *table, uint32_t count,

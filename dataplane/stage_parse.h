@@ -126,13 +126,45 @@ static __rte_noinline void parse_segmented(struct worker *w, const struct sluice
 	}
 }
 
+/* What parse_common() says of a plain frame, of any other that goes on. follows: it goes where its flow goes. */
+static __rte_always_inline void lane_fill(struct worker *w, const struct sluice_table *table, uint32_t lane,
+					  struct rte_mbuf *m, const struct sluice_packet *p, bool follows)
+{
+	struct worker_lanes *lanes = &w->lanes;
+	struct sluice_hash_words message = sluice_hash_words(&p->flow, SLUICE_AFFINITY_FLOW);
+	uint32_t message_v6 = 0;
+	if (message.count == SLUICE_HASH_WORDS_V4) {
+		lanes->words_v4[0][lane] = message.words[0];
+		lanes->words_v4[1][lane] = message.words[1];
+	} else {
+		for (uint32_t i = 0; i < SLUICE_HASH_WORDS_V6; i++)
+			lanes->words_v6[i][lanes->count_v6] = message.words[i];
+		message_v6 = ++lanes->count_v6;
+	}
+	uint32_t port_protocol = sluice_port_protocol(p->flow.destination_port_be16, p->flow.protocol);
+	lanes->packet[lane] = m;
+	lanes->data[lane] = rte_pktmbuf_mtod(m, uint8_t *);
+	lanes->rearm[lane] = sluice_load64(&m->rearm_data);
+	lanes->facts[lane] = (union worker_facts){{
+	    .l3_bytes = (uint16_t)p->l3_bytes,
+	    .l3_offset = p->l3_offset,
+	    .traffic_class = p->traffic_class,
+	    .tcp_flags = p->tcp_flags,
+	    .message_v6 = (uint8_t)message_v6,
+	    .follows = follows,
+	}};
+	lanes->destination[0][lane] = p->flow.destination.halves[0];
+	lanes->destination[1][lane] = p->flow.destination.halves[1];
+	lanes->port_protocol[lane] = port_protocol;
+	lanes->entry[lane] = &table->index[sluice_index_home(table, &p->flow.destination, port_protocol)];
+}
+
 /* Any other frame. True: it goes on, in the lane; false: it has left. */
 static __rte_noinline bool parse_other(struct worker *w, const struct sluice_table *table, uint32_t lane,
 				       struct rte_mbuf *m)
 {
-	struct worker_lanes *lanes = &w->lanes;
 	struct sluice_packet p;
-	uint8_t *data = rte_pktmbuf_mtod(m, uint8_t *);
+	const uint8_t *data = rte_pktmbuf_mtod(m, const uint8_t *);
 	if (m->nb_segs != 1) {
 		parse_segmented(w, table, m);
 		return false;
@@ -159,33 +191,7 @@ static __rte_noinline bool parse_other(struct worker *w, const struct sluice_tab
 	}
 	if (p.is_fragment)
 		fragment_note(w, table, m, &p);
-
-	struct sluice_hash_words message = sluice_hash_words(&p.flow, SLUICE_AFFINITY_FLOW);
-	uint32_t message_v6 = 0;
-	if (message.count == SLUICE_HASH_WORDS_V4) {
-		lanes->words_v4[0][lane] = message.words[0];
-		lanes->words_v4[1][lane] = message.words[1];
-	} else {
-		for (uint32_t i = 0; i < SLUICE_HASH_WORDS_V6; i++)
-			lanes->words_v6[i][lanes->count_v6] = message.words[i];
-		message_v6 = ++lanes->count_v6;
-	}
-	uint32_t port_protocol = sluice_port_protocol(p.flow.destination_port_be16, p.flow.protocol);
-	lanes->packet[lane] = m;
-	lanes->data[lane] = data;
-	lanes->rearm[lane] = sluice_load64(&m->rearm_data);
-	lanes->facts[lane] = (union worker_facts){{
-	    .l3_bytes = (uint16_t)p.l3_bytes,
-	    .l3_offset = p.l3_offset,
-	    .traffic_class = p.traffic_class,
-	    .tcp_flags = p.tcp_flags,
-	    .message_v6 = (uint8_t)message_v6,
-	    .follows = follows,
-	}};
-	lanes->destination[0][lane] = p.flow.destination.halves[0];
-	lanes->destination[1][lane] = p.flow.destination.halves[1];
-	lanes->port_protocol[lane] = port_protocol;
-	lanes->entry[lane] = &table->index[sluice_index_home(table, &p.flow.destination, port_protocol)];
+	lane_fill(w, table, lane, m, &p, follows);
 	return true;
 }
 

@@ -25,8 +25,8 @@
  * Verdicts are monotonic, so a packet is counted when its fate is known: drops in worker_burst(),
  * FORWARD and the PASS verdicts by worker_transmitted() and worker_passed(), which turn what could
  * not be sent into DROP_TRANSMIT and DROP_PASS_IMPOSSIBLE, held fragments by worker_release(), worker_release_due()
- * and worker_drop_held(). When all queues
- * are empty and none is held, the sum of the verdicts is the number of packets given to worker_burst().
+ * and worker_drop_held(). When all queues are empty and none is held, the sum of the verdicts is the number of packets
+ * given to worker_burst().
  *
  * A frame in a transmit queue is a packet that was forwarded, but for few: an answer to a packet, in the queue of the
  * port it came in by, and the fragments of one, of which the last one carries the packet's verdict. Drivers
@@ -194,7 +194,8 @@ struct worker {
 	struct worker_transmit_queue transmit[SLUICE_PORTS_MAX];
 
 	/* The worker's alone, kept between two bursts. */
-	uint32_t modes; /* of the last burst, 1 << enum sluice_encap each, to prefetch by: the next will be alike */
+	uint32_t modes; /* of the last burst, 1 << enum sluice_encap each, and perhaps MODE_TIGHT, to prefetch by: the
+			   next will be alike */
 	uint32_t first_count;                                    /* of first[]; 0 between bursts */
 	struct worker_held held[WORKER_HELD_MAX + WORKER_BURST]; /* in order of arrival */
 	struct sluice_turns turns;                               /* of services with round robin */

@@ -55,7 +55,7 @@ SLUICE_INLINE uint16_t sluice_sum_checksum(uint64_t sum)
 
 /*
  * 64-bit checksum of `bytes` bytes (any alignment), against torn and corrupt tables; not a
- * defence against forgery. Four lanes over 32-byte blocks, the tail padded with zeros.
+ * defence against forgery. Four lanes over 32-byte blocks, the tail padded with zeros. Host only.
  */
 static inline __attribute__((unused)) uint64_t sluice_checksum(const void *data, uint64_t bytes)
 {

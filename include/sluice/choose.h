@@ -49,12 +49,12 @@ struct sluice_turns {
 typedef struct sluice_backend sluice_backends;
 typedef uint32_t sluice_live;
 #else
-typedef void sluice_backends;
-typedef void sluice_live;
+typedef struct sluice_kernel_backends sluice_backends; /* incomplete, both */
+typedef struct sluice_kernel_live sluice_live;
 #pragma clang diagnostic push
 #pragma clang diagnostic ignored "-Wundefined-internal"
-static inline uint32_t sluice_kernel_weight(const void *backends, uint32_t number);
-static inline uint32_t *sluice_kernel_live(void *live, uint32_t number);
+static inline uint32_t sluice_kernel_weight(const sluice_backends *backends, uint32_t number);
+static inline uint32_t *sluice_kernel_live_at(sluice_live *live, uint32_t number);
 #pragma clang diagnostic pop
 #endif
 
@@ -71,7 +71,7 @@ SLUICE_INLINE uint32_t sluice_weight_at(const sluice_backends *backends, uint32_
 SLUICE_INLINE uint32_t *sluice_live_at(sluice_live *live, uint32_t number)
 {
 #ifdef __BPF__
-	return sluice_kernel_live(live, number);
+	return sluice_kernel_live_at(live, number);
 #else
 	return &live[number];
 #endif
@@ -143,7 +143,7 @@ SLUICE_INLINE uint64_t sluice_live_with(sluice_live *live, uint32_t number)
 
 /*
  * Least connections: the bucket, of the flow's own and one more that its key draws, whose owner has fewer live flows
- * for its weight. live: by backend number, changing under the reader. Pure.
+ * for its weight. live: by backend number, changing under the reader. Writes nothing.
  */
 SLUICE_INLINE uint32_t sluice_choose_least(const struct sluice_service *service, const sluice_lookup *lookup,
 					   const uint8_t *states, const sluice_backends *backends, sluice_live *live,

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
+/* clang-format off */
 /*
  * Stage "decide", complete: stateless, except where that would break a connection.
  *
@@ -10,14 +11,15 @@
  *   owner(x)   x when it lives, else the walk's answer (forwarding.h)
  *
  *   decide(flow, packet):
- *     e = this flow's exception; forgotten when its time is over, when its backend does not live, when it is another
- *         service's, or when e is SYN-only and this is no SYN and its sequence is not near after that SYN's: in the
- * same 64 Ki or the next e                                            -> e.backend   (a SYN-only e is thereby
- * established) bucket steady                                -> owner(cur)  (no memory of the flow read or written)
- *     first packet, room for it                    -> owner(cur), remembered: SYN-only, with its sequence
- *     first packet, no room                        -> owner(prev)
- *     any other                                    -> owner(prev), remembered while open: provisional until a
- *                                                     second packet in a later second
+ *     e = this flow's exception; forgotten when its time is over, when its backend does not live, when it is
+ *         another service's, or when e is SYN-only and this is no SYN and its sequence is not near after
+ *         that SYN's: in the same 64 Ki or the next
+ *     e                          -> e.backend    (a SYN-only e is thereby established)
+ *     bucket steady              -> owner(cur)   (no memory of the flow read or written)
+ *     first packet, room for it  -> owner(cur),  remembered: SYN-only, with its sequence
+ *     first packet, no room      -> owner(prev)
+ *     any other                  -> owner(prev), remembered while open: provisional until a second packet in a
+ *                                                later second
  *
  * An exception that says what its steady bucket says is let go: the answer stays. RST and ICMP errors
  * create none and make none firmer. A RST out of sequence goes where a SYN-only one says and leaves it: so
@@ -42,6 +44,7 @@
  *   sluice_decide_anew()           a flow without one
  * sluice_decide_flow() is all three.
  */
+/* clang-format on */
 #ifndef SLUICE_DECIDE_H
 #define SLUICE_DECIDE_H
 
@@ -175,10 +178,10 @@ SLUICE_INLINE uint64_t sluice_exception_after(uint64_t value, const struct sluic
 					      sluice_exception_service_detail(in->service));
 	if (ends)
 		return sluice_exception_value(slot, SLUICE_EXCEPTION_CLOSING, now_s, now_s);
-	/* The last ACKs of a close do not take it back. */
+	/* The last ACKs of a close do not take it back, even if another path's clock, which is ahead, has set it. */
 	uint32_t closed_s = sluice_exception_closed_s(value);
 	if (kind == SLUICE_EXCEPTION_CLOSING && in->role == SLUICE_ROLE_OTHER &&
-	    now_s - closed_s < SLUICE_EXCEPTION_CLOSE_S)
+	    (int32_t)(now_s - closed_s) < (int32_t)SLUICE_EXCEPTION_CLOSE_S)
 		return sluice_exception_value(slot, kind, now_s, closed_s);
 	return sluice_exception_value(slot, SLUICE_EXCEPTION_ESTABLISHED, now_s,
 				      sluice_exception_service_detail(in->service));
@@ -202,8 +205,10 @@ SLUICE_INLINE uint32_t sluice_decide_recall(const struct sluice_service *service
 		return SLUICE_NONE;
 	}
 	uint32_t slot = sluice_exception_slot(value);
-	bool lives =
-	    slot < service->slots && sluice_state_lives(sluice_state_at(states, service->first_backend + slot));
+	/* Remembered by another path, by a table with more slots: it answers here, too, when that has come. */
+	if (SLUICE_UNLIKELY(slot >= service->slots))
+		return SLUICE_NONE;
+	bool lives = sluice_state_lives(sluice_state_at(states, service->first_backend + slot));
 	if (!lives || !sluice_exception_recalls(value, in)) {
 		if (writes)
 			sluice_exception_forget(e, value);

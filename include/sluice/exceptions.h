@@ -96,21 +96,16 @@ struct sluice_exceptions_header {
 	uint64_t total_bytes;
 	uint32_t bits_line; /* in lines of 128 bytes from the start */
 	uint32_t groups_line;
-	uint32_t bits_mask;    /* bits of one generation - 1 */
-	uint32_t groups_mask;  /* groups - 1 */
-	uint32_t bits_in_use;  /* generation that readers use, 0 or 1; written by the sweep */
-	uint32_t populated[2]; /* not 0: that generation has a bit; set by who inserts, cleared by the sweep */
-	/*
-	 * The time of a program that is loaded to go by it: by the test that compares it with a worker, whose caller
-	 * gives it its time, while a program's cannot. Else 0, and not read: no such branch is loaded.
-	 */
-	uint32_t now_s;
+	uint32_t bits_mask;       /* bits of one generation - 1 */
+	uint32_t groups_mask;     /* groups - 1 */
+	uint32_t bits_in_use;     /* generation that readers use, 0 or 1; written by the sweep */
+	uint32_t populated[2];    /* not 0: that generation has a bit; set by who inserts, cleared by the sweep */
+	uint32_t refused_until_s; /* when the shares end; 0: none is in force. Written by the control plane */
 	struct sluice_exception_times times; /* written by the control plane */
 	uint32_t spilled[2];                 /* as populated: there is an entry in its spare group */
 	uint32_t live_line;                  /* uint32_t[SLUICE_EXCEPTIONS_LIVE]; 0: not there */
 	uint32_t refused_line;               /* uint32_t[SLUICE_EXCEPTIONS_REFUSED]; 0: not there */
-	uint32_t refused_until_s; /* when the shares end; 0: none is in force. Written by the control plane */
-	uint8_t zero[28];
+	uint8_t zero[32];
 };
 _Static_assert(sizeof(struct sluice_exceptions_header) == SLUICE_EXCEPTIONS_LINE, "layout");
 
@@ -478,10 +473,13 @@ SLUICE_INLINE bool sluice_exception_write(struct sluice_exception *e, uint64_t o
 					  uint32_t now_s)
 {
 	uint64_t claim = sluice_exception_value(0, SLUICE_EXCEPTION_CLAIMED, now_s, (uint32_t)key);
+	uint64_t old_key = sluice_shared_load64(&e->key);
 	if (!sluice_shared_swap64(&e->value, old, claim))
 		return false;
-	/* By compare-and-swap, lest a writer that was asleep for longer than a claim lasts spoil another's entry. */
-	uint64_t old_key = sluice_shared_load64(&e->key);
+	/*
+	 * The key was read before the claim: if another has written here since, because this writer was asleep for
+	 * longer than a claim lasts, this swap fails, and spoils nothing.
+	 */
 	return sluice_shared_swap64(&e->key, old_key, key) && sluice_shared_swap64(&e->value, claim, value);
 }
 

@@ -257,6 +257,17 @@ SLUICE_INLINE uint32_t sluice_port_protocol(uint16_t port_be16, uint8_t protocol
 	return (uint32_t)port_be16 | (uint32_t)protocol << 16;
 }
 
+SLUICE_INLINE uint16_t sluice_port_of(uint32_t port_protocol)
+{
+	return SLUICE_BE16(port_protocol & 0xffff);
+}
+
+/* The same protocol with the mark of any port. */
+SLUICE_INLINE uint32_t sluice_any_port(uint32_t port_protocol)
+{
+	return port_protocol & 0xffff0000u;
+}
+
 /* Home position is the top index_bits of this. The keys are the operator's: no secret is needed. */
 SLUICE_INLINE uint64_t sluice_index_hash(uint64_t seed, const union sluice_address *address, uint32_t port_protocol)
 {
@@ -339,10 +350,10 @@ SLUICE_INLINE uint32_t sluice_service_find_at(const struct sluice_table *table, 
 		return e->kind == SLUICE_INDEX_SERVICE ? e->value : SLUICE_NONE;
 	if (SLUICE_LIKELY(!table->has_wildcards))
 		return SLUICE_NONE;
-	e = sluice_index_find(table, address, port_protocol & 0xffff0000u);
+	e = sluice_index_find(table, address, sluice_any_port(port_protocol));
 	if (!e || e->kind != SLUICE_INDEX_WILDCARD)
 		return SLUICE_NONE;
-	return sluice_wildcard_find(&table->wildcards[e->value], SLUICE_BE16(port_protocol));
+	return sluice_wildcard_find(&table->wildcards[e->value], sluice_port_of(port_protocol));
 }
 
 /* Number of the service for a flow's destination, or SLUICE_NONE. */
@@ -387,13 +398,13 @@ SLUICE_INLINE uint32_t sluice_walk_bucket(uint32_t bucket, uint32_t k, uint32_t 
 #ifndef __BPF__
 typedef sluice_bucket sluice_lookup;
 #else
-typedef void sluice_lookup;
+typedef struct sluice_kernel_lookup sluice_lookup; /* incomplete */
 /* Defined by the program that has lookup tables (bpf/kernel_maps.h); others have no use for them. */
 #pragma clang diagnostic push
 #pragma clang diagnostic ignored "-Wundefined-internal"
-static inline sluice_bucket sluice_kernel_bucket(const void *lookup, uint32_t bucket);
+static inline sluice_bucket sluice_kernel_bucket(const sluice_lookup *lookup, uint32_t bucket);
 #pragma clang diagnostic pop
-uint32_t sluice_kernel_walk(uint32_t lookup, uint32_t size, uint32_t first_backend, uint32_t bucket);
+uint32_t sluice_kernel_walk(const struct sluice_service *service, uint32_t bucket);
 #endif
 
 SLUICE_INLINE sluice_bucket sluice_bucket_at(const sluice_lookup *lookup, uint32_t bucket)
@@ -436,7 +447,7 @@ SLUICE_INLINE uint32_t sluice_walk(const struct sluice_service *service, const s
 #ifdef __BPF__
 	(void)lookup;
 	(void)states;
-	return sluice_kernel_walk(service->lookup, service->lookup_size, service->first_backend, bucket);
+	return sluice_kernel_walk(service, bucket);
 #else
 	return sluice_walk_steps(service, lookup, states, bucket);
 #endif

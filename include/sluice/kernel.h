@@ -16,10 +16,10 @@
  * first one is asked for once, and with it all of a small table; in the others a line costs a call.
  *
  * SLUICE_KERNEL_TABLE is one generation: its head in lines 0 and 1, from line 2 on the flat table as it is, but for two
- * things: `lookup` of a service is its table's number in `parts`, and a port knows its ifindex. It is written whole
- * before one pointer in `parts` makes it the one in force, so no packet sees a part of it. A number that a table in
- * force names is never written: a new generation's lookup tables take free numbers. All is in one array of maps, since
- * each update of one waits for a grace period of the kernel, however many of its elements it writes.
+ * things: `lookup` and `previous_lookup` of a service are numbers in `parts`, and a port knows its ifindex. It is
+ * written whole before one pointer in `parts` makes it the one in force, so no packet sees a part of it. A number that
+ * a table in force names is never written: a new generation's lookup tables take free numbers. All is in one array of
+ * maps, since each update of one waits for a grace period of the kernel, however many of its elements it writes.
  *
  * SLUICE_KERNEL_COUNTERS is the counters' memory of counters.h, with a block for each possible CPU and a last one in
  * which the control plane keeps what was counted in a memory before it. The program writes the CPUs' services and

@@ -19,6 +19,7 @@ struct sluice_refusal {
 	char text[192];
 };
 
+/* Says why; false. A macro, since the compiler is to see the false: what a refused table leaves unset is not read. */
 #define SLUICE_REFUSE(refusal, ...) (snprintf((refusal)->text, sizeof((refusal)->text), __VA_ARGS__), false)
 
 static inline bool sluice_lookup_size_is_allowed(uint32_t size)

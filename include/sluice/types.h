@@ -3,9 +3,10 @@
  * The few words that every header here needs: fixed-width integers, unaligned
  * loads and stores, byte order.
  *
- * All code under include/sluice/ is header-only and compiles under gcc and
- * clang for the host and under clang for BPF (-target bpf -ffreestanding): no
- * library call, no global, no recursion, loops bounded by constants.
+ * All code under include/sluice/ is header-only and, but for what says "Host
+ * only", compiles under gcc and clang for the host and under clang for BPF
+ * (-target bpf -ffreestanding): no library call, no global, no recursion, loops
+ * bounded by constants.
  * Little-endian hosts only, as are the layouts.
  */
 #ifndef SLUICE_TYPES_H

@@ -11,6 +11,7 @@
 #include "samples.h"
 #include "scene.h"
 #include "sluice/steering.h"
+#include "steering.skel.h"
 #include "xdp_bench.h"
 #include "xdp_bench.skel.h"
 
@@ -256,7 +257,9 @@ static int round_run(const struct options *o, const struct scenario *s, uint32_t
 	int error = scene_open(&shape, s->encap, 1, o->seed + round, true, &scene);
 	if (error)
 		return error;
-	error = kernel_run_create(shape.exceptions_log2, &run);
+	struct kernel_program program;
+	program.object = steering_bpf__elf_bytes(&program.bytes);
+	error = kernel_run_create(&program, shape.exceptions_log2, &run);
 	if (!error)
 		error = kernel_run_table(run, &scene.table);
 	if (!error)

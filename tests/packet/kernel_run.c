@@ -3,7 +3,6 @@
 
 #include "kernel_table.h"
 #include "sluice/steering.h"
-#include "steering.skel.h"
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
@@ -17,7 +16,9 @@
 enum { CPUS_MAX = 512, LOOPBACK = 1 };
 
 struct kernel_run {
-	struct steering_bpf *skeleton;
+	struct bpf_object *object;
+	uint64_t *vips;
+	uint32_t *time_s; /* of a program by our clock; else NULL */
 	struct kernel_table *table;
 	uint8_t *states;
 	struct sluice_exceptions_header *exceptions;
@@ -32,6 +33,22 @@ struct kernel_run {
 static int silent(enum libbpf_print_level level, const char *format, va_list arguments)
 {
 	return level == LIBBPF_WARN ? vfprintf(stderr, format, arguments) : 0;
+}
+
+static int map_fd(const struct kernel_run *run, const char *name)
+{
+	return bpf_object__find_map_fd_by_name(run->object, name);
+}
+
+/* 0 and *ret, the map's memory, to be unmapped by nobody but the process's end; or -errno. */
+static int map_memory(const struct kernel_run *run, const char *name, size_t bytes, void *ret)
+{
+	void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, map_fd(run, name), 0);
+
+	if (memory == MAP_FAILED)
+		return -errno;
+	memcpy(ret, &memory, sizeof(memory));
+	return 0;
 }
 
 static int exceptions_make(struct kernel_run *run, uint32_t size_log2)
@@ -50,7 +67,7 @@ static int exceptions_make(struct kernel_run *run, uint32_t size_log2)
 	sluice_exceptions_init(map, size_log2, sluice_exception_times_for(900, 120));
 	sluice_exceptions_add_tail(map);
 	run->exceptions = map;
-	return bpf_map_update_elem(bpf_map__fd(run->skeleton->maps.exceptions), &zero, &fd, BPF_ANY);
+	return bpf_map_update_elem(map_fd(run, "exceptions"), &zero, &fd, BPF_ANY);
 }
 
 static int counters_read(const struct kernel_run *run, uint64_t *ret)
@@ -58,8 +75,7 @@ static int counters_read(const struct kernel_run *run, uint64_t *ret)
 	static uint64_t values[STEERING_COUNTERS][CPUS_MAX];
 	uint32_t keys[STEERING_COUNTERS], count = STEERING_COUNTERS, position; /* those, and no more */
 	uint64_t *packed = &values[0][0]; /* the kernel's rows are as long as there are CPUs */
-	int error = bpf_map_lookup_batch(bpf_map__fd(run->skeleton->maps.counters), NULL, &position, keys, packed,
-					 &count, NULL);
+	int error = bpf_map_lookup_batch(map_fd(run, "counters"), NULL, &position, keys, packed, &count, NULL);
 
 	if (error && error != -ENOENT)
 		return error;
@@ -70,7 +86,7 @@ static int counters_read(const struct kernel_run *run, uint64_t *ret)
 	return 0;
 }
 
-int kernel_run_create(uint32_t exceptions_log2, struct kernel_run **ret)
+int kernel_run_create(const struct kernel_program *program, uint32_t exceptions_log2, struct kernel_run **ret)
 {
 	struct kernel_run *run = calloc(1, sizeof(*run));
 	int cpus = libbpf_num_possible_cpus();
@@ -80,33 +96,26 @@ int kernel_run_create(uint32_t exceptions_log2, struct kernel_run **ret)
 	libbpf_set_print(silent);
 	run->cpus = (uint32_t)cpus;
 	run->socket_fd = -1;
-	run->skeleton = steering_bpf__open();
-	int error = !run->skeleton ? -errno : cpus > CPUS_MAX ? -E2BIG : 0;
-	if (!error) {
-		run->skeleton->rodata->time_is_kept = true;
-		error = bpf_map__set_max_entries(run->skeleton->maps.cpus, run->cpus);
-	}
+	run->object = bpf_object__open_mem(program->object, program->bytes, NULL);
+	int error = !run->object ? -errno : cpus > CPUS_MAX ? -E2BIG : 0;
 	if (!error)
-		error = steering_bpf__load(run->skeleton);
-	if (!error) {
-		run->cpus_map = mmap(NULL, run->cpus * sizeof(*run->cpus_map), PROT_READ | PROT_WRITE, MAP_SHARED,
-				     bpf_map__fd(run->skeleton->maps.cpus), 0);
-		error = run->cpus_map == MAP_FAILED ? -errno : 0;
-		for (uint32_t i = 0; !error && i < run->cpus; i++)
-			sluice_icmp_answers_init(&run->cpus_map[i].answers, 1000000000, UINT32_MAX);
-	}
+		error = bpf_map__set_max_entries(bpf_object__find_map_by_name(run->object, "cpus"), run->cpus);
 	if (!error)
-		error = kernel_table_create(bpf_map__fd(run->skeleton->maps.parts), &run->table);
-	if (!error) {
-		run->states = mmap(NULL, SLUICE_BACKENDS_MAX, PROT_READ | PROT_WRITE, MAP_SHARED,
-				   bpf_map__fd(run->skeleton->maps.bss), 0);
-		error = run->states == MAP_FAILED ? -errno : 0;
-	}
-	if (!error) {
-		run->fragments = mmap(NULL, sizeof(*run->fragments), PROT_READ | PROT_WRITE, MAP_SHARED,
-				      bpf_map__fd(run->skeleton->maps.fragments), 0);
-		error = run->fragments == MAP_FAILED ? -errno : 0;
-	}
+		error = bpf_object__load(run->object);
+	if (!error)
+		error = map_memory(run, "cpus", run->cpus * sizeof(*run->cpus_map), &run->cpus_map);
+	for (uint32_t i = 0; !error && i < run->cpus; i++)
+		sluice_icmp_answers_init(&run->cpus_map[i].answers, 1000000000, UINT32_MAX);
+	if (!error)
+		error = kernel_table_create(map_fd(run, "parts"), &run->table);
+	if (!error)
+		error = map_memory(run, ".bss", SLUICE_BACKENDS_MAX, &run->states);
+	if (!error)
+		error = map_memory(run, ".data.vips", STEERING_VIPS_WORDS * sizeof(*run->vips), &run->vips);
+	if (!error)
+		error = map_memory(run, "fragments", sizeof(*run->fragments), &run->fragments);
+	if (!error && map_fd(run, ".data.time") >= 0)
+		error = map_memory(run, ".data.time", sizeof(*run->time_s), &run->time_s);
 	if (!error)
 		error = exceptions_make(run, exceptions_log2);
 	if (error)
@@ -123,16 +132,14 @@ void kernel_run_destroy(struct kernel_run *run)
 	kernel_table_destroy(run->table);
 	if (run->socket_fd >= 0)
 		close(run->socket_fd);
-	steering_bpf__destroy(run->skeleton);
+	bpf_object__close(run->object);
 	free(run);
 }
 
 /* The steering program's services, as the table's index says them. */
 static int services_publish(const struct kernel_run *run, const struct sluice_table *table)
 {
-	uint64_t *vips = run->skeleton->data_vips->vips;
-
-	memset(vips, 0, sizeof(run->skeleton->data_vips->vips));
+	memset(run->vips, 0, STEERING_VIPS_WORDS * sizeof(*run->vips));
 	for (uint32_t i = 0; i <= table->index_mask; i++) {
 		const struct sluice_index_entry *e = &table->index[i];
 		struct steering_key key = {.address = e->address,
@@ -141,7 +148,7 @@ static int services_publish(const struct kernel_run *run, const struct sluice_ta
 		struct steering_value value = {.kind = (uint16_t)e->kind};
 		if (e->kind == SLUICE_INDEX_VIP) {
 			const uint64_t hash = steering_vip_hash(&e->address);
-			vips[steering_vip_word(hash)] |= steering_vip_bit(hash);
+			run->vips[steering_vip_word(hash)] |= steering_vip_bit(hash);
 			value.count = (uint16_t)e->value; /* its flags */
 		}
 		if (e->kind == SLUICE_INDEX_EMPTY)
@@ -154,7 +161,7 @@ static int services_publish(const struct kernel_run *run, const struct sluice_ta
 				value.ranges[r].last = w->ranges[r].last;
 			}
 		}
-		int error = bpf_map_update_elem(bpf_map__fd(run->skeleton->maps.services), &key, &value, BPF_ANY);
+		int error = bpf_map_update_elem(map_fd(run, "services"), &key, &value, BPF_ANY);
 		if (error)
 			return error;
 	}
@@ -189,12 +196,22 @@ struct sluice_kernel_cpu *kernel_run_cpu(struct kernel_run *run, uint32_t cpu)
 	return &run->cpus_map[cpu];
 }
 
+int kernel_run_program_fd(const struct kernel_run *run)
+{
+	return bpf_program__fd(bpf_object__find_program_by_name(run->object, "sluice_steering"));
+}
+
+void kernel_run_set_time(struct kernel_run *run, uint32_t now_s)
+{
+	*run->time_s = now_s;
+}
+
 int kernel_run_packet(struct kernel_run *run, const uint8_t *bytes, uint32_t length, struct kernel_result *ret)
 {
 	LIBBPF_OPTS(bpf_test_run_opts, options, .data_in = bytes, .data_size_in = length, .data_out = ret->frame,
 		    .data_size_out = sizeof(ret->frame), .repeat = 1);
 	uint64_t now[STEERING_COUNTERS];
-	int error = bpf_prog_test_run_opts(bpf_program__fd(run->skeleton->progs.sluice_steering), &options);
+	int error = bpf_prog_test_run_opts(kernel_run_program_fd(run), &options);
 
 	if (!error)
 		error = counters_read(run, now);
@@ -215,11 +232,6 @@ int kernel_run_packet(struct kernel_run *run, const uint8_t *bytes, uint32_t len
 	return 0;
 }
 
-int kernel_run_program_fd(const struct kernel_run *run)
-{
-	return bpf_program__fd(run->skeleton->progs.sluice_steering);
-}
-
 int kernel_run_socket(struct kernel_run *run)
 {
 	const uint32_t queue = 0;
@@ -227,7 +239,7 @@ int kernel_run_socket(struct kernel_run *run)
 	run->socket_fd = socket(AF_XDP, SOCK_RAW | SOCK_CLOEXEC, 0);
 	if (run->socket_fd < 0)
 		return -errno;
-	return bpf_map_update_elem(bpf_map__fd(run->skeleton->maps.xsks), &queue, &run->socket_fd, BPF_ANY);
+	return bpf_map_update_elem(map_fd(run, "xsks"), &queue, &run->socket_fd, BPF_ANY);
 }
 
 int kernel_run_counter(const struct kernel_run *run, uint32_t counter, uint64_t *ret)

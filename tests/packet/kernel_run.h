@@ -13,8 +13,14 @@
 
 struct kernel_run;
 
+/* bpf/steering.bpf.c, compiled: as it is, or by a clock of the caller's (clock/kernel_clock.h). */
+struct kernel_program {
+	const void *object; /* the file's bytes */
+	size_t bytes;
+};
+
 /* 0; -EPERM: this process may not load programs; -errno. exceptions_log2: size of its exception table. */
-int kernel_run_create(uint32_t exceptions_log2, struct kernel_run **ret);
+int kernel_run_create(const struct kernel_program *program, uint32_t exceptions_log2, struct kernel_run **ret);
 void kernel_run_destroy(struct kernel_run *run); /* accepts NULL */
 
 /* Put a table in force: its services steered, its states copied. Its ports are the interface that packets come in by.
@@ -30,6 +36,9 @@ struct sluice_kernel_cpu *kernel_run_cpu(struct kernel_run *run, uint32_t cpu);
 /* The exception table that the program uses, live counts behind it; its record of fragments, by the same clock. */
 struct sluice_exceptions_header *kernel_run_exceptions(struct kernel_run *run);
 struct sluice_fragments *kernel_run_fragments(struct kernel_run *run);
+
+/* The seconds that a program by the caller's clock goes by; for no other. */
+void kernel_run_set_time(struct kernel_run *run, uint32_t now_s);
 
 /* What became of a packet. */
 struct kernel_result {

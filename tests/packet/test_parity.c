@@ -27,6 +27,7 @@
 #include <sched.h>
 
 #include "kernel_run.h"
+#include "steering_timed.skel.h"
 #include "vector_table.h"
 #include "sluice/refuse.h"
 #include "worker.h"
@@ -181,7 +182,7 @@ static void compare(const uint8_t *bytes, uint32_t length, const char *name, uin
 		 theirs.counted);
 }
 
-/* All that both have counted since the start, and remembered. now_s is the test's own. */
+/* All that both have counted since the start, and remembered. */
 static void compare_memory(uint64_t number)
 {
 	struct sluice_exceptions_header *ours = worker->exceptions, *theirs = kernel_run_exceptions(kernel);
@@ -203,7 +204,6 @@ static void compare_memory(uint64_t number)
 		kernel_drops += s.drops;
 	}
 	assert_int_equal(kernel_drops, drops + split);
-	theirs->now_s = ours->now_s;
 	const uint64_t *a = (const uint64_t *)ours, *b = (const uint64_t *)theirs;
 	for (uint64_t i = 0; i < (ours->total_bytes + sluice_exceptions_tail_bytes()) / 8; i++)
 		if (a[i] != b[i])
@@ -231,7 +231,7 @@ static void each_vector(void **state)
 {
 	(void)state;
 	assert_int_equal(kernel_run_table(kernel, &vectors.table), 0);
-	kernel_run_exceptions(kernel)->now_s = worker->now_s;
+	kernel_run_set_time(kernel, worker->now_s);
 	for (uint32_t i = 0; i < vectors.vector_count; i++) {
 		const struct vector *v = &vectors.vectors[i];
 		static struct kernel_result result;
@@ -272,7 +272,7 @@ static void a_sender_has_its_share(void **state)
 	uint32_t floods[2] = {0};
 
 	(void)state;
-	kernel_run_exceptions(kernel)->now_s = worker->now_s;
+	kernel_run_set_time(kernel, worker->now_s);
 	for (uint32_t i = 0; i < vectors.vector_count; i++) {
 		const struct vector *v = &vectors.vectors[i];
 		uint8_t frame[VECTOR_FRAME_MAX];
@@ -503,7 +503,7 @@ static void random_cases(void **state)
 		}
 		if (draw(&s) % 16 == 0)
 			worker->now_s += (uint32_t)(draw(&s) % 4);
-		kernel_run_exceptions(kernel)->now_s = worker->now_s;
+		kernel_run_set_time(kernel, worker->now_s);
 		uint32_t length = packet_draw(frame, &s);
 		compare(frame, length, "case", i);
 	}
@@ -543,7 +543,7 @@ static void a_datagram_on_two_paths(void **state)
 
 	(void)state;
 	worker->fragments = kernel_run_fragments(kernel);
-	kernel_run_exceptions(kernel)->now_s = worker->now_s;
+	kernel_run_set_time(kernel, worker->now_s);
 	for (uint32_t i = 0; i < 2 * vectors.vector_count; i++) {
 		const struct vector *v = &vectors.vectors[i / 2];
 		const bool kernel_begins = i % 2;
@@ -586,7 +586,9 @@ int main(int argc, char **argv)
 		cases = strtoull(argv[2], NULL, 0);
 	if (argc > 3)
 		seed = strtoull(argv[3], NULL, 0);
-	int error = kernel_run_create(EXCEPTIONS_LOG2, &kernel);
+	struct kernel_program program;
+	program.object = steering_timed_bpf__elf_bytes(&program.bytes);
+	int error = kernel_run_create(&program, EXCEPTIONS_LOG2, &kernel);
 	if (error == -EPERM || error == -EACCES) {
 		fputs("needs the right to load BPF programs (root)\n", stderr);
 		return SKIPPED;

@@ -90,14 +90,15 @@ static void it_is_mapped_when_it_comes_and_kept_when_it_goes(void **state)
 static void what_is_written_is_written_to_the_file(void **state)
 {
 	struct scene *s = scene_open();
-	uint32_t now_s = 0;
+	uint32_t until_s = 0;
 	(void)state;
 	put_table(s, 10, 0);
 	exceptions_map_visit(s->map);
-	exceptions_map_current(s->map)->now_s = 77;
+	exceptions_map_current(s->map)->refused_until_s = 77;
 	int fd = open(s->path, O_RDONLY | O_CLOEXEC);
-	assert_int_equal(pread(fd, &now_s, sizeof(now_s), offsetof(struct sluice_exceptions_header, now_s)), 4);
-	assert_int_equal(now_s, 77);
+	assert_int_equal(
+	    pread(fd, &until_s, sizeof(until_s), offsetof(struct sluice_exceptions_header, refused_until_s)), 4);
+	assert_int_equal(until_s, 77);
 	/* It says that it is in use. */
 	assert_int_equal(flock(fd, LOCK_EX | LOCK_NB), -1);
 	exceptions_map_destroy(s->map);
