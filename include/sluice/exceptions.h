@@ -478,9 +478,12 @@ SLUICE_INLINE bool sluice_exception_write(struct sluice_exception *e, uint64_t o
 		return false;
 	/*
 	 * The key was read before the claim: if another has written here since, because this writer was asleep for
-	 * longer than a claim lasts, this swap fails, and spoils nothing.
+	 * longer than a claim lasts or before its claim, this swap fails, and spoils nothing.
 	 */
-	return sluice_shared_swap64(&e->key, old_key, key) && sluice_shared_swap64(&e->value, claim, value);
+	if (sluice_shared_swap64(&e->key, old_key, key))
+		return sluice_shared_swap64(&e->value, claim, value);
+	sluice_exception_forget(e, claim);
+	return false;
 }
 
 /* As a bit: after the entry itself. */
