@@ -60,12 +60,6 @@ static void audit_write(const struct api *api, const char *outcome)
 
 /* -------------------------------------------------------------------- interfaces ---- */
 
-static const char *port_name(const struct api *api, uint32_t port)
-{
-	const struct sluice_table *table = apply_table(api->apply);
-	return table && port < table->header->ports.count ? table->ports[port].name : NULL;
-}
-
 /* The block's number. A new one is written on the way. */
 static uint32_t interface_number(struct api_capture *c, enum capture_path path, uint32_t id)
 {
@@ -83,7 +77,7 @@ static uint32_t interface_number(struct api_capture *c, enum capture_path path, 
 	}
 	c->interfaces = larger;
 	struct capture_interface *new = &c->interfaces[c->interface_count];
-	const char *name = path == CAPTURE_PATH_DPDK ? (c->api ? port_name(c->api, id) : NULL)
+	const char *name = path == CAPTURE_PATH_DPDK ? (c->api ? apply_port_name(c->api->apply, id) : NULL)
 			   : id != SLUICE_NONE       ? if_indextoname(id, device)
 						     : NULL;
 	*new = (struct capture_interface){.path = path, .id = id};
@@ -270,8 +264,9 @@ static void begin_text(struct api_capture *c)
 	pcapng_section(&c->buffer, "Sluice " SLUICE_VERSION);
 	for (uint32_t i = 0; i < table->header->ports.count; i++) {
 		const uint32_t ifindex = if_nametoindex(table->ports[i].name);
-		if (c->request.paths[CAPTURE_PATH_DPDK])
-			interface_number(c, CAPTURE_PATH_DPDK, i);
+		const uint32_t number = apply_port_number(c->api->apply, table->ports[i].name);
+		if (c->request.paths[CAPTURE_PATH_DPDK] && number != SLUICE_NONE)
+			interface_number(c, CAPTURE_PATH_DPDK, number);
 		if (c->request.paths[CAPTURE_PATH_XDP] && steering && ifindex)
 			interface_number(c, CAPTURE_PATH_XDP, ifindex);
 	}

@@ -25,8 +25,9 @@ static json_t *ports_json(const struct api *api)
 	json_t *list = json_array();
 
 	for (uint32_t i = 0; model && i < model->interface_count && i < SLUICE_PORTS_MAX; i++) {
-		struct sluice_port_counters p = counters_reader_port(api->counters, i);
-		struct sluice_port_losses lost = counters_reader_losses(api->counters, i);
+		const uint32_t number = apply_port_number(api->apply, model->interfaces[i].name);
+		struct sluice_port_counters p = counters_reader_port(api->counters, number);
+		struct sluice_port_losses lost = counters_reader_losses(api->counters, number);
 		json_array_append_new(
 		    list, json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I}", "interface", model->interfaces[i].name,
 				    "received_packets", (json_int_t)p.received_packets, "received_bytes",

@@ -73,8 +73,9 @@ static void ports(FILE *out, const struct api *api)
 	for (int figure = 0; figure < PORT_FIGURES; figure++) {
 		family(out, port_families[figure].name, "counter", port_families[figure].help);
 		for (uint32_t i = 0; model && i < model->interface_count && i < SLUICE_PORTS_MAX; i++) {
-			struct sluice_port_counters p = counters_reader_port(api->counters, i);
-			struct sluice_port_losses lost = counters_reader_losses(api->counters, i);
+			const uint32_t number = apply_port_number(api->apply, model->interfaces[i].name);
+			struct sluice_port_counters p = counters_reader_port(api->counters, number);
+			struct sluice_port_losses lost = counters_reader_losses(api->counters, number);
 			uint64_t figures[PORT_FIGURES] = {p.received_packets,    p.received_bytes,
 							  p.transmitted_packets, p.transmitted_bytes,
 							  lost.missed_packets,   lost.from_kernel_dropped};

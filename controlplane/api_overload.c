@@ -5,16 +5,22 @@
 json_t *api_overload_json(const struct api *api)
 {
 	struct overload_status s;
-	json_t *loads = json_object(), *shares = json_object();
+	json_t *loads = json_object(), *pressures = json_object(), *shares = json_object(),
+	       *remembering = json_object();
 
 	overload_status(apply_overload(api->apply), &s);
-	for (int i = 0; i < OVERLOAD_SOURCES; i++)
-		json_object_set_new(loads, overload_source_word((enum overload_source)i),
-				    s.loads[i] < 0 ? json_null() : json_real(s.loads[i]));
-	for (int i = MODEL_PRIORITY_LOW; i <= MODEL_PRIORITY_HIGH; i++)
+	for (int i = 0; i < OVERLOAD_SOURCES; i++) {
+		const char *word = overload_source_word((enum overload_source)i);
+		json_object_set_new(loads, word, s.loads[i] < 0 ? json_null() : json_real(s.loads[i]));
+		json_object_set_new(pressures, word, json_real(s.pressures[i]));
+	}
+	for (int i = MODEL_PRIORITY_LOW; i <= MODEL_PRIORITY_HIGH; i++) {
 		json_object_set_new(shares, overload_priority_word(i), json_real(s.shares[i]));
-	return json_pack("{s:b, s:f, s:o, s:b, s:o}", "can_refuse", s.can_refuse, "shed_above", s.above * 100, "load",
-			 loads, "shedding", s.sheds, "refused_share", shares);
+		json_object_set_new(remembering, overload_priority_word(i), json_real(s.remembering_shares[i]));
+	}
+	return json_pack("{s:b, s:f, s:o, s:o, s:b, s:o, s:o}", "can_refuse", s.can_refuse, "shed_above", s.above * 100,
+			 "load", loads, "pressure", pressures, "shedding", s.sheds, "refused_share", shares,
+			 "refused_share_remembering", remembering);
 }
 
 void api_overload_metrics(FILE *out, const struct api *api)

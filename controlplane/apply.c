@@ -28,10 +28,21 @@ static void hello_before_start(struct apply *apply, const struct sluice_message_
 		apply->stranger = true;
 }
 
+/* Another process has read the file, which says what runs. */
+static void note_start(struct apply *apply, uint32_t pid)
+{
+	if (pid == apply->started_pid)
+		return;
+	apply->started_pid = pid;
+	model_put(apply->started);
+	apply->started = apply->model ? model_get(apply->model) : NULL;
+}
+
 static int on_hello(void *user, const struct sluice_message_hello *hello, int states_fd)
 {
 	struct apply *apply = user;
 
+	note_start(apply, hello->pid);
 	/* Once a table is being built, its numbers are decided. */
 	if (!apply->table && !(apply->active && apply->active->build))
 		hello_before_start(apply, hello);
@@ -118,6 +129,7 @@ void apply_release(struct apply *apply)
 	if (--apply->handles > 0)
 		return;
 	model_put(apply->model);
+	model_put(apply->started);
 	model_put(apply->adjacency_model);
 	built_table_put(apply->table);
 	identity_put(apply->recovered);

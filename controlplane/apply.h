@@ -141,6 +141,17 @@ struct apply_dataplane_status {
 };
 uint32_t apply_dataplanes(const struct apply *apply, struct apply_dataplane_status *ret, uint32_t max);
 
+/* What ran when the dataplane that is connected began: it reads its part of the file once. NULL: not known, or none is.
+ */
+const struct model *apply_started(const struct apply *apply);
+
+/*
+ * A dataplane's number of an interface, and the name of one: those of the dataplane that is connected, else the running
+ * configuration's. SLUICE_NONE, NULL: there is none.
+ */
+uint32_t apply_port_number(const struct apply *apply, const char *name);
+const char *apply_port_name(const struct apply *apply, uint32_t number);
+
 /*
  * Let that dataplane copy packets to the memory behind `fd` (borrowed) of `bytes` bytes (sluice/capture.h); -1 and 0:
  * no more. 0; -ENOTSUP when it is of a version that cannot; -ENOENT, -errno.

@@ -35,7 +35,9 @@ enum {
 	APPLY_START_SETTLE_MS = 3000, /* and for adjacencies, and perhaps health, to be known */
 	APPLY_REBUILDS_MAX = 3,       /* of one change, when backends die while it is compiled */
 	APPLY_THREADS_MAX = 3,        /* libuv's pool has 4 by default: orders are written beside a compilation */
-	APPLY_LINES_MAX = 16,         /* said by apply itself, besides the configuration's */
+	APPLY_LINES_MAX = 24,         /* said by apply itself, besides the configuration's */
+	APPLY_DOUBTS_MAX = 8,         /* of which of what this host has not */
+	APPLY_LATER_MAX = 8,          /* and of what waits for a restart */
 };
 
 enum transaction_kind {
@@ -122,6 +124,9 @@ struct apply {
 	struct sluice_port *ports;
 	struct model *adjacency_model; /* what adjacency's ports count in */
 	uint64_t generation;           /* the highest ever used */
+	/* What ran when the dataplane of now began, which reads its part of the file once; NULL: not known. */
+	struct model *started;
+	uint32_t started_pid;
 
 	/* Known from the control plane before, until the first transaction has ended. */
 	struct table_store_copy last, next;

@@ -113,13 +113,45 @@ uint32_t apply_dataplanes(const struct apply *apply, struct apply_dataplane_stat
 		    .pid = status.pid,
 		    .workers = status.workers,
 		    .generation = status.generation,
-		    .error = status.error,
+		    /* A refusal of what never came into force is over with the change. */
+		    .error = apply->table && status.generation == apply->table->generation ? 0 : status.error,
 		    .counters_fd = status.counters_fd,
 		    .connection = status.connection,
 		};
 		memcpy(ret[count].text, status.text, sizeof(ret[count].text));
 	}
 	return count;
+}
+
+const struct model *apply_started(const struct apply *apply)
+{
+	struct publish_peer_status status;
+	return apply->publish && publish_peer_status(apply->publish, 0, &status) ? apply->started : NULL;
+}
+
+uint32_t apply_port_number(const struct apply *apply, const char *name)
+{
+	struct publish_peer_status status;
+
+	if (apply->publish && publish_peer_status(apply->publish, 0, &status)) {
+		for (uint32_t i = 0; i < status.hello->port_count; i++)
+			if (strcmp(status.hello->ports[i].name, name) == 0)
+				return i;
+		return SLUICE_NONE;
+	}
+	for (uint32_t i = 0; apply->model && i < apply->model->interface_count; i++)
+		if (strcmp(apply->model->interfaces[i].name, name) == 0)
+			return i;
+	return SLUICE_NONE;
+}
+
+const char *apply_port_name(const struct apply *apply, uint32_t number)
+{
+	struct publish_peer_status status;
+
+	if (apply->publish && publish_peer_status(apply->publish, 0, &status))
+		return number < status.hello->port_count ? status.hello->ports[number].name : NULL;
+	return apply->model && number < apply->model->interface_count ? apply->model->interfaces[number].name : NULL;
 }
 
 int apply_capture(struct apply *apply, uint32_t pid, int fd, uint64_t bytes)

@@ -18,6 +18,7 @@
 #include "config_file.h"
 #include "log.h"
 #include "model_differences.h"
+#include "model_doubts.h"
 #include "plan.h"
 
 #include <errno.h>
@@ -243,6 +244,29 @@ static void say_waiting(struct transaction *t)
 	}
 }
 
+/* Of what is said of a configuration the first is named, so that other lines find room. */
+struct said {
+	struct transaction *transaction;
+	uint32_t count;
+};
+
+/* model_doubt_fn. */
+static void say_doubt(void *user, const char *text)
+{
+	struct said *doubts = user;
+
+	if (doubts->count++ < APPLY_DOUBTS_MAX)
+		transaction_say(doubts->transaction, "warning: %s", text);
+}
+
+static void say_doubts(struct transaction *t)
+{
+	struct said doubts = {.transaction = t};
+
+	if (t->kind != TRANSACTION_REFRESH)
+		model_doubts(t->model, say_doubt, &doubts);
+}
+
 static void compiled(struct transaction *t)
 {
 	const char *text = "out of memory";
@@ -262,8 +286,10 @@ static void compiled(struct transaction *t)
 	if (t->kind != TRANSACTION_REFRESH)
 		say_waiting(t);
 	if (t->kind == TRANSACTION_PLAN) {
+		say_doubts(t);
 		t->error =
 		    plan_make(&(struct plan_inputs){.before = t->apply->model,
+						    .started = apply_started(t->apply),
 						    .running = t->apply->table,
 						    .weights_before = t->apply->backends,
 						    .after = t->model,
@@ -349,32 +375,27 @@ void transaction_gather(struct transaction *t)
 
 /* ----------------------------------------------------------------- commit ---- */
 
-/* Changes that wait for a restart: the first ones are named, so that other lines find room. */
-struct later {
-	struct transaction *transaction;
-	uint32_t count;
-};
-
 /* model_difference_fn. */
 static void say_if_later(void *user, enum model_effect effect, const char *change)
 {
-	struct later *later = user;
+	struct said *later = user;
 
-	if (effect == MODEL_EFFECT_AT_ONCE || later->count++ >= APPLY_LINES_MAX / 2)
+	if (effect == MODEL_EFFECT_AT_ONCE || later->count++ >= APPLY_LATER_MAX)
 		return;
 	transaction_say(later->transaction, "warning: %s: takes effect %s", change, model_effect_text(effect));
 }
 
 static void say_later(struct transaction *t)
 {
-	struct later later = {.transaction = t};
+	struct said later = {.transaction = t};
 
 	if (!t->apply->model || t->kind == TRANSACTION_REFRESH)
 		return;
-	model_differences(t->apply->model, t->model, say_if_later, &later);
-	if (later.count > APPLY_LINES_MAX / 2)
+	const struct model *started = apply_started(t->apply);
+	model_differences(started ? started : t->apply->model, t->model, say_if_later, &later);
+	if (later.count > APPLY_LATER_MAX)
 		transaction_say(t, "warning: and %u more settings take effect at a restart",
-				later.count - APPLY_LINES_MAX / 2);
+				later.count - APPLY_LATER_MAX);
 }
 
 void transaction_commit(struct transaction *t)
@@ -383,6 +404,7 @@ void transaction_commit(struct transaction *t)
 	struct built_table *old = apply->table;
 
 	t->committed = true;
+	say_doubts(t);
 	say_later(t);
 	if (t->table) {
 		apply_states_after(apply, t, old);
@@ -411,6 +433,8 @@ void transaction_commit(struct transaction *t)
 	if (apply->model && apply->table &&
 	    overload_follow(apply->overload, apply->model, apply->table, apply->exceptions))
 		log_error("apply: out of memory: the limits of new flows are those of before: reload");
+	if (!apply->started && apply->model)
+		apply->started = model_get(apply->model);
 	step_persist(t);
 }
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "exceptions_memory.h"
 
+#include "exceptions_table.h"
 #include "log.h"
-#include "state_file.h"
 #include "windows.h"
 
 #include "sluice/control.h"
@@ -32,9 +32,8 @@ enum {
 
 struct exceptions_memory {
 	uv_loop_t *loop;
-	int fd;
-	struct sluice_exceptions_header *header;
-	uint64_t bytes;
+	struct exceptions_table memory;
+	struct sluice_exceptions_header *header; /* of the memory */
 	uv_timer_t timer;
 	uv_work_t work;
 	bool sweeping, begins, more, closing, timer_closed;
@@ -72,209 +71,6 @@ struct flow_count {
 	uint32_t *before; /* by backend number: what was in the shared counts when the sweep began */
 	uint32_t *flows;  /* what the sweep has met */
 };
-
-/* ------------------------------------------------------------------- file ---- */
-
-static int file_map(int fd, uint64_t bytes, struct sluice_exceptions_header **ret)
-{
-	void *map = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	if (map == MAP_FAILED)
-		return -errno;
-	*ret = map;
-	return 0;
-}
-
-/* The table and what is behind it. */
-static uint64_t table_bytes(const struct sluice_exceptions_header *header)
-{
-	return header->total_bytes + (header->refused_line ? sluice_exceptions_tail_bytes()
-				      : header->live_line  ? sluice_exceptions_live_bytes()
-							   : 0);
-}
-
-/* A new table under a name of its own, so that nobody maps a half-made one; then it takes its place. */
-static int file_make(const char *dir, uint32_t size_log2, int *ret_fd, struct sluice_exceptions_header **ret)
-{
-	const uint64_t bytes = sluice_exceptions_bytes(size_log2) + sluice_exceptions_tail_bytes();
-	struct sluice_exceptions_header *header = NULL;
-	char path[PATH_MAX], made[PATH_MAX];
-
-	if ((size_t)snprintf(path, sizeof(path), "%s/%s", dir, SLUICE_EXCEPTIONS_FILE) >= sizeof(path) ||
-	    (size_t)snprintf(made, sizeof(made), "%s/%s.new", dir, SLUICE_EXCEPTIONS_FILE) >= sizeof(made))
-		return -ENAMETOOLONG;
-	if (unlink(made) && errno != ENOENT)
-		return -errno;
-	int fd = open(made, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-	if (fd < 0)
-		return -errno;
-	/* Its memory is taken now: a full tmpfs is an error here, and not a signal on the fast path. */
-	int error = -posix_fallocate(fd, 0, (off_t)bytes);
-	if (!error)
-		error = file_map(fd, bytes, &header);
-	if (error)
-		goto fail;
-	sluice_exceptions_init(header, size_log2, sluice_exception_times_for(0, 0));
-	sluice_exceptions_add_tail(header);
-	flock(fd, LOCK_SH);
-	if (rename(made, path)) {
-		error = -errno;
-		munmap(header, bytes);
-		goto fail;
-	}
-	*ret_fd = fd;
-	*ret = header;
-	return 0;
-fail:
-	unlink(made);
-	close(fd);
-	return error;
-}
-
-/* What is there. 0; -ENOENT; -EBADMSG: no sound table, set aside; -ESTALE: of another size and used by nobody. */
-static int file_adopt(const char *dir, uint32_t size_log2, int *ret_fd, struct sluice_exceptions_header **ret)
-{
-	struct sluice_exceptions_header *header = NULL;
-	char path[PATH_MAX];
-	struct stat status;
-
-	if ((size_t)snprintf(path, sizeof(path), "%s/%s", dir, SLUICE_EXCEPTIONS_FILE) >= sizeof(path))
-		return -ENAMETOOLONG;
-	int fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
-	if (fd < 0)
-		return -errno;
-	int error = fstat(fd, &status) ? -errno : 0;
-	if (!error && !S_ISREG(status.st_mode))
-		error = -EBADMSG;
-	const uint64_t bytes = error ? 0 : (uint64_t)status.st_size;
-	if (!error && bytes < sizeof(*header))
-		error = -EBADMSG;
-	if (!error)
-		error = file_map(fd, bytes, &header);
-	if (!error && !sluice_exceptions_are_sound(header, bytes))
-		error = -EBADMSG;
-	if (!error && header->size_log2 != size_log2) {
-		if (!flock(fd, LOCK_EX | LOCK_NB))
-			error = -ESTALE;
-		else
-			log_warning(
-			    "exceptions: %s has %u entries and is in use: dataplane.exceptions = %u takes effect "
-			    "when control plane and dataplane have both been stopped",
-			    path, 1u << header->size_log2, 1u << size_log2);
-	}
-	if (error) {
-		if (header)
-			munmap(header, bytes);
-		close(fd);
-		if (error == -EBADMSG)
-			state_file_set_aside(dir, SLUICE_EXCEPTIONS_FILE, "it is no sound exception table");
-		return error;
-	}
-	flock(fd, LOCK_SH);
-	fchmod(fd, 0600);
-	*ret_fd = fd;
-	*ret = header;
-	return 0;
-}
-
-/* -------------------------------------------------------------------- map ---- */
-
-static int map_path(const char *dir, char *ret)
-{
-	return (size_t)snprintf(ret, PATH_MAX, "%s/%s", dir, SLUICE_EXCEPTIONS_PIN) < PATH_MAX ? 0 : -ENAMETOOLONG;
-}
-
-/* Make it, and pin it when it is whole. */
-static int map_make(const char *dir, uint32_t size_log2, int *ret_fd, struct sluice_exceptions_header **ret)
-{
-	LIBBPF_OPTS(bpf_map_create_opts, options, .map_flags = BPF_F_INNER_MAP | BPF_F_MMAPABLE);
-	const uint64_t bytes = sluice_exceptions_bytes(size_log2) + sluice_exceptions_tail_bytes();
-	struct sluice_exceptions_header *header = NULL;
-	char path[PATH_MAX];
-
-	int error = map_path(dir, path);
-	if (error)
-		return error;
-	if (unlink(path) && errno != ENOENT)
-		return -errno;
-	int fd = bpf_map_create(BPF_MAP_TYPE_ARRAY, "sluice_exceptions", sizeof(uint32_t), SLUICE_EXCEPTIONS_LINE,
-				(uint32_t)(bytes / SLUICE_EXCEPTIONS_LINE), &options);
-	if (fd < 0)
-		return fd;
-	error = file_map(fd, bytes, &header);
-	if (error)
-		goto fail;
-	sluice_exceptions_init(header, size_log2, sluice_exception_times_for(0, 0));
-	sluice_exceptions_add_tail(header);
-	error = bpf_obj_pin(fd, path);
-	if (error) {
-		munmap(header, bytes);
-		goto fail;
-	}
-	*ret_fd = fd;
-	*ret = header;
-	return 0;
-fail:
-	close(fd);
-	return error;
-}
-
-/* What is pinned. 0; -ENOENT; -EBADMSG: no sound table. Programs use it: its size stays. */
-static int map_adopt(const char *dir, uint32_t size_log2, int *ret_fd, struct sluice_exceptions_header **ret)
-{
-	struct sluice_exceptions_header *header = NULL;
-	struct bpf_map_info info = {0};
-	uint32_t length = sizeof(info);
-	char path[PATH_MAX];
-
-	int error = map_path(dir, path);
-	if (error)
-		return error;
-	int fd = bpf_obj_get(path);
-	if (fd < 0)
-		return fd;
-	error = bpf_obj_get_info_by_fd(fd, &info, &length);
-	const uint64_t bytes = (uint64_t)info.max_entries * SLUICE_EXCEPTIONS_LINE;
-	if (!error && (info.type != BPF_MAP_TYPE_ARRAY || info.value_size != SLUICE_EXCEPTIONS_LINE))
-		error = -EBADMSG;
-	if (!error)
-		error = file_map(fd, bytes, &header);
-	if (!error && !sluice_exceptions_are_sound(header, bytes)) {
-		munmap(header, bytes);
-		error = -EBADMSG;
-	}
-	if (error) {
-		close(fd);
-		if (error == -EBADMSG)
-			log_warning("exceptions: %s is no sound exception table: made anew", path);
-		return error;
-	}
-	if (header->size_log2 != size_log2)
-		log_warning("exceptions: %s has %u entries and is in use: dataplane.exceptions = %u takes effect when "
-			    "control plane and dataplane have both been stopped and the file removed",
-			    path, 1u << header->size_log2, 1u << size_log2);
-	*ret_fd = fd;
-	*ret = header;
-	return 0;
-}
-
-/* For the host's programs from here on. */
-static int map_open(const char *dir, uint32_t size_log2, int in_use_fd, int *ret_fd,
-		    struct sluice_exceptions_header **ret)
-{
-	const uint32_t zero = 0;
-	int error = map_adopt(dir, size_log2, ret_fd, ret);
-
-	if (error == -ENOENT || error == -EBADMSG)
-		error = map_make(dir, size_log2, ret_fd, ret);
-	if (error)
-		return error;
-	error = bpf_map_update_elem(in_use_fd, &zero, ret_fd, BPF_ANY);
-	if (error) {
-		munmap(*ret, table_bytes(*ret));
-		close(*ret_fd);
-	}
-	return error;
-}
 
 /* ------------------------------------------------------------------ count ---- */
 
@@ -414,8 +210,7 @@ static void memory_free(struct exceptions_memory *memory)
 	flow_count_free(memory->count_next);
 	free(memory->teller.told);
 	free(memory->teller.news);
-	munmap(memory->header, memory->bytes);
-	close(memory->fd);
+	exceptions_table_close(&memory->memory);
 	free(memory);
 }
 
@@ -561,10 +356,8 @@ int exceptions_memory_create(uv_loop_t *loop, const char *runtime_dir, uint32_t 
 
 	if (!memory)
 		return -ENOMEM;
-	int error = in_use_fd >= 0 ? map_open(runtime_dir, size_log2, in_use_fd, &memory->fd, &memory->header)
-				   : file_adopt(runtime_dir, size_log2, &memory->fd, &memory->header);
-	if (in_use_fd < 0 && (error == -ENOENT || error == -EBADMSG || error == -ESTALE))
-		error = file_make(runtime_dir, size_log2, &memory->fd, &memory->header);
+	int error = in_use_fd >= 0 ? exceptions_table_open_map(runtime_dir, size_log2, in_use_fd, &memory->memory)
+				   : exceptions_table_open_file(runtime_dir, size_log2, &memory->memory);
 	if (error) {
 		log_error(
 		    "exceptions: %s/%s cannot be had: %s: it takes %llu MiB of memory there; connections that a "
@@ -575,7 +368,7 @@ int exceptions_memory_create(uv_loop_t *loop, const char *runtime_dir, uint32_t 
 		return error;
 	}
 	memory->loop = loop;
-	memory->bytes = table_bytes(memory->header);
+	memory->header = memory->memory.header;
 	memory->work.data = memory;
 	uv_timer_init(loop, &memory->timer);
 	memory->timer.data = memory;
@@ -627,9 +420,8 @@ void exceptions_memory_status(const struct exceptions_memory *memory, struct exc
 	if (!memory)
 		return;
 	ret->entries = 1ull << memory->header->size_log2;
-	ret->bytes = memory->bytes;
+	ret->bytes = memory->memory.bytes;
 	ret->expired = memory->expired;
-	ret->closed = memory->tally.closed;
 	ret->full_groups = memory->tally.full_groups;
 	memcpy(ret->by_kind, memory->tally.kinds, sizeof(ret->by_kind));
 	const struct sluice_exceptions_counters sum = sluice_exceptions_counters_sum(memory->header);

@@ -19,11 +19,8 @@
 struct exceptions_memory;
 
 /*
- * in_use_fd: the array of maps by which the host's XDP programs find the table; it is then the BPF map pinned at
- * RUNTIME_DIR/bpf/exceptions, whose size stays. -1 on a host without XDP: map RUNTIME_DIR/exceptions. What is there and
- * sound is adopted; when it has another size than 2^size_log2 entries and no dataplane holds it, it is made anew, else
- * it stays with a warning. One that is not sound is set aside as exceptions.corrupt-N, logged, and made anew. Then
- * sweeps begin. 0 or -errno (logged).
+ * in_use_fd: the array of maps by which the host's XDP programs find the table (exceptions_table_open_map()); -1 on a
+ * host without XDP (exceptions_table_open_file()). Then sweeps begin. 0 or -errno (logged).
  */
 int exceptions_memory_create(uv_loop_t *loop, const char *runtime_dir, uint32_t size_log2, int in_use_fd,
 			     struct exceptions_memory **ret);
@@ -76,7 +73,6 @@ struct exceptions_status {
 	uint64_t entries, bytes; /* size */
 	/* As the last whole sweep found them. */
 	uint64_t by_kind[SLUICE_EXCEPTION_KINDS]; /* FREE: places */
-	uint64_t closed;                          /* of CLOSING: those that give way to any other */
 	uint64_t full_groups;                     /* of 8 entries: a further flow of them finds no room */
 	uint64_t inserted, evicted, failed, syn_across;
 	uint64_t expired; /* entries that sweeps have freed, since this process began */

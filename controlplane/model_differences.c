@@ -27,8 +27,7 @@ const char *model_effect_text(enum model_effect effect)
 	switch (effect) {
 	case MODEL_EFFECT_AT_ONCE: return "at once";
 	case MODEL_EFFECT_AT_RESTART: return "when sluice-dataplane is restarted";
-	case MODEL_EFFECT_AT_COLD_RESTART:
-		return "when sluice-controlplane and sluice-dataplane have both been stopped";
+	case MODEL_EFFECT_AT_COLD_RESTART: return "when sluice-controlplane is started while no sluice-dataplane runs";
 	}
 	return "";
 }
@@ -89,22 +88,47 @@ static enum model_effect port_effect(const struct model_interface *interface)
 											    : MODEL_EFFECT_AT_RESTART;
 }
 
+static const char *queues_text(const struct model_interface *interface, char *ret)
+{
+	snprintf(ret, 16, interface->queues ? "%u" : "default", interface->queues);
+	return ret;
+}
+
+/* 0: the default. */
+static void tell_seconds(const struct teller *to, const char *interface, const char *setting, uint64_t before_ns,
+			 uint64_t after_ns)
+{
+	char had[32] = "default", has[32] = "default";
+
+	if (before_ns == after_ns)
+		return;
+	if (before_ns)
+		snprintf(had, sizeof(had), "%g s", (double)before_ns / 1e9);
+	if (after_ns)
+		snprintf(has, sizeof(has), "%g s", (double)after_ns / 1e9);
+	tell(to, MODEL_EFFECT_AT_ONCE, "interfaces: %.90s: %s: %s -> %s", interface, setting, had, has);
+}
+
 static void interface_differences(const struct teller *to, const struct model_interface *before,
 				  const struct model_interface *after)
 {
-	char setting[128];
+	char setting[128], had[16], has[16];
 
 	snprintf(setting, sizeof(setting), "interfaces: %.90s: path", after->name);
 	tell_text(to, path_effect(before, after), setting, path_text(before->path), path_text(after->path));
-	snprintf(setting, sizeof(setting), "interfaces: %.90s: queues", after->name);
-	tell_number(to, MODEL_EFFECT_AT_RESTART, setting, before->queues, after->queues);
+	if (before->queues != after->queues)
+		tell(to, MODEL_EFFECT_AT_RESTART, "interfaces: %.90s: queues: %s -> %s", after->name,
+		     queues_text(before, had), queues_text(after, has));
 	snprintf(setting, sizeof(setting), "interfaces: %.90s: tap", after->name);
 	tell_text(to, MODEL_EFFECT_AT_RESTART, setting, before->tap, after->tap);
-	if (before->hang_after_ns != after->hang_after_ns)
-		tell(to, MODEL_EFFECT_AT_ONCE, "interfaces: %.90s: hang_after", after->name);
-	if (before->dpdk_above_pps != after->dpdk_above_pps || before->xdp_below_pps != after->xdp_below_pps ||
-	    before->xdp_after_ns != after->xdp_after_ns)
-		tell(to, MODEL_EFFECT_AT_ONCE, "interfaces: %.90s: dpdk_above, xdp_below or xdp_after", after->name);
+	tell_seconds(to, after->name, "hang_after", before->hang_after_ns, after->hang_after_ns);
+	if (before->path != MODEL_PATH_AUTO || after->path != MODEL_PATH_AUTO)
+		return;
+	snprintf(setting, sizeof(setting), "interfaces: %.90s: dpdk_above", after->name);
+	tell_number(to, MODEL_EFFECT_AT_ONCE, setting, before->dpdk_above_pps, after->dpdk_above_pps);
+	snprintf(setting, sizeof(setting), "interfaces: %.90s: xdp_below", after->name);
+	tell_number(to, MODEL_EFFECT_AT_ONCE, setting, before->xdp_below_pps, after->xdp_below_pps);
+	tell_seconds(to, after->name, "xdp_after", before->xdp_after_ns, after->xdp_after_ns);
 }
 
 static void interfaces_differences(const struct teller *to, const struct model *before, const struct model *after)
@@ -147,8 +171,8 @@ static void dataplane_differences(const struct teller *to, const struct model *b
 		  after->dataplane.hugepages);
 	tell_number(to, MODEL_EFFECT_AT_COLD_RESTART, "dataplane.exceptions",
 		    UINT64_C(1) << before->dataplane.exceptions_log2, UINT64_C(1) << after->dataplane.exceptions_log2);
-	tell_number(to, MODEL_EFFECT_AT_RESTART, "dataplane.icmp_rate", before->dataplane.icmp_rate,
-		    after->dataplane.icmp_rate);
+	tell_number(to, MODEL_EFFECT_AT_RESTART, "dataplane.icmp_rate (at once in the kernel's path)",
+		    before->dataplane.icmp_rate, after->dataplane.icmp_rate);
 	tell_number(to, MODEL_EFFECT_AT_ONCE, "dataplane.shed_above", before->dataplane.shed_above,
 		    after->dataplane.shed_above);
 }

@@ -11,7 +11,7 @@
 enum model_effect {
 	MODEL_EFFECT_AT_ONCE,
 	MODEL_EFFECT_AT_RESTART,      /* in full when sluice-dataplane is restarted */
-	MODEL_EFFECT_AT_COLD_RESTART, /* when control plane and dataplane have both been stopped */
+	MODEL_EFFECT_AT_COLD_RESTART, /* when sluice-controlplane is started while no dataplane runs */
 };
 
 /* "at once", ...; a literal. */

@@ -136,17 +136,17 @@ static void load_softirq(struct overload *o)
 }
 
 /*
- * Flows that give way to no other: first packets alone, guesses and what has long closed do, so a flood of either is
- * not taken for the end of the room.
+ * Flows that go on: neither a flood of first packets or guesses, which give way, nor the two minutes for which
+ * connections that have ended keep their places are a reason to refuse anybody. Without room new flows go by the table
+ * alone.
  */
 static void load_exceptions(struct overload *o)
 {
 	struct exceptions_status status;
 
 	exceptions_memory_status(o->exceptions, &status);
-	const uint64_t staying = status.by_kind[SLUICE_EXCEPTION_ESTABLISHED] +
-				 status.by_kind[SLUICE_EXCEPTION_DATAGRAM] + status.by_kind[SLUICE_EXCEPTION_CLOSING] -
-				 status.closed;
+	const uint64_t staying =
+	    status.by_kind[SLUICE_EXCEPTION_ESTABLISHED] + status.by_kind[SLUICE_EXCEPTION_DATAGRAM];
 	o->loads[OVERLOAD_EXCEPTIONS] = (double)staying / (double)status.entries;
 }
 
@@ -515,8 +515,11 @@ void overload_status(const struct overload *o, struct overload_status *ret)
 		return;
 	ret->can_refuse = o->exceptions && exceptions_memory_can_refuse(o->exceptions);
 	ret->above = above(o);
-	for (int priority = MODEL_PRIORITY_LOW; priority <= MODEL_PRIORITY_HIGH; priority++)
+	memcpy(ret->pressures, o->pressures, sizeof(ret->pressures));
+	for (int priority = MODEL_PRIORITY_LOW; priority <= MODEL_PRIORITY_HIGH; priority++) {
 		ret->shares[priority] = capacity_share(o, priority, false, &source);
+		ret->remembering_shares[priority] = capacity_share(o, priority, true, &source);
+	}
 	ret->sheds = capacity_share(o, MODEL_PRIORITY_LOW, true, &source) > 0;
 }
 

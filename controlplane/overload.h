@@ -46,11 +46,13 @@ void overload_look(struct overload *overload, uint64_t now_ns);
 
 /* As of the last look. */
 struct overload_status {
-	bool can_refuse;                /* this host's exception table has the room */
-	double above;                   /* shed_above, 0 to 1; 1: never */
-	double loads[OVERLOAD_SOURCES]; /* 0 to 1; negative: not known, or not there */
+	bool can_refuse;                    /* this host's exception table has the room */
+	double above;                       /* shed_above, 0 to 1; 1: never */
+	double loads[OVERLOAD_SOURCES];     /* 0 to 1; negative: not known, or not there */
+	double pressures[OVERLOAD_SOURCES]; /* what is gone by: loads, followed with their time constants */
 	double shares[3]; /* of each priority that is refused, by capacity; of those who need no exceptions */
-	bool sheds;       /* something is refused by capacity */
+	double remembering_shares[3]; /* the same, of those who do */
+	bool sheds;                   /* something is refused by capacity */
 };
 /* overload NULL: nothing is known. */
 void overload_status(const struct overload *overload, struct overload_status *ret);

@@ -231,11 +231,31 @@ static void setting_append(void *user, enum model_effect effect, const char *cha
 	json_array_append_new(user, json_string(change));
 }
 
-/* The same of the whole; user: an array of objects. */
+/* Of the whole: those that take effect at once, or the others. */
+struct changes {
+	json_t *list;
+	bool later;
+};
+
+/* model_difference_fn. */
 static void change_append(void *user, enum model_effect effect, const char *change)
 {
-	json_array_append_new(user,
-			      json_pack("{s:s, s:s}", "change", change, "takes_effect", model_effect_text(effect)));
+	const struct changes *changes = user;
+
+	if ((effect != MODEL_EFFECT_AT_ONCE) == changes->later)
+		json_array_append_new(changes->list, json_pack("{s:s, s:s}", "change", change, "takes_effect",
+							       model_effect_text(effect)));
+}
+
+/* What a dataplane takes at its start differs from what it had then, whatever was applied since. */
+static void changes_append(const struct plan_inputs *in, json_t *list)
+{
+	struct changes at_once = {list, false}, later = {list, true};
+
+	if (!in->before)
+		return;
+	model_differences(in->started ? in->started : in->before, in->after, change_append, &later);
+	model_differences(in->before, in->after, change_append, &at_once);
 }
 
 static int service_append(json_t *services, const struct side *before, const struct side *after, struct totals *totals)
@@ -372,8 +392,7 @@ int plan_make(const struct plan_inputs *inputs, json_t **ret)
 		json_decref(settings);
 		return -ENOMEM;
 	}
-	if (inputs->before)
-		model_differences(inputs->before, inputs->after, change_append, settings);
+	changes_append(inputs, settings);
 	const double all = totals.buckets > 0 ? totals.buckets / 100 : 1;
 	const uint32_t log2 = inputs->after->dataplane.exceptions_log2;
 	json_t *plan =

@@ -34,6 +34,7 @@ struct json_t;
 
 struct plan_inputs {
 	const struct model *before;                 /* NULL: nothing runs */
+	const struct model *started;                /* what the dataplane of now began with; NULL: not known */
 	const struct built_table *running;          /* of `before`; NULL: no table yet */
 	const struct table_backend *weights_before; /* of `before`; NULL: as configured */
 	const struct model *after;

@@ -2,6 +2,8 @@
 #include "runtime_dir.h"
 #include "log.h"
 
+#include "sluice/control.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -11,8 +13,6 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
-
-#define LOCK_FILE "dataplane.lock"
 
 enum { LOCK_TRIES = 40, LOCK_PAUSE_MS = 50 };
 
@@ -45,7 +45,7 @@ int runtime_dir_open(const char *path, struct runtime_dir *ret)
 		log_error("--runtime-dir %s: %s", path, strerror(-error));
 		return error;
 	}
-	int length = snprintf(file, sizeof(file), "%s/%s", ret->path, LOCK_FILE);
+	int length = snprintf(file, sizeof(file), "%s/%s", ret->path, SLUICE_DATAPLANE_LOCK);
 	if (length < 0 || (size_t)length >= sizeof(file))
 		return -ENAMETOOLONG;
 	int fd = open(file, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);

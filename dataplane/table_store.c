@@ -27,6 +27,7 @@ struct table_snapshot {
 	struct held_lookup **held; /* by the table's lookup index: one reference each */
 	uint32_t held_count;
 	void *bytes;
+	struct sluice_backend *backends; /* with our ports' numbers; NULL: those in bytes have them */
 };
 
 struct table_store {
@@ -198,30 +199,68 @@ static void *copy_table(const void *bytes, uint64_t length)
 	return copy;
 }
 
-static int check_ports(const struct table_store *store, const struct sluice_table *table,
-		       struct sluice_refusal *ret_refusal)
+/* Our number of the port of that name; SLUICE_NONE: we have none. */
+static uint32_t port_find(const struct config *config, const char *name)
 {
-	const struct config *config = store->config;
-	for (uint32_t i = 0; i < table->header->ports.count && i < config->port_count; i++)
-		if (!config_port_name_equal(table->ports[i].name, config->ports[i].name)) {
-			return refuse(ret_refusal, -ENXIO,
-				      "ports[%u] is \"%s\", but this dataplane's is \"%s\": restart sluice-dataplane "
-				      "with the new "
-				      "`interfaces`",
-				      i, table->ports[i].name, config->ports[i].name);
-		}
-	for (uint32_t i = 0; i < table->header->backends.count; i++) {
-		const struct sluice_backend *b = &table->backends[i];
-		if (b->encap == SLUICE_ENCAP_NONE)
-			continue; /* nothing leaves to it */
-		if (b->port < config->port_count && config->ports[b->port].ours)
-			continue;
-		return refuse(
-		    ret_refusal, -ENXIO,
-		    "backends[%u] is behind port %u (\"%s\"), which this dataplane does not have: give that interface "
-		    "path = \"dpdk\" and restart sluice-dataplane",
-		    i, b->port, table->ports[b->port].name);
+	for (uint32_t i = 0; i < config->port_count; i++)
+		if (config->ports[i].ours && config_port_name_equal(name, config->ports[i].name))
+			return i;
+	return SLUICE_NONE;
+}
+
+static bool has_ports(const struct config *config)
+{
+	for (uint32_t i = 0; i < config->port_count; i++)
+		if (config->ports[i].ours)
+			return true;
+	return false;
+}
+
+/* Our number of each of the table's ports. True: they are the same, as far as we have them. */
+static bool ports_number(const struct config *config, const struct sluice_table *table, uint32_t *ret_ours)
+{
+	bool same = true;
+
+	for (uint32_t i = 0; i < table->header->ports.count; i++) {
+		ret_ours[i] = port_find(config, table->ports[i].name);
+		same &= ret_ours[i] == i || ret_ours[i] == SLUICE_NONE;
 	}
+	return same;
+}
+
+/*
+ * The table's port numbers are those of a configuration that may list its interfaces in another order, and other ones,
+ * than when we started: then workers get a copy of its backends with ours. Without a port no packet comes here, so any
+ * table fits.
+ */
+static int fit_ports(const struct table_store *store, struct table_snapshot *snapshot,
+		     struct sluice_refusal *ret_refusal)
+{
+	struct sluice_table *table = &snapshot->table;
+	const uint32_t count = table->header->backends.count;
+	uint32_t ours[SLUICE_PORTS_MAX];
+
+	if (!has_ports(store->config))
+		return 0;
+	const bool same = ports_number(store->config, table, ours);
+	for (uint32_t i = 0; i < count; i++) {
+		const struct sluice_backend *b = &table->backends[i];
+		if (b->encap != SLUICE_ENCAP_NONE && ours[b->port] == SLUICE_NONE)
+			return refuse(ret_refusal, -ENXIO,
+				      "backends[%u] is behind port %u (\"%s\"), which this dataplane does not have: "
+				      "add that interface with path = \"dpdk\", restart sluice-dataplane, and then add "
+				      "what is behind it",
+				      i, b->port, table->ports[b->port].name);
+	}
+	if (same)
+		return 0;
+	snapshot->backends = copy_table(table->backends, count * sizeof(*table->backends));
+	if (!snapshot->backends)
+		return refuse(ret_refusal, -ENOMEM, "table: no memory for %u backends", count);
+	for (uint32_t i = 0; i < count; i++)
+		if (snapshot->backends[i].encap != SLUICE_ENCAP_NONE) /* else nothing leaves to it */
+			snapshot->backends[i].port = (uint16_t)ours[snapshot->backends[i].port];
+	table->backends = snapshot->backends;
 	return 0;
 }
 
@@ -282,7 +321,7 @@ static int snapshot_create(struct table_store *store, const void *bytes, uint64_
 		error = refuse(ret_refusal, -EINVAL, "table: generation 0; they count from 1");
 		goto put;
 	}
-	error = check_ports(store, &snapshot->table, ret_refusal);
+	error = fit_ports(store, snapshot, ret_refusal);
 	if (error)
 		goto put;
 	if (!store->states) {
@@ -356,6 +395,7 @@ void table_snapshot_put(struct table_snapshot *snapshot)
 	free(snapshot->held);
 	free((void *)(uintptr_t)snapshot->table.lookups);
 	states_put(snapshot->states);
+	free(snapshot->backends);
 	free(snapshot->bytes);
 	free(snapshot);
 }

@@ -213,24 +213,53 @@ static void peers_print(const json_t *peers)
 	    printf("               %s port %lld is silent\n", text_of(node, "address"), number_of(node, "port"));
 }
 
+/* What the file says and the dataplane, which reads its part once, does not do yet. */
+static void pending_print(const json_t *pending)
+{
+	size_t i;
+	json_t *p;
+
+	json_array_foreach(pending, i, p)
+	{
+		printf("%s %s: takes effect %s\n", i ? "              " : "pending       ", text_of(p, "change"),
+		       text_of(p, "takes_effect"));
+	}
+}
+
+/* The member with the highest number; NULL: none has one. */
+static const char *highest(const json_t *numbers)
+{
+	const char *name, *most = NULL;
+	json_t *number;
+
+	json_object_foreach((json_t *)numbers, name, number)
+	{
+		if (json_is_real(number) && (!most || json_real_value(number) > real_of(numbers, most)))
+			most = name;
+	}
+	return most;
+}
+
 /* What is nearest to its end, and what is refused for it. */
 static void overload_print(const json_t *overload)
 {
-	const char *source, *most = NULL;
-	json_t *load, *loads = json_object_get(overload, "load");
-	const json_t *shares = json_object_get(overload, "refused_share");
+	const json_t *loads = json_object_get(overload, "load"), *pressures = json_object_get(overload, "pressure");
+	const bool sheds = json_is_true(json_object_get(overload, "shedding"));
+	const char *most = highest(sheds ? pressures : loads);
 
-	json_object_foreach(loads, source,
-			    load) if (json_is_real(load) && (!most || json_real_value(load) > real_of(loads, most)))
-	    most = source;
 	if (!json_is_true(json_object_get(overload, "can_refuse")) || !most)
 		return;
 	printf("load           %s at %.0f%%", most, real_of(loads, most) * 100);
-	if (json_is_true(json_object_get(overload, "shedding")))
-		printf(
-		    ", above %.0f%%: of new flows %.0f%% of low, %.0f%% of normal, %.0f%% of high priority are refused",
-		    real_of(overload, "shed_above"), real_of(shares, "low") * 100, real_of(shares, "normal") * 100,
-		    real_of(shares, "high") * 100);
+	if (sheds) {
+		const bool by_exceptions = !strcmp(most, "exceptions");
+		const json_t *shares =
+		    json_object_get(overload, by_exceptions ? "refused_share_remembering" : "refused_share");
+		printf(", taken as %.0f%%, above %.0f%%: of new flows%s %.0f%% of low, %.0f%% of normal, %.0f%% of "
+		       "high priority are refused",
+		       real_of(pressures, most) * 100, real_of(overload, "shed_above"),
+		       by_exceptions ? " of services that remember them" : "", real_of(shares, "low") * 100,
+		       real_of(shares, "normal") * 100, real_of(shares, "high") * 100);
+	}
 	putchar('\n');
 }
 
@@ -257,6 +286,7 @@ enum ctl_exit command_status(const struct ctl *ctl)
 	printf("backends       %lld: %lld up, %lld draining, %lld down, %lld disabled\n", number_of(backends, "total"),
 	       number_of(backends, "up"), number_of(backends, "draining"), number_of(backends, "down"),
 	       number_of(backends, "disabled"));
+	pending_print(json_object_get(s, "restart_pending"));
 	windows_print(json_object_get(s, "windows"), json_object_get(s, "exceptions"));
 	underlay_print(json_object_get(s, "underlay"));
 	peers_print(json_object_get(s, "peers"));

@@ -46,12 +46,14 @@
  * adopts what is there; it sweeps it, counts it, and sets its idle times. A dataplane maps it when it starts, if it is
  * there and sluice_exceptions_are_sound(), the pinned one before the file, and looks again whenever it has connected:
  * another map or inode is a new table, made because the old one was not sound or had another size. It holds
- * flock(LOCK_SH) on the file's descriptor for as long as it has it mapped: a file in use is never replaced by one of
- * another size; a map never is. Without either a dataplane decides as when there is no room: an open bucket's packets
- * go to its old owner, none is remembered.
+ * flock(LOCK_SH) on the file's descriptor for as long as it has it mapped, and flock(LOCK_EX) on SLUICE_DATAPLANE_LOCK
+ * for as long as it lives: neither a file in use nor a map beside a dataplane is replaced by one of another size.
+ * Without either a dataplane decides as when there is no room: an open bucket's packets go to its old owner, none is
+ * remembered.
  */
 #define SLUICE_EXCEPTIONS_PIN "bpf/exceptions"
 #define SLUICE_EXCEPTIONS_FILE "exceptions"
+#define SLUICE_DATAPLANE_LOCK "dataplane.lock" /* in RUNTIME_DIR */
 /*
  * Where the host's first fragments went (fragments.h), for a dataplane to share with the programs: a BPF array of the
  * groups, BPF_F_MMAPABLE, mapped and looked for like the exceptions. Without it a dataplane keeps its own. There is no

@@ -103,6 +103,19 @@ def test_capacity(lab, measured):
     assert not told["held"]["failed"], told["held"]["failed"][:5]
 
 
+def test_ended_connections_refuse_nobody(lab, measured):
+    """A table full of connections that have ended, which keep their places for two minutes, is no load: new ones go by
+    the table alone."""
+    configure(lab, {"shed_above": 75}, limit=0)
+    lab.balancer.ctl("reload")
+    lab.client.http(lab.vip(4, 3), count=1500).all_succeeded(1500)
+    wait_for("they fill the table", lambda: (lab.balancer.ctl("status")["exceptions"]["used"] or 0) > 768, 10)
+    found, used = load(lab)["exceptions"], lab.balancer.ctl("status")["exceptions"]["used"]
+    measured(f"{used} of 1024 places, exceptions at {found:.2f}")
+    assert found < 0.3 and all(s["refused_share"] == 0 for s in services(lab).values())
+    lab.client.http(lab.vip(4, 1), count=100).all_succeeded(100)
+
+
 def test_load(lab, measured):
     """What the paths' work takes is the node's load, too; a full table is no matter to services that steadily need none."""
     flood = lab.client.load_start(lab.vip(4, 3), 50, 100, 0, pause_ms=20)

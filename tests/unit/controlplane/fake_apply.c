@@ -410,6 +410,27 @@ uint32_t apply_dataplanes(const struct apply *apply, struct apply_dataplane_stat
 	return apply->has_dataplane;
 }
 
+const struct model *apply_started(const struct apply *apply)
+{
+	(void)apply;
+	return NULL;
+}
+
+uint32_t apply_port_number(const struct apply *apply, const char *name)
+{
+	const struct model *model = apply_model(apply);
+	for (uint32_t i = 0; model && i < model->interface_count; i++)
+		if (!strcmp(model->interfaces[i].name, name))
+			return i;
+	return SLUICE_NONE;
+}
+
+const char *apply_port_name(const struct apply *apply, uint32_t number)
+{
+	const struct model *model = apply_model(apply);
+	return model && number < model->interface_count ? model->interfaces[number].name : NULL;
+}
+
 int apply_capture(struct apply *apply, uint32_t pid, int fd, uint64_t bytes)
 {
 	if (!apply->has_dataplane || pid != apply->dataplane.pid)

@@ -143,11 +143,33 @@ static void test_another_size(void **state)
 	exceptions_memory_status(site->memory, &status);
 	assert_int_equal(status.entries, 4096);
 	site_close(site);
+	const uint32_t now_s = windows_now_s();
+	header->times = sluice_exception_times_for(100, 50);
+	assert_true(insert(header, 7, SLUICE_EXCEPTION_SYN, now_s - 3600)); /* over */
+	for (uint64_t key = 1; key <= 300; key++)
+		assert_true(insert(header, key * 0x9e3779b97f4a7c15ull, SLUICE_EXCEPTION_ESTABLISHED, now_s));
 	unmap(header, fd);
-	/* Nobody has: it is made anew. */
-	assert_int_equal(site_open(site, 11), 0);
-	exceptions_memory_status(site->memory, &status);
-	assert_int_equal(status.entries, 2048);
+
+	/* Nobody has: it is made anew, larger or smaller, and what is remembered goes along. */
+	for (uint32_t size_log2 = 14; size_log2 >= 11; size_log2 -= 3) {
+		assert_int_equal(site_open(site, size_log2), 0);
+		exceptions_memory_status(site->memory, &status);
+		assert_int_equal(status.entries, 1u << size_log2);
+		assert_int_equal(status.inserted, 300);
+		site_close(site);
+		header = map(site, &fd);
+		for (uint64_t key = 1; key <= 300; key++) {
+			const uint64_t flow = key * 0x9e3779b97f4a7c15ull;
+			const struct sluice_exceptions_at at = sluice_exceptions_at(header, flow);
+			uint64_t value = 0;
+			assert_true(maybe(header, flow));
+			assert_non_null(sluice_exception_find(&at, flow, now_s, &value));
+			assert_int_equal(sluice_exception_slot(value), 3);
+			assert_int_equal(sluice_exception_kind(value), SLUICE_EXCEPTION_ESTABLISHED);
+		}
+		assert_false(maybe(header, 7));
+		unmap(header, fd);
+	}
 }
 
 static void test_unsound_is_set_aside(void **state)

@@ -30,7 +30,7 @@ struct told {
 /* "CHANGE [EFFECT]" and a newline; at once goes without saying. */
 static void on_difference(void *user, enum model_effect effect, const char *change)
 {
-	static const char *const words[] = {"", " [restart]", " [both stopped]"};
+	static const char *const words[] = {"", " [restart]", " [cold]"};
 	struct told *told = user;
 
 	told->length += (size_t)snprintf(told->text + told->length, sizeof(told->text) - told->length, "%s%s\n", change,
@@ -80,8 +80,9 @@ static void test_whole(void **state)
 	     "\"1kpps\"; } );\n"
 	     "dataplane = { cores = [2]; };\n"
 	     "vips = ( { address = \"192.0.2.1\"; }, { address = \"192.0.2.2\"; } );\n",
-	     "interfaces: eth1: path: dpdk -> auto\ninterfaces: eth1: queues: 0 -> 2 [restart]\n"
-	     "interfaces: eth1: hang_after\ninterfaces: eth1: dpdk_above, xdp_below or xdp_after\n"},
+	     "interfaces: eth1: path: dpdk -> auto\ninterfaces: eth1: queues: default -> 2 [restart]\n"
+	     "interfaces: eth1: hang_after: default -> 0.05 s\n"
+	     ""},
 	    {"The dataplane, and VIPs",
 	     "node = { name = \"lb1\"; };\n"
 	     "interfaces = ( { name = \"eth0\"; path = \"xdp\"; }, { name = \"eth1\"; } );\n"
@@ -90,8 +91,9 @@ static void test_whole(void **state)
 	     "vips = ( { address = \"192.0.2.1\"; interface = \"eth0\"; }, { address = \"192.0.2.3\"; } );\n",
 	     "dataplane.cores: 2 -> 2, 3 [restart]\ndataplane.idle: sleep -> spin [restart]\n"
 	     "dataplane.hugepages: true -> false [restart]\n"
-	     "dataplane.exceptions: 1048576 -> 2097152 [both stopped]\n"
-	     "dataplane.icmp_rate: 1000 -> 5 [restart]\ndataplane.shed_above: 75 -> 100\n"
+	     "dataplane.exceptions: 1048576 -> 2097152 [cold]\n"
+	     "dataplane.icmp_rate (at once in the kernel's path): 1000 -> 5 [restart]\ndataplane.shed_above: 75 -> "
+	     "100\n"
 	     "vips: 192.0.2.1: interface: lo -> eth0\nvips: 192.0.2.3 is added\nvips: 192.0.2.2 is removed\n"},
 	    {"A VIP that answers pings, and no core named",
 	     "node = { name = \"lb1\"; };\n"
@@ -109,6 +111,23 @@ static void test_whole(void **state)
 		model_put(before);
 		model_put(after);
 	}
+}
+
+static void test_path_auto(void **state)
+{
+	struct model *before = parse("interfaces = ( { name = \"eth0\"; path = \"auto\"; } );"),
+		     *after =
+			 parse("interfaces = ( { name = \"eth0\"; path = \"auto\"; dpdk_above = \"1kpps\"; xdp_after = "
+			       "\"2s\"; } );");
+	struct told told = {0};
+
+	(void)state;
+	model_differences(before, after, on_difference, &told);
+	assert_string_equal(told.text, "interfaces: eth0: dpdk_above: 500000 -> 1000\n"
+				       "interfaces: eth0: xdp_below: 250000 -> 500\n"
+				       "interfaces: eth0: xdp_after: 10 s -> 2 s\n");
+	model_put(before);
+	model_put(after);
 }
 
 static void test_service(void **state)
@@ -168,6 +187,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_whole),
+	    cmocka_unit_test(test_path_auto),
 	    cmocka_unit_test(test_service),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
