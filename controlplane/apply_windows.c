@@ -192,6 +192,32 @@ void apply_on_windows(uv_timer_t *timer)
 
 /* --------------------------------------------------------------- recovery ---- */
 
+/* The slots that a file says rest. */
+static int recover_rests(struct identity *identity, const struct windows_copy *from)
+{
+	const uint32_t slots = from->bytes ? from->header->slot_count : 0;
+	struct identity_rest *rests = malloc(((size_t)slots + 1) * sizeof(*rests));
+	uint32_t count = 0;
+
+	if (!rests)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < slots; i++) {
+		const struct windows_slot *slot = &from->slots[i];
+		if (slot->slots <= SLUICE_SLOTS_MAX)
+			rests[count++] = (struct identity_rest){.service = slot->service,
+								.backend = slot->backend,
+								.port_first = slot->port_first,
+								.port_last = slot->port_last,
+								.protocol = slot->protocol,
+								.slots = slot->slots,
+								.slot = slot->slot,
+								.rests_until_s = from->counts_from_s + slot->rests_s};
+	}
+	const int error = identity_recover_rests(identity, rests, count);
+	free(rests);
+	return error;
+}
+
 int apply_recover_identity(struct apply *apply, const struct table_store_copy *copy)
 {
 	const uint64_t generation = copy->view.header->generation;
@@ -206,18 +232,7 @@ int apply_recover_identity(struct apply *apply, const struct table_store_copy *c
 	if (!windows[best]->bytes)
 		best ^= 1;
 	apply->recovered_windows = *windows[best]; /* borrowed */
-	const struct windows_copy *from = windows[best];
-	for (uint32_t i = 0; from->bytes && i < from->header->slot_count && !error; i++) {
-		const struct windows_slot *slot = &from->slots[i];
-		const struct identity_service service = {.address = slot->service,
-							 .port_first = slot->port_first,
-							 .port_last = slot->port_last,
-							 .protocol = slot->protocol,
-							 .slots = slot->slots};
-		if (slot->slots <= SLUICE_SLOTS_MAX)
-			error = identity_recover_rest(identity, &service, slot->slot, &slot->backend,
-						      from->counts_from_s + slot->rests_s);
-	}
+	error = recover_rests(identity, windows[best]);
 	if (error) {
 		identity_put(identity);
 		return error;
