@@ -579,6 +579,30 @@ static void test_restart_with_another_file(void **state)
 	finish();
 }
 
+/*
+ * The service is not the first, its number not its place in the file, and its backend not in the first slot: the state
+ * of the one that is in no file any more is still found, and of nobody else.
+ */
+static void test_restart_finds_who_lives(void **state)
+{
+	struct apply_site *site = *state;
+
+	start(site, THREE, "window = \"1s\";");
+	change(site, "gone 192.0.2.21 80 tcp 251 10.0.0.1 10.0.0.2;more 192.0.2.22 80 tcp 251 10.0.0.1 10.0.0.2;"
+		     "last 192.0.2.23 80 tcp 251 10.0.0.4 10.0.0.5 10.0.0.6;" THREE);
+	change(site, "more 192.0.2.22 80 tcp 251 10.0.0.1 10.0.0.2;"
+		     "last 192.0.2.23 80 tcp 251 10.0.0.4 10.0.0.5 10.0.0.6;" THREE);
+	const uint32_t five = apply_site_backend(site, "last", "b2").number;
+	const uint32_t two = apply_site_backend(site, "more", "b2").number;
+	restart(site, "last 192.0.2.23 80 tcp 251 10.0.0.4 10.0.0.6;more 192.0.2.22 80 tcp 251 10.0.0.1;" THREE);
+	assert_int_equal(retire_count(apply_model(site->apply)), 2);
+	assert_int_equal(apply_site_backend(site, "last", "removed-10.0.0.5").number, five);
+	assert_int_equal(apply_site_backend(site, "more", "removed-10.0.0.2").number, two);
+	assert_int_equal(fake_dataplane_state(dataplane, five), SLUICE_BACKEND_DRAINING);
+	assert_int_equal(fake_dataplane_state(dataplane, two), SLUICE_BACKEND_DRAINING);
+	finish();
+}
+
 /* Previous tables are found by lookup table and service, in whatever order the file tells of them. */
 static void test_many_previous_tables(void **state)
 {
@@ -701,6 +725,7 @@ int main(void)
 	    SITE_TEST(test_restart_in_a_window),
 	    SITE_TEST(test_restart_with_another_table),
 	    SITE_TEST(test_restart_with_another_file),
+	    SITE_TEST(test_restart_finds_who_lives),
 	    cmocka_unit_test(test_many_previous_tables),
 	    SITE_TEST(test_impossible_windows),
 	    SITE_TEST(test_torn_windows),
