@@ -31,23 +31,48 @@ static bool runs_keeps(void *user, uint32_t i, uint32_t k, const struct model_se
 	return built_names(apply->table, number, slot);
 }
 
-/* The i-th service and k-th backend of retire_model_of_table(), as numbers of that table. */
-static uint32_t restored_number(const struct sluice_table *table, uint32_t i, uint32_t k)
+/* The k-th backend of the i-th service in retire_model_of_table() has numbers[first[i] + k] in that table. */
+struct restored {
+	const struct apply *apply;
+	uint32_t *first, *numbers;
+};
+
+static void restored_fini(struct restored *restored)
 {
-	uint32_t n = 0;
-	for (;; n++)
-		if (table->services[n].used && i-- == 0)
-			break;
-	for (uint32_t slot = 0;; slot++)
-		if (table->backends[table->services[n].first_backend + slot].used && k-- == 0)
-			return table->services[n].first_backend + slot;
+	free(restored->first);
+	free(restored->numbers);
+}
+
+/* restored_fini() also after -ENOMEM. */
+static int restored_make(const struct apply *apply, struct restored *ret)
+{
+	const struct sluice_table *table = apply->recovered_table;
+	const uint32_t services = table->header->services.count, backends = table->header->backends.count;
+	uint32_t count = 0, i = 0;
+
+	*ret = (struct restored){.apply = apply,
+				 .first = malloc((services + 1) * sizeof(*ret->first)),
+				 .numbers = malloc((backends + 1) * sizeof(*ret->numbers))};
+	if (!ret->first || !ret->numbers)
+		return -ENOMEM;
+	for (uint32_t n = 0; n < services; n++) {
+		const struct sluice_service *service = &table->services[n];
+		if (!service->used)
+			continue;
+		ret->first[i++] = count;
+		for (uint32_t slot = 0; slot < service->slots; slot++)
+			if (table->backends[service->first_backend + slot].used)
+				ret->numbers[count++] = service->first_backend + slot;
+	}
+	return 0;
 }
 
 static bool restored_keeps(void *user, uint32_t i, uint32_t k, const struct model_service *desired)
 {
-	const struct apply *apply = user;
+	const struct restored *restored = user;
+	const struct apply *apply = restored->apply;
 	const struct sluice_table *table = apply->recovered_table;
-	const uint32_t number = restored_number(table, i, k);
+	const uint32_t number = restored->numbers[restored->first[i] + k];
 	const struct sluice_backend *backend = &table->backends[number];
 	const struct sluice_service *service = &table->services[backend->service];
 
@@ -68,20 +93,29 @@ static bool restored_keeps(void *user, uint32_t i, uint32_t k, const struct mode
 	return false;
 }
 
+/* Whom the table of before the restart had. */
+static int retire_restored(const struct apply *apply, struct model *desired, struct model **ret)
+{
+	struct restored restored;
+	struct model *before = NULL;
+	int error = restored_make(apply, &restored);
+
+	if (!error)
+		error = retire_model_of_table(apply->recovered_table, desired, &before);
+	if (!error)
+		error = retire_derive(desired, before, restored_keeps, &restored, ret);
+	model_put(before);
+	restored_fini(&restored);
+	return error;
+}
+
 int apply_retire(struct apply *apply, struct model *desired, struct model **ret)
 {
-	struct model *restored = NULL;
-	int error;
-
 	if (apply->table)
 		return retire_derive(desired, apply->model, runs_keeps, apply, ret);
 	if (!apply->recovered_table || !apply->recovered_runs)
 		return retire_derive(desired, NULL, NULL, NULL, ret);
-	error = retire_model_of_table(apply->recovered_table, desired, &restored);
-	if (!error)
-		error = retire_derive(desired, restored, restored_keeps, apply, ret);
-	model_put(restored);
-	return error;
+	return retire_restored(apply, desired, ret);
 }
 
 /* Whether one of the retired may go. */
@@ -192,6 +226,32 @@ void apply_on_windows(uv_timer_t *timer)
 
 /* --------------------------------------------------------------- recovery ---- */
 
+/* The slots that a file says rest. */
+static int recover_rests(struct identity *identity, const struct windows_copy *from)
+{
+	const uint32_t slots = from->bytes ? from->header->slot_count : 0;
+	struct identity_rest *rests = malloc(((size_t)slots + 1) * sizeof(*rests));
+	uint32_t count = 0;
+
+	if (!rests)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < slots; i++) {
+		const struct windows_slot *slot = &from->slots[i];
+		if (slot->slots <= SLUICE_SLOTS_MAX)
+			rests[count++] = (struct identity_rest){.service = slot->service,
+								.backend = slot->backend,
+								.port_first = slot->port_first,
+								.port_last = slot->port_last,
+								.protocol = slot->protocol,
+								.slots = slot->slots,
+								.slot = slot->slot,
+								.rests_until_s = from->counts_from_s + slot->rests_s};
+	}
+	const int error = identity_recover_rests(identity, rests, count);
+	free(rests);
+	return error;
+}
+
 int apply_recover_identity(struct apply *apply, const struct table_store_copy *copy)
 {
 	const uint64_t generation = copy->view.header->generation;
@@ -206,18 +266,7 @@ int apply_recover_identity(struct apply *apply, const struct table_store_copy *c
 	if (!windows[best]->bytes)
 		best ^= 1;
 	apply->recovered_windows = *windows[best]; /* borrowed */
-	const struct windows_copy *from = windows[best];
-	for (uint32_t i = 0; from->bytes && i < from->header->slot_count && !error; i++) {
-		const struct windows_slot *slot = &from->slots[i];
-		const struct identity_service service = {.address = slot->service,
-							 .port_first = slot->port_first,
-							 .port_last = slot->port_last,
-							 .protocol = slot->protocol,
-							 .slots = slot->slots};
-		if (slot->slots <= SLUICE_SLOTS_MAX)
-			error = identity_recover_rest(identity, &service, slot->slot, &slot->backend,
-						      from->counts_from_s + slot->rests_s);
-	}
+	error = recover_rests(identity, windows[best]);
 	if (error) {
 		identity_put(identity);
 		return error;

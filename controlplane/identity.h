@@ -84,12 +84,21 @@ int identity_assign(const struct identity *base, const struct model *model, stru
  */
 int identity_recover(const struct sluice_table *table, struct identity **ret);
 
+/* A slot that rests, as it was told before a restart; of a service that may be gone. */
+struct identity_rest {
+	union sluice_address service, backend;
+	uint16_t port_first, port_last; /* host order */
+	uint8_t protocol;
+	uint32_t slots; /* size of the service's block */
+	uint32_t slot;
+	uint32_t rests_until_s; /* CLOCK_MONOTONIC */
+};
+
 /*
- * After identity_recover(), before anyone else has the identity: a slot of `service` (address, ports, protocol, slots;
- * it may be gone) rests until then. One that is in use, or out of bounds, is passed over. 0 or -ENOMEM.
+ * Once, after identity_recover() and before anyone else has the identity: these slots rest. Any order; one that is in
+ * use, or out of bounds, is passed over; of two of one slot the later one counts. 0 or -ENOMEM.
  */
-int identity_recover_rest(struct identity *identity, const struct identity_service *service, uint32_t slot,
-			  const union sluice_address *backend, uint32_t rests_until_s);
+int identity_recover_rests(struct identity *identity, const struct identity_rest *rests, uint32_t count);
 
 /* Number of the service with this address, protocol and ports, or SLUICE_NONE. Linear. */
 uint32_t identity_find(const struct identity *identity, const struct model_service *service);

@@ -2,6 +2,7 @@
 /* Numbers from before a restart, and questions about numbers. */
 #include "identity_internal.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 
@@ -85,45 +86,94 @@ fail:
 	return error;
 }
 
-int identity_recover_rest(struct identity *identity, const struct identity_service *service, uint32_t slot,
-			  const union sluice_address *backend, uint32_t rests_until_s)
+/* ------------------------------------------------------------------ rests ---- */
+
+/* By the service's key, then by place: a service's rests stay in the order they were told in. */
+static int rest_compare(const void *a, const void *b)
 {
-	const struct identity_key key = identity_key_of_service(service);
+	const struct identity_key *x = a, *y = b;
+	const int order = identity_key_compare(x, y);
+	return order ? order : x->number < y->number ? -1 : x->number > y->number;
+}
+
+/* Keys of the rests, whose number is the place in `rests`, sorted. NULL: no memory. */
+static struct identity_key *rests_sorted(const struct identity_rest *rests, uint32_t count)
+{
+	struct identity_key *sorted = malloc((count + 1) * sizeof(*sorted));
+	for (uint32_t i = 0; sorted && i < count; i++)
+		sorted[i] = (struct identity_key){
+		    rests[i].service, rests[i].port_first | (uint32_t)rests[i].port_last << 16, rests[i].protocol, i};
+	if (sorted)
+		qsort(sorted, count, sizeof(*sorted), rest_compare);
+	return sorted;
+}
+
+/* The service that these rests are of goes to the end of the past. NULL: no memory. */
+static struct identity_service *past_recover(struct identity *identity, const struct identity_rest *rest)
+{
+	struct identity_service *s = &identity->past[identity->past_count];
+
+	*s = (struct identity_service){.address = rest->service,
+				       .port_first = rest->port_first,
+				       .port_last = rest->port_last,
+				       .protocol = rest->protocol,
+				       .first_backend = SLUICE_NONE,
+				       .slots = rest->slots};
+	s->slot = calloc(s->slots + 1, sizeof(*s->slot));
+	if (!s->slot)
+		return NULL;
+	identity->past_count++;
+	return s;
+}
+
+static void slot_recover(const struct identity *identity, struct identity_service *s, const struct identity_rest *rest)
+{
+	if (rest->slot >= s->slots || s->slot[rest->slot].used)
+		return;
+	s->slot[rest->slot] = (struct identity_slot){.address = rest->backend,
+						     .freed = identity->generation ? identity->generation : 1,
+						     .rests_until_s = rest->rests_until_s};
+}
+
+/* One service after another, by key: so the past, too, comes to be sorted. */
+static int rests_place(struct identity *identity, const struct identity_rest *rests, const struct identity_key *sorted,
+		       uint32_t count, const struct identity_key *keys, uint32_t key_count)
+{
 	struct identity_service *s = NULL;
 
-	for (uint32_t n = 0; n < identity->service_count && !s; n++) {
-		const struct identity_key other = identity_key_of_service(&identity->services[n]);
-		if (identity->services[n].used && identity_key_compare(&key, &other) == 0)
-			s = &identity->services[n];
+	for (uint32_t i = 0; i < count; i++) {
+		const struct identity_rest *rest = &rests[sorted[i].number];
+		if (i == 0 || identity_key_compare(&sorted[i - 1], &sorted[i])) {
+			const struct identity_key *found =
+			    key_count ? bsearch(&sorted[i], keys, key_count, sizeof(*keys), identity_key_compare)
+				      : NULL;
+			s = found ? &identity->services[found->number] : past_recover(identity, rest);
+			if (!s)
+				return -ENOMEM;
+		}
+		slot_recover(identity, s, rest);
 	}
-	for (uint32_t i = 0; i < identity->past_count && !s; i++) {
-		const struct identity_key other = identity_key_of_service(&identity->past[i]);
-		if (identity_key_compare(&key, &other) == 0)
-			s = &identity->past[i];
-	}
-	if (!s) {
-		struct identity_service *grown =
-		    realloc(identity->past, (identity->past_count + 1) * sizeof(*identity->past));
-		if (!grown)
-			return -ENOMEM;
-		identity->past = grown;
-		s = &grown[identity->past_count];
-		*s = *service;
-		s->used = false;
-		s->first_backend = SLUICE_NONE;
-		s->slot = calloc(s->slots + 1, sizeof(*s->slot));
-		if (!s->slot)
-			return -ENOMEM;
-		identity->past_count++;
-	}
-	if (slot < s->slots && !s->slot[slot].used)
-		s->slot[slot] = (struct identity_slot){.address = *backend,
-						       .freed = identity->generation ? identity->generation : 1,
-						       .rests_until_s = rests_until_s};
-	if (identity->past_count)
-		qsort(identity->past, identity->past_count, sizeof(*identity->past), identity_past_compare);
 	return 0;
 }
+
+int identity_recover_rests(struct identity *identity, const struct identity_rest *rests, uint32_t count)
+{
+	struct identity_key *sorted = rests_sorted(rests, count), *keys = NULL;
+	uint32_t key_count = 0;
+	int error = identity_keys_make(identity, &keys, &key_count);
+
+	assert(!identity->past);
+	identity->past = calloc(count + 1, sizeof(*identity->past));
+	if (!sorted || !identity->past)
+		error = -ENOMEM;
+	if (!error)
+		error = rests_place(identity, rests, sorted, count, keys, key_count);
+	free(keys);
+	free(sorted);
+	return error;
+}
+
+/* -------------------------------------------------------------- questions ---- */
 
 uint32_t identity_find(const struct identity *identity, const struct model_service *service)
 {

@@ -271,6 +271,14 @@ static const char *fault_of(void *bytes, uint64_t length)
 	return NULL;
 }
 
+static int previous_compare(const void *a, const void *b)
+{
+	const struct windows_previous *x = a, *y = b;
+	if (x->lookup_id != y->lookup_id)
+		return x->lookup_id < y->lookup_id ? -1 : 1;
+	return x->config_id < y->config_id ? -1 : x->config_id > y->config_id;
+}
+
 int windows_take(void *bytes, uint64_t length, uint32_t now_s, struct windows_copy *ret, const char **ret_fault)
 {
 	const struct windows_header *h = bytes;
@@ -286,8 +294,10 @@ int windows_take(void *bytes, uint64_t length, uint32_t now_s, struct windows_co
 	ret->services = (const struct windows_service *)(h + 1);
 	ret->words = (const uint64_t *)(ret->services + h->service_count);
 	ret->slots = (const struct windows_slot *)(ret->words + h->word_count);
-	ret->previous = (const struct windows_previous *)(ret->slots + h->slot_count);
-	ret->buckets = (const uint16_t *)(ret->previous + h->previous_count);
+	struct windows_previous *previous = (struct windows_previous *)(ret->slots + h->slot_count);
+	qsort(previous, h->previous_count, sizeof(*previous), previous_compare);
+	ret->previous = previous;
+	ret->buckets = (const uint16_t *)(previous + h->previous_count);
 	ret->same_boot = boot_id[0] && memcmp(boot_id, h->boot_id, sizeof(boot_id)) == 0 && h->written_s <= now_s;
 	ret->counts_from_s = ret->same_boot ? (uint32_t)h->written_s : now_s;
 	return 0;
@@ -356,11 +366,9 @@ const struct windows_previous *windows_find_previous(const struct windows_copy *
 {
 	if (!copy->bytes || !service->previous_lookup)
 		return NULL;
-	const uint64_t id = table->lookup_refs[service->previous_lookup - 1].id;
-	for (uint32_t i = 0; i < copy->header->previous_count; i++)
-		if (copy->previous[i].lookup_id == id && copy->previous[i].config_id == service->config_id)
-			return &copy->previous[i];
-	return NULL;
+	const struct windows_previous key = {.lookup_id = table->lookup_refs[service->previous_lookup - 1].id,
+					     .config_id = service->config_id};
+	return bsearch(&key, copy->previous, copy->header->previous_count, sizeof(key), previous_compare);
 }
 
 int windows_previous(const struct windows_copy *copy, const struct sluice_table *table,

@@ -100,7 +100,7 @@ struct windows_copy {
 	const struct windows_service *services; /* sorted by lookup_id */
 	const uint64_t *words;
 	const struct windows_slot *slots;
-	const struct windows_previous *previous;
+	const struct windows_previous *previous; /* sorted by lookup_id and config_id */
 	const uint16_t *buckets;
 	uint32_t counts_from_s; /* CLOCK_MONOTONIC now, to which ages and rests refer */
 	bool same_boot;         /* else ages are to be taken for 0 */
@@ -112,8 +112,8 @@ struct windows_copy {
  */
 int windows_read(const char *dir, const char *name, uint32_t now_s, struct windows_copy *ret);
 /*
- * The file's content, in memory of malloc(): 0, and it is the copy's; -EBADMSG when it is not sound: it stays the
- * caller's, *ret is untouched, and *ret_fault (static) says why.
+ * The file's content, in memory of malloc(): 0, and it is the copy's, put in order; -EBADMSG when it is not sound: it
+ * stays the caller's, *ret is untouched, and *ret_fault (static) says why.
  */
 int windows_take(void *bytes, uint64_t length, uint32_t now_s, struct windows_copy *ret, const char **ret_fault);
 void windows_copy_fini(struct windows_copy *copy); /* accepts an empty one */

@@ -313,25 +313,33 @@ static void test_past_services_rest(void **state)
 	rest_s = 0;
 }
 
+/* A slot that rests until 5100, of a service of one TCP port 80. */
+static struct identity_rest rest_of(const char *service, uint32_t slot, const char *backend)
+{
+	return (struct identity_rest){.service = address_of(service),
+				      .backend = address_of(backend),
+				      .port_first = 80,
+				      .port_last = 80,
+				      .protocol = SLUICE_IP_TCP,
+				      .slots = 8,
+				      .slot = slot,
+				      .rests_until_s = 5100};
+}
+
 /* What a file told of rests, after a restart. */
 static void test_recovered_rests(void **state)
 {
 	(void)state;
 	struct identity *identity = next(NULL, WEB "10.0.0.1", 1);
-	const struct identity_service gone = {.address = address_of("192.0.2.99"),
-					      .port_first = 80,
-					      .port_last = 80,
-					      .protocol = SLUICE_IP_TCP,
-					      .slots = 8};
-	const union sluice_address two = address_of("10.0.0.2"), five = address_of("10.0.0.5");
+	const struct identity_rest rests[] = {
+	    rest_of("192.0.2.10", 1, "10.0.0.2"),   rest_of("192.0.2.10", 0, "10.0.0.2"), /* in use: passed over */
+	    rest_of("192.0.2.10", 100, "10.0.0.2"),                                       /* no such slot */
+	    rest_of("192.0.2.99", 0, "10.0.0.4"), /* of a service that is gone; told once more: */
+	    rest_of("192.0.2.99", 0, "10.0.0.5"),   rest_of("192.0.2.99", 3, "10.0.0.2"),
+	};
 
 	now_s = 5000;
-	struct identity_service web = identity->services[0];
-	assert_int_equal(identity_recover_rest(identity, &web, 1, &two, 5100), 0);
-	assert_int_equal(identity_recover_rest(identity, &web, 0, &two, 5100), 0);   /* in use: passed over */
-	assert_int_equal(identity_recover_rest(identity, &web, 100, &two, 5100), 0); /* no such slot */
-	assert_int_equal(identity_recover_rest(identity, &gone, 0, &five, 5100), 0);
-	assert_int_equal(identity_recover_rest(identity, &gone, 3, &two, 5100), 0);
+	assert_int_equal(identity_recover_rests(identity, rests, sizeof(rests) / sizeof(rests[0])), 0);
 	assert_int_equal(identity->past_count, 1);
 	identity = next(identity, WEB "10.0.0.1 10.0.0.3;new 192.0.2.99 80 tcp 1021 10.0.0.6 10.0.0.5 10.0.0.2", 3);
 	assert_int_equal(slot_of(identity, 0, 0), 0);
@@ -339,6 +347,132 @@ static void test_recovered_rests(void **state)
 	assert_int_not_equal(slot_of(identity, 1, 0), 0);
 	assert_int_equal(slot_of(identity, 1, 1), 0);
 	assert_int_equal(slot_of(identity, 1, 2), 3);
+	identity_put(identity);
+}
+
+static void test_nothing_recovered_rests(void **state)
+{
+	(void)state;
+	struct identity *identity = next(NULL, WEB "10.0.0.1", 1);
+
+	assert_int_equal(identity_recover_rests(identity, NULL, 0), 0);
+	assert_int_equal(identity->past_count, 0);
+	identity_put(identity);
+}
+
+/*
+ * Many services, every third of which is still there, with RESTS slots each that rest. The numbers below say all of a
+ * record by the service and which of its rests it is.
+ */
+enum { CROWD = 600, RESTS = 3 };
+
+static bool crowd_is_there(uint32_t service)
+{
+	return service % 3 == 0;
+}
+
+static uint32_t crowd_slot(uint32_t service, uint32_t k)
+{
+	return 1 + (service + k) % 4; /* slot 0 is in use where the service is there */
+}
+
+/* Some differ in the port alone, some in the protocol alone. */
+static struct identity_rest crowd_rest(uint32_t service, uint32_t k)
+{
+	return (struct identity_rest){.service = sluice_address_v4(SLUICE_BE32(0xc6336400 + service / 4)),
+				      .backend = sluice_address_v4(SLUICE_BE32(0x0a010000 + service * RESTS + k)),
+				      .port_first = (uint16_t)(80 + service % 2),
+				      .port_last = (uint16_t)(80 + service % 2),
+				      .protocol = service % 4 < 2 ? SLUICE_IP_TCP : SLUICE_IP_UDP,
+				      .slots = 8,
+				      .slot = crowd_slot(service, k),
+				      .rests_until_s = 6000 + service * RESTS + k};
+}
+
+/* Those that are there, each with one backend in slot 0. */
+static struct identity *crowd_identity(void)
+{
+	char *spec = calloc(CROWD, 80);
+	size_t length = 0;
+
+	assert_non_null(spec);
+	for (uint32_t i = 0; i < CROWD; i++)
+		if (crowd_is_there(i))
+			length +=
+			    (size_t)sprintf(spec + length, "%ss%u 198.51.%u.%u %u %s 251 10.0.0.1", length ? ";" : "",
+					    i, 100 + i / 4 / 256, i / 4 % 256, 80 + i % 2, i % 4 < 2 ? "tcp" : "udp");
+	struct identity *identity = next(NULL, spec, 1);
+	free(spec);
+	return identity;
+}
+
+/* The service of a record, among those that are there or those that are gone. */
+static const struct identity_service *crowd_find(const struct identity *identity, const struct identity_rest *rest)
+{
+	const struct identity_service *lists[] = {identity->services, identity->past}, *found = NULL;
+	const uint32_t counts[] = {identity->service_count, identity->past_count};
+
+	for (uint32_t l = 0; l < 2; l++)
+		for (uint32_t n = 0; n < counts[l]; n++) {
+			const struct identity_service *s = &lists[l][n];
+			if (memcmp(&s->address, &rest->service, sizeof(s->address)) ||
+			    s->port_first != rest->port_first || s->protocol != rest->protocol)
+				continue;
+			assert_null(found);
+			assert_int_equal(s->used, l == 0);
+			found = s;
+		}
+	assert_non_null(found);
+	return found;
+}
+
+static void crowd_shuffle(struct identity_rest *rests, uint32_t count)
+{
+	uint64_t random = 1;
+
+	for (uint32_t i = count - 1; i > 0; i--) {
+		random = random * 6364136223846793005ull + 1442695040888963407ull;
+		const uint32_t other = (uint32_t)((random >> 33) % (i + 1));
+		const struct identity_rest swapped = rests[i];
+		rests[i] = rests[other];
+		rests[other] = swapped;
+	}
+}
+
+/* In whatever order they are told, each comes to its own service, slot and time. */
+static void test_recovered_rests_in_any_order(void **state)
+{
+	(void)state;
+	static struct identity_rest rests[CROWD * RESTS];
+	struct identity *identity = crowd_identity();
+	uint32_t count = 0;
+
+	for (uint32_t i = 0; i < CROWD; i++)
+		for (uint32_t k = 0; k < RESTS; k++)
+			rests[count++] = crowd_rest(i, k);
+	crowd_shuffle(rests, count);
+	assert_int_equal(identity_recover_rests(identity, rests, count), 0);
+	assert_int_equal(identity->service_count, CROWD / 3);
+	assert_int_equal(identity->past_count, CROWD - CROWD / 3);
+	for (uint32_t i = 0; i < CROWD; i++)
+		for (uint32_t k = 0; k < RESTS; k++) {
+			const struct identity_rest rest = crowd_rest(i, k);
+			const struct identity_service *s = crowd_find(identity, &rest);
+			const struct identity_slot *slot = &s->slot[rest.slot];
+			assert_int_equal(s->used, crowd_is_there(i));
+			assert_memory_equal(&slot->address, &rest.backend, sizeof(slot->address));
+			assert_int_equal(slot->rests_until_s, rest.rests_until_s);
+			assert_int_equal(slot->freed, 1);
+			assert_false(slot->used);
+		}
+	for (uint32_t n = 0; n < identity->service_count; n++)
+		assert_true(identity->services[n].slot[0].used);
+	/* The next assignment finds them: who comes back gets the slot it had. */
+	now_s = 5000;
+	identity = next(identity, "back 198.51.100.0 81 tcp 251 10.1.0.5 10.1.0.4 10.1.0.3", 3);
+	for (uint32_t k = 0; k < RESTS; k++)
+		assert_int_equal(slot_of(identity, 0, RESTS - 1 - k), crowd_slot(1, k));
+	assert_int_equal(identity->past_count, CROWD - 1);
 	identity_put(identity);
 }
 
@@ -357,6 +491,8 @@ int main(void)
 	    cmocka_unit_test(test_slots_rest),
 	    cmocka_unit_test(test_past_services_rest),
 	    cmocka_unit_test(test_recovered_rests),
+	    cmocka_unit_test(test_nothing_recovered_rests),
+	    cmocka_unit_test(test_recovered_rests_in_any_order),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

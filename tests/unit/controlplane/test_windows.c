@@ -579,6 +579,64 @@ static void test_restart_with_another_file(void **state)
 	finish();
 }
 
+/*
+ * The service is not the first, its number not its place in the file, and its backend not in the first slot: the state
+ * of the one that is in no file any more is still found, and of nobody else.
+ */
+static void test_restart_finds_who_lives(void **state)
+{
+	struct apply_site *site = *state;
+
+	start(site, THREE, "window = \"1s\";");
+	change(site, "gone 192.0.2.21 80 tcp 251 10.0.0.1 10.0.0.2;more 192.0.2.22 80 tcp 251 10.0.0.1 10.0.0.2;"
+		     "last 192.0.2.23 80 tcp 251 10.0.0.4 10.0.0.5 10.0.0.6;" THREE);
+	change(site, "more 192.0.2.22 80 tcp 251 10.0.0.1 10.0.0.2;"
+		     "last 192.0.2.23 80 tcp 251 10.0.0.4 10.0.0.5 10.0.0.6;" THREE);
+	const uint32_t five = apply_site_backend(site, "last", "b2").number;
+	const uint32_t two = apply_site_backend(site, "more", "b2").number;
+	restart(site, "last 192.0.2.23 80 tcp 251 10.0.0.4 10.0.0.6;more 192.0.2.22 80 tcp 251 10.0.0.1;" THREE);
+	assert_int_equal(retire_count(apply_model(site->apply)), 2);
+	assert_int_equal(apply_site_backend(site, "last", "removed-10.0.0.5").number, five);
+	assert_int_equal(apply_site_backend(site, "more", "removed-10.0.0.2").number, two);
+	assert_int_equal(fake_dataplane_state(dataplane, five), SLUICE_BACKEND_DRAINING);
+	assert_int_equal(fake_dataplane_state(dataplane, two), SLUICE_BACKEND_DRAINING);
+	finish();
+}
+
+/* Previous tables are found by lookup table and service, in whatever order the file tells of them. */
+static void test_many_previous_tables(void **state)
+{
+	(void)state;
+	enum { COUNT = 500, STEP = 211 }; /* a number without a common divisor: every place comes once */
+	const uint64_t length =
+	    sizeof(struct windows_header) + COUNT * (sizeof(struct windows_previous) + sizeof(uint16_t));
+	struct windows_header *header = calloc(1, length);
+	struct windows_copy copy;
+	const char *fault;
+
+	assert_non_null(header);
+	*header = (struct windows_header){
+	    .magic = WINDOWS_MAGIC, .total_bytes = length, .previous_count = COUNT, .bucket_count = COUNT};
+	struct windows_previous *previous = (struct windows_previous *)(header + 1);
+	for (uint32_t i = 0; i < COUNT; i++) /* every two services have one lookup table */
+		previous[i * STEP % COUNT] = (struct windows_previous){
+		    .lookup_id = 1000 + i / 2, .config_id = UINT64_MAX - i, .first_bucket = i, .size = 1};
+	header->checksum = sluice_checksum(header, length);
+	assert_int_equal(windows_take(header, length, 10, &copy, &fault), 0);
+	for (uint32_t i = 0; i < COUNT + 2; i++) {
+		const struct sluice_lookup_ref ref = {.id = 1000 + i / 2};
+		const struct sluice_table table = {.lookup_refs = &ref};
+		struct sluice_service service = {.previous_lookup = 1, .config_id = UINT64_MAX - i};
+		const struct windows_previous *found = windows_find_previous(&copy, &table, &service);
+		assert_int_equal(found != NULL, i < COUNT);
+		if (found)
+			assert_int_equal(found->first_bucket, i);
+		service.config_id = i; /* another service's */
+		assert_null(windows_find_previous(&copy, &table, &service));
+	}
+	windows_copy_fini(&copy);
+}
+
 /* The file of a table that is kept, with a field that its checksum does not tell on: refused, and set aside. */
 static void test_impossible_windows(void **state)
 {
@@ -667,6 +725,8 @@ int main(void)
 	    SITE_TEST(test_restart_in_a_window),
 	    SITE_TEST(test_restart_with_another_table),
 	    SITE_TEST(test_restart_with_another_file),
+	    SITE_TEST(test_restart_finds_who_lives),
+	    cmocka_unit_test(test_many_previous_tables),
 	    SITE_TEST(test_impossible_windows),
 	    SITE_TEST(test_torn_windows),
 	};
