@@ -46,7 +46,10 @@ static json_t *lines_json(const struct apply_outcome *outcome)
 static unsigned failure_status(enum api_action action, const struct apply_outcome *outcome, const char **ret_remedy)
 {
 	switch (-outcome->error) {
-	case EINVAL: *ret_remedy = "mend the lines named; what ran before still runs"; return 422;
+	case EINVAL:
+		*ret_remedy = outcome->names_lines ? "mend the lines named; what ran before still runs"
+						   : "what ran before still runs";
+		return 422;
 	case ENOENT:
 		*ret_remedy = action == API_ACTION_ROLLBACK
 				  ? "nothing has changed; each `sluicectl apply` or `reload` of another text makes one"

@@ -49,6 +49,7 @@ struct apply_outcome {
 	uint64_t generation;      /* in force now */
 	const char *const *lines; /* errors and warnings, "FILE:LINE: ..." where there is a line */
 	uint32_t line_count;
+	bool names_lines; /* some error has its FILE:LINE */
 };
 typedef void (*apply_done_fn)(void *user, const struct apply_outcome *outcome);
 

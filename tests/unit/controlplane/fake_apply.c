@@ -149,7 +149,8 @@ static void pend(struct apply *apply, apply_done_fn done, void *user)
 
 void fake_apply_finish(struct apply *apply)
 {
-	const struct apply_outcome outcome = {apply->error, apply->generation, apply->lines, apply->line_count};
+	const struct apply_outcome outcome = {apply->error, apply->generation, apply->lines, apply->line_count,
+					      apply->names_lines};
 
 	while (apply->pending_count) {
 		apply->pending_count--;

@@ -24,6 +24,7 @@ struct apply {
 	int error;
 	const char *lines[4];
 	uint32_t line_count;
+	bool names_lines;
 	int order_error; /* returned by apply_order() at once */
 
 	/* What was asked for. */

@@ -332,6 +332,7 @@ static void test_transactions(void **state)
 	apply->lines[0] = "/etc/x.conf:3: unknown setting \"prot\"; did you mean \"port\"?";
 	apply->lines[1] = "/etc/x.conf:9: weight 70000 is above 65535";
 	apply->line_count = 2;
+	apply->names_lines = true;
 	a = post("/v1/reload", "{}");
 	assert_int_equal(a.status, 422);
 	assert_int_equal(json_array_size(json_object_get(a.json, "lines")), 2);
@@ -344,6 +345,14 @@ static void test_transactions(void **state)
 	answer_free(&a);
 	a = get("/metrics");
 	assert_non_null(strstr(a.text, "\nsluice_config_last_reload_successful 0\n"));
+	answer_free(&a);
+	/* An error of the whole file has no line to mend. */
+	apply->lines[0] = "/dev/null: not a regular file";
+	apply->line_count = 1;
+	apply->names_lines = false;
+	a = post("/v1/plan", "{\"file\": \"/dev/null\"}");
+	assert_int_equal(a.status, 422);
+	assert_string_equal(member(a.json, "remedy"), "what ran before still runs");
 	answer_free(&a);
 	apply->error = -EBUSY;
 	apply->line_count = 0;
