@@ -36,12 +36,16 @@ static void label(FILE *out, const char *name, const char *value)
 
 static void packets(FILE *out, const struct api *api)
 {
-	family(out, "sluice_packets_total", "counter", "Packets that workers received, by what became of them.");
+	family(out, "sluice_packets_total", "counter",
+	       "Packets of all paths, what XDP passed to the kernel among them, by what became of them: each is "
+	       "counted once.");
 	for (int i = 0; i < SLUICE_VERDICTS; i++) {
 		enum sluice_verdict v = (enum sluice_verdict)i;
 		fprintf(out, "sluice_packets_total{kind=\"%s\",verdict=\"%s\"} %" PRIu64 "\n", sluice_verdict_kind(v),
 			sluice_verdict_text(v).label, counters_reader_verdict(api->counters, v));
 	}
+	fprintf(out, "sluice_packets_total{kind=\"drop\",verdict=\"no_socket\"} %" PRIu64 "\n",
+		apply_no_socket(api->apply));
 	family(out, "sluice_drops_total", "counter", "Dropped packets by reason.");
 	for (int i = 0; i < SLUICE_VERDICTS; i++) {
 		enum sluice_verdict v = (enum sluice_verdict)i;
@@ -49,6 +53,7 @@ static void packets(FILE *out, const struct api *api)
 			fprintf(out, "sluice_drops_total{reason=\"%s\"} %" PRIu64 "\n", sluice_verdict_text(v).label,
 				counters_reader_verdict(api->counters, v));
 	}
+	fprintf(out, "sluice_drops_total{reason=\"no_socket\"} %" PRIu64 "\n", apply_no_socket(api->apply));
 }
 
 enum { PORT_FIGURES = 6 };
@@ -299,6 +304,7 @@ static void switched(FILE *out, const struct api *api)
 			label(out, "interface", s.interface);
 			fprintf(out, ",path=\"%s\"} %d\n", path_side_word(sides[n]), s.choice->side == sides[n]);
 		}
+	}
 	family(out, "sluice_path_switches_total", "counter", "How often an interface's packets changed to a path.");
 	for (uint32_t i = 0; paths_status(paths, i, &s); i++)
 		for (uint32_t n = 0; n < 2; n++) {

@@ -162,7 +162,12 @@ const struct paths *apply_paths(const struct apply *apply);
 const struct overload *apply_overload(const struct apply *apply);
 /* The kernel's path: the generation by which it forwards, 0 for none yet. False: this host has no such path. */
 bool apply_kernel_path(const struct apply *apply, uint64_t *ret_generation);
-/* Its counters as of now, in a memfd as a dataplane's (counters.h), owned by apply; -1: there are none. */
+/*
+ * What the XDP programs have counted as of now, in a memfd as a dataplane's (counters.h), owned by apply; -1: nothing
+ * is known of them.
+ */
 int apply_kernel_counters(const struct apply *apply);
+/* kernel_counters_no_socket(), as of the last call of the above. */
+uint64_t apply_no_socket(const struct apply *apply);
 
 #endif

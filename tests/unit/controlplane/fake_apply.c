@@ -115,7 +115,7 @@ struct apply *fake_apply_create(const char *config)
 	struct apply *apply = calloc(1, sizeof(*apply));
 
 	apply->states = calloc(1, SLUICE_BACKENDS_MAX);
-	apply->dataplane.counters_fd = apply->capture_fd = -1;
+	apply->dataplane.counters_fd = apply->capture_fd = apply->kernel_counters_fd = -1;
 	if (config && fake_apply_configure(apply, config)) {
 		fake_apply_destroy(apply);
 		return NULL;
@@ -254,8 +254,12 @@ void apply_windows_status(const struct apply *apply, struct apply_windows_status
 
 int apply_kernel_counters(const struct apply *apply)
 {
-	(void)apply;
-	return -1;
+	return apply->kernel_counters_fd;
+}
+
+uint64_t apply_no_socket(const struct apply *apply)
+{
+	return apply->no_socket;
 }
 
 bool apply_kernel_path(const struct apply *apply, uint64_t *ret_generation)

@@ -40,6 +40,8 @@ struct apply {
 	uint32_t pending_count;
 
 	struct apply_dataplane_status dataplane;
+	int kernel_counters_fd; /* -1: there are none */
+	uint64_t no_socket;
 	bool has_dataplane, has_kernel;
 	bool is_detached; /* eth0 has no XDP program */
 	bool has_path;    /* the path of eth0 is known: */
