@@ -133,6 +133,11 @@ void api_underlay_metrics(FILE *out, const struct api *api);
 json_t *api_overload_json(const struct api *api);
 void api_overload_metrics(FILE *out, const struct api *api);
 
+/* A dataplane that hangs (api_hang.c). */
+json_t *api_hang_json(const struct api *api);
+/* Every interface is one of the kernel's, and has its packets forwarded there: configured so, parked, or hung. */
+bool api_all_by_xdp(const struct api *api);
+
 /* The other nodes of the group (api_peers.c). */
 json_t *api_peers_json(const struct api *api);
 void api_peers_metrics(FILE *out, const struct api *api);

@@ -298,11 +298,12 @@ static void switched(FILE *out, const struct api *api)
 	struct paths_status s;
 
 	family(out, "sluice_path_active", "gauge", "1 for the path that an interface's packets take, else 0.");
-	for (uint32_t i = 0; paths_status(paths, i, &s); i++)
+	for (uint32_t i = 0; paths_status(paths, i, &s); i++) {
+		const enum path_side side = paths_hang(paths, i).is_whole ? PATH_SIDE_XDP : s.choice->side;
 		for (uint32_t n = 0; n < 2; n++) {
 			fputs("sluice_path_active{", out);
 			label(out, "interface", s.interface);
-			fprintf(out, ",path=\"%s\"} %d\n", path_side_word(sides[n]), s.choice->side == sides[n]);
+			fprintf(out, ",path=\"%s\"} %d\n", path_side_word(sides[n]), side == sides[n]);
 		}
 	}
 	family(out, "sluice_path_switches_total", "counter", "How often an interface's packets changed to a path.");

@@ -142,6 +142,37 @@ static json_t *history_json(const struct path_choice *choice)
 	return list;
 }
 
+/* Which path an interface has, in words, and why. */
+struct path_words {
+	const char *path, *state, *reason;
+	bool is_by_hang;
+	char room[2 * PATH_REASON_BYTES];
+};
+
+static void path_words_fill(const struct paths *paths, uint32_t i, const struct path_choice *choice,
+			    struct path_words *ret)
+{
+	const struct paths_hang hang = paths_hang(paths, i);
+
+	*ret = (struct path_words){
+	    .path = path_side_word(choice->side), .state = path_choice_state(choice), .reason = choice->reason};
+	if (!hang.hung)
+		return;
+	ret->reason = ret->room;
+	if (!hang.is_whole) {
+		snprintf(ret->room, sizeof(ret->room),
+			 "%s; the dataplane hangs on %u of %u queues: XDP forwards what comes by these", choice->reason,
+			 hang.hung, hang.queues);
+		return;
+	}
+	ret->path = path_side_word(PATH_SIDE_XDP);
+	ret->state = "hung";
+	ret->is_by_hang = true;
+	snprintf(ret->room, sizeof(ret->room),
+		 "the dataplane hangs on %u of %u queues%s: XDP forwards until it goes on", hang.hung, hang.queues,
+		 hang.hung < hang.queues ? ", the others have had no packets" : "");
+}
+
 /* Which path an interface has, into what else is told of it. */
 static void path_json(const struct api *api, const struct steering_status *steering, json_t *ret)
 {
@@ -157,15 +188,18 @@ static void path_json(const struct api *api, const struct steering_status *steer
 	const struct path_choice *c = s.choice;
 	const bool is_auto = s.rule->path == MODEL_PATH_AUTO;
 	const bool nobody = !steering->attached; /* without the program no packet comes to any path */
-	json_t *more = json_pack(
-	    "{s:s, s:s?, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:{s:I, s:I}, s:o}", "configured", configured[s.rule->path],
-	    "path", nobody ? NULL : path_side_word(c->side), "state", nobody ? "not attached" : path_choice_state(c),
-	    "path_reason", nobody ? steering->reason : c->reason, "since", api_time_json(c->since_wall_ns), "rate_pps",
-	    c->has_rate ? json_integer((json_int_t)c->rate_pps) : json_null(), "dpdk_above_pps",
-	    is_auto ? json_integer((json_int_t)s.rule->dpdk_above_pps) : json_null(), "xdp_below_pps",
-	    is_auto ? json_integer((json_int_t)s.rule->xdp_below_pps) : json_null(), "xdp_after_seconds",
-	    is_auto ? json_real((double)s.rule->xdp_after_ns / 1e9) : json_null(), "switches", "to_dpdk",
-	    (json_int_t)c->to_dpdk, "to_xdp", (json_int_t)c->to_xdp, "history", history_json(c));
+	struct path_words words;
+	path_words_fill(apply_paths(api->apply), i, c, &words);
+	json_t *more =
+	    json_pack("{s:s, s:s?, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:{s:I, s:I}, s:o}", "configured",
+		      configured[s.rule->path], "path", nobody ? NULL : words.path, "state",
+		      nobody ? "not attached" : words.state, "path_reason", nobody ? steering->reason : words.reason,
+		      "since", words.is_by_hang ? json_null() : api_time_json(c->since_wall_ns), "rate_pps",
+		      c->has_rate ? json_integer((json_int_t)c->rate_pps) : json_null(), "dpdk_above_pps",
+		      is_auto ? json_integer((json_int_t)s.rule->dpdk_above_pps) : json_null(), "xdp_below_pps",
+		      is_auto ? json_integer((json_int_t)s.rule->xdp_below_pps) : json_null(), "xdp_after_seconds",
+		      is_auto ? json_real((double)s.rule->xdp_after_ns / 1e9) : json_null(), "switches", "to_dpdk",
+		      (json_int_t)c->to_dpdk, "to_xdp", (json_int_t)c->to_xdp, "history", history_json(c));
 	json_object_update(ret, more);
 	json_decref(more);
 }
@@ -251,7 +285,7 @@ void api_get_status(struct api_exchange *exchange)
 	    exchange, 200,
 	    json_pack("{s:s, s:I, s:f, s:s?, s:s?, s:s?, s:s?, s:s?, s:I, s:i, s:i, s:{s:I, s:I, s:I, s:I, s:I}, s:o, "
 		      "s:o, s:o, "
-		      "s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:s}",
+		      "s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:s}",
 		      "version", SLUICE_VERSION, "pid", (json_int_t)getpid(), "uptime_seconds", (double)uptime_ns / 1e9,
 		      "node", model ? model->node_name : NULL, "zone", model ? model->node_zone : NULL, "region",
 		      model ? model->node_region : NULL, "config_file", apply_config_file(api->apply),

@@ -312,6 +312,13 @@ bool paths_status(const struct paths *paths, uint32_t i, struct paths_status *re
 	return true;
 }
 
+struct paths_hang paths_hang(const struct paths *paths, uint32_t i)
+{
+	const struct apply *apply = (const struct apply *)paths;
+
+	return apply->has_path && !i ? apply->hang : (struct paths_hang){0};
+}
+
 int steering_status(const struct steering *steering, uint32_t i, struct steering_status *ret)
 {
 	if (!((const struct apply *)steering)->has_path || i)

@@ -47,6 +47,7 @@ struct apply {
 	bool has_path;    /* the path of eth0 is known: */
 	struct path_rule rule;
 	struct path_choice choice;
+	struct paths_hang hang;
 	int vip_error;  /* of each VIP */
 	int capture_fd; /* the memory that the dataplane was given last; -1: none */
 	uint64_t capture_bytes;

@@ -199,6 +199,51 @@ static void test_paths(void **state)
 	a = get("/metrics");
 	assert_null(strstr(a.text, "\nsluice_path_rate_packets{"));
 	answer_free(&a);
+	a = get("/v1/status");
+	const json_t *hang = json_object_get(a.json, "hang");
+	assert_int_equal(number(hang, "hung"), 0);
+	assert_true(json_is_false(json_object_get(hang, "all")));
+	assert_string_equal(member(hang, "text"), "");
+	answer_free(&a);
+	/* The dataplane hangs on some queues, and on all. */
+	path_fill();
+	apply->hang = (struct paths_hang){.queues = 4, .hung = 1};
+	a = get("/v1/paths");
+	x = json_array_get(json_object_get(a.json, "interfaces"), 0);
+	assert_string_equal(member(x, "path"), "dpdk");
+	assert_string_equal(member(x, "state"), "polling");
+	assert_string_equal(member(x, "path_reason"),
+			    "123456 packets/s, above dpdk_above = 100kpps; the dataplane hangs on 1 of 4 queues: XDP "
+			    "forwards what comes by these");
+	answer_free(&a);
+	a = get("/v1/status");
+	hang = json_object_get(a.json, "hang");
+	assert_int_equal(number(hang, "queues"), 4);
+	assert_int_equal(number(hang, "hung"), 1);
+	assert_true(json_is_false(json_object_get(hang, "all")));
+	assert_string_equal(member(hang, "text"), "the dataplane hangs on some queues, and the XDP program forwards "
+						  "what comes by these: eth0 1 of 4 queues");
+	answer_free(&a);
+	apply->hang = (struct paths_hang){.queues = 4, .hung = 4, .is_whole = true};
+	a = get("/v1/paths");
+	x = json_array_get(json_object_get(a.json, "interfaces"), 0);
+	assert_string_equal(member(x, "path"), "xdp");
+	assert_string_equal(member(x, "state"), "hung");
+	assert_string_equal(member(x, "path_reason"),
+			    "the dataplane hangs on 4 of 4 queues: XDP forwards until it goes on");
+	assert_true(json_is_null(json_object_get(x, "since")));
+	answer_free(&a);
+	a = get("/v1/status");
+	hang = json_object_get(a.json, "hang");
+	assert_true(json_is_true(json_object_get(hang, "all")));
+	assert_string_equal(member(hang, "text"),
+			    "the dataplane hangs, and the XDP program forwards in its place: eth0 4 of 4 queues");
+	answer_free(&a);
+	a = get("/metrics");
+	assert_non_null(strstr(a.text, "\nsluice_path_active{interface=\"eth0\",path=\"dpdk\"} 0\n"));
+	assert_non_null(strstr(a.text, "\nsluice_path_active{interface=\"eth0\",path=\"xdp\"} 1\n"));
+	answer_free(&a);
+	apply->hang = (struct paths_hang){0};
 	/* Where the program is not, nothing forwards by any path. */
 	apply->is_detached = true;
 	a = get("/v1/paths");
