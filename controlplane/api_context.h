@@ -41,6 +41,7 @@ struct api_last_outcome {
 	enum api_action action;
 	int error;
 	char text[256]; /* first line of the outcome */
+	json_t *lines;  /* all of them, an array; NULL: none so far */
 };
 
 struct api_capture; /* one under way (api_capture.c) */
@@ -109,6 +110,8 @@ void api_dispatch(struct api_exchange *exchange);
 
 /* Stable words. */
 const char *api_action_word(enum api_action action);
+/* The outcome's lines as an array, a new reference. */
+json_t *api_lines_json(const struct apply_outcome *outcome);
 void api_count_outcome(struct api *api, enum api_action action, const struct apply_outcome *outcome);
 
 /* Rebuild the names when table or model have changed. 0 or -ENOMEM (the old ones stay). *ret_changed: they were

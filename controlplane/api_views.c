@@ -277,10 +277,11 @@ void api_get_status(struct api_exchange *exchange)
 	clock_gettime(CLOCK_REALTIME, &now);
 	uint64_t now_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 	uint64_t uptime_ns = now_ns > api->started_ns ? now_ns - api->started_ns : 0;
-	json_t *last_json = last->time_ns ? json_pack("{s:o, s:s, s:s, s:s}", "time", api_time_json(last->time_ns),
-						      "action", api_action_word(last->action), "outcome",
-						      last->error ? "failed" : "ok", "text", last->text)
-					  : json_null();
+	json_t *last_json = last->time_ns
+				? json_pack("{s:o, s:s, s:s, s:s, s:O}", "time", api_time_json(last->time_ns), "action",
+					    api_action_word(last->action), "outcome", last->error ? "failed" : "ok",
+					    "text", last->text, "lines", last->lines)
+				: json_null();
 	api_reply_json(
 	    exchange, 200,
 	    json_pack("{s:s, s:I, s:f, s:s?, s:s?, s:s?, s:s?, s:s?, s:I, s:i, s:i, s:{s:I, s:I, s:I, s:I, s:I}, s:o, "
@@ -294,8 +295,8 @@ void api_get_status(struct api_exchange *exchange)
 		      "vips", model ? (int)model->vip_count : 0, "backends", "total", (json_int_t)states.total, "up",
 		      (json_int_t)states.up, "draining", (json_int_t)states.draining, "down", (json_int_t)states.down,
 		      "disabled", (json_int_t)states.disabled, "dataplanes", dataplanes_json(api), "kernel",
-		      kernel_json(api), "interfaces", interfaces_json(api), "transactions", transactions_json(api),
-		      "last_config", last_json, "windows", api_windows_json(api), "exceptions",
+		      kernel_json(api), "interfaces", interfaces_json(api), "hang", api_hang_json(api), "transactions",
+		      transactions_json(api), "last_config", last_json, "windows", api_windows_json(api), "exceptions",
 		      api_exceptions_json(api), "underlay", api_underlay_json(api), "peers", api_peers_json(api),
 		      "overload", api_overload_json(api), "counters_problem", api->counters_problem));
 }

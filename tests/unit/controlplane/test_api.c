@@ -446,6 +446,10 @@ static void test_transactions(void **state)
 	answer_free(&a);
 	a = get("/v1/status");
 	assert_string_equal(member(json_object_get(a.json, "last_config"), "outcome"), "failed");
+	assert_string_equal(member(json_object_get(a.json, "last_config"), "text"), apply->lines[0]);
+	const json_t *last_lines = json_object_get(json_object_get(a.json, "last_config"), "lines");
+	assert_int_equal(json_array_size(last_lines), 2);
+	assert_string_equal(json_string_value(json_array_get(last_lines, 1)), apply->lines[1]);
 	assert_int_equal(number(json_object_get(json_object_get(a.json, "transactions"), "reload"), "failed"), 1);
 	answer_free(&a);
 	a = get("/metrics");
