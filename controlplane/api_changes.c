@@ -32,21 +32,14 @@ static void audit_write(struct api_exchange *exchange, const char *action, const
 					   });
 }
 
-static json_t *lines_json(const struct apply_outcome *outcome)
-{
-	json_t *lines = json_array();
-	for (uint32_t i = 0; i < outcome->line_count; i++) {
-		json_t *line = json_string(outcome->lines[i]);
-		json_array_append_new(lines, line ? line : json_string("(a line that is no UTF-8)"));
-	}
-	return lines;
-}
-
 /* The status code and the remedy of a transaction that failed. */
 static unsigned failure_status(enum api_action action, const struct apply_outcome *outcome, const char **ret_remedy)
 {
 	switch (-outcome->error) {
-	case EINVAL: *ret_remedy = "mend the lines named; what ran before still runs"; return 422;
+	case EINVAL:
+		*ret_remedy = outcome->names_lines ? "mend the lines named; what ran before still runs"
+						   : "what ran before still runs";
+		return 422;
 	case ENOENT:
 		*ret_remedy = action == API_ACTION_ROLLBACK
 				  ? "nothing has changed; each `sluicectl apply` or `reload` of another text makes one"
@@ -68,14 +61,15 @@ static void reply_outcome(struct api_exchange *exchange, enum api_action action,
 	if (!outcome->error) {
 		api_reply_json(exchange, 200,
 			       json_pack("{s:s, s:I, s:o}", "outcome", "ok", "generation", generation, "lines",
-					 lines_json(outcome)));
+					 api_lines_json(outcome)));
 		return;
 	}
 	unsigned status = failure_status(action, outcome, &remedy);
 	json_t *error = json_string(outcome->line_count ? outcome->lines[0] : strerror(-outcome->error));
 	api_reply_json(exchange, status,
 		       json_pack("{s:o, s:s, s:s, s:I, s:o}", "error", error ? error : json_string("failed"), "remedy",
-				 remedy, "outcome", "failed", "generation", generation, "lines", lines_json(outcome)));
+				 remedy, "outcome", "failed", "generation", generation, "lines",
+				 api_lines_json(outcome)));
 }
 
 /* api is gone when the exchange has been detached by api_destroy(). */
@@ -183,7 +177,7 @@ static void plan_done(void *user, const struct apply_outcome *outcome, json_t *p
 
 	if (exchange->api && !outcome->error && plan) {
 		if (json_is_object(plan) && !json_object_get(plan, "lines"))
-			json_object_set_new(plan, "lines", lines_json(outcome));
+			json_object_set_new(plan, "lines", api_lines_json(outcome));
 		api_reply_json(exchange, 200, plan);
 	} else {
 		json_decref(plan);

@@ -167,6 +167,7 @@ int api_context_init(struct api *api, struct apply *apply, const char *runtime_d
 void api_context_fini(struct api *api)
 {
 	api_names_fini(&api->names);
+	json_decref(api->last_config.lines);
 	counters_reader_destroy(api->counters);
 	audit_destroy(api->audit);
 	free(api->runtime_dir);
@@ -234,6 +235,16 @@ const char *api_action_word(enum api_action action)
 	return words[action];
 }
 
+json_t *api_lines_json(const struct apply_outcome *outcome)
+{
+	json_t *lines = json_array();
+	for (uint32_t i = 0; i < outcome->line_count; i++) {
+		json_t *line = json_string(outcome->lines[i]);
+		json_array_append_new(lines, line ? line : json_string("(a line that is no UTF-8)"));
+	}
+	return lines;
+}
+
 void api_count_outcome(struct api *api, enum api_action action, const struct apply_outcome *outcome)
 {
 	struct timespec now;
@@ -245,10 +256,12 @@ void api_count_outcome(struct api *api, enum api_action action, const struct app
 	if (action > API_ACTION_ROLLBACK)
 		return;
 	clock_gettime(CLOCK_REALTIME, &now);
+	json_decref(api->last_config.lines);
 	api->last_config = (struct api_last_outcome){
 	    .time_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec,
 	    .action = action,
 	    .error = outcome->error,
+	    .lines = api_lines_json(outcome),
 	};
 	snprintf(api->last_config.text, sizeof(api->last_config.text), "%s",
 		 outcome->line_count ? outcome->lines[0]

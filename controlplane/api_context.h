@@ -41,6 +41,7 @@ struct api_last_outcome {
 	enum api_action action;
 	int error;
 	char text[256]; /* first line of the outcome */
+	json_t *lines;  /* all of them, an array; NULL: none so far */
 };
 
 struct api_capture; /* one under way (api_capture.c) */
@@ -109,6 +110,8 @@ void api_dispatch(struct api_exchange *exchange);
 
 /* Stable words. */
 const char *api_action_word(enum api_action action);
+/* The outcome's lines as an array, a new reference. */
+json_t *api_lines_json(const struct apply_outcome *outcome);
 void api_count_outcome(struct api *api, enum api_action action, const struct apply_outcome *outcome);
 
 /* Rebuild the names when table or model have changed. 0 or -ENOMEM (the old ones stay). *ret_changed: they were
@@ -132,6 +135,11 @@ void api_underlay_metrics(FILE *out, const struct api *api);
 /* Load, and new flows that are refused (api_overload.c). */
 json_t *api_overload_json(const struct api *api);
 void api_overload_metrics(FILE *out, const struct api *api);
+
+/* A dataplane that hangs (api_hang.c). */
+json_t *api_hang_json(const struct api *api);
+/* Every interface is one of the kernel's, and has its packets forwarded there: configured so, parked, or hung. */
+bool api_all_by_xdp(const struct api *api);
 
 /* The other nodes of the group (api_peers.c). */
 json_t *api_peers_json(const struct api *api);

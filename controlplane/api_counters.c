@@ -39,9 +39,10 @@ static json_t *ports_json(const struct api *api)
 	return list;
 }
 
-/* One object for each verdict in the order of counters.h; only drops, when asked so. */
+/* One object for each verdict in the order of counters.h, and XDP's own drop; only drops, when asked so. */
 static json_t *verdicts_json(const struct api *api, bool drops_only)
 {
+	const char *name = drops_only ? "reason" : "verdict";
 	json_t *list = json_array();
 
 	for (int i = 0; i < SLUICE_VERDICTS; i++) {
@@ -49,11 +50,14 @@ static json_t *verdicts_json(const struct api *api, bool drops_only)
 		struct sluice_verdict_text text = sluice_verdict_text(v);
 		if (drops_only && !sluice_verdict_is_drop(v))
 			continue;
-		json_array_append_new(list, json_pack("{s:s, s:s, s:I, s:s}", drops_only ? "reason" : "verdict",
-						      text.label, "kind", sluice_verdict_kind(v), "packets",
-						      (json_int_t)counters_reader_verdict(api->counters, v), "help",
-						      text.help));
+		json_array_append_new(
+		    list, json_pack("{s:s, s:s, s:I, s:s}", name, text.label, "kind", sluice_verdict_kind(v), "packets",
+				    (json_int_t)counters_reader_verdict(api->counters, v), "help", text.help));
 	}
+	json_array_append_new(list, json_pack("{s:s, s:s, s:I, s:s}", name, "no_socket", "kind", "drop", "packets",
+					      (json_int_t)apply_no_socket(api->apply), "help",
+					      "dropped by XDP: for a service that neither a dataplane on the queue nor "
+					      "the kernel's path knows"));
 	return list;
 }
 
@@ -75,9 +79,9 @@ static json_t *service_drops_json(const struct api *api)
 void api_get_counters(struct api_exchange *exchange)
 {
 	struct api *api = exchange->api;
-	uint64_t received = 0;
 
 	api_context_refresh(api);
+	uint64_t received = apply_no_socket(api->apply);
 	for (int v = 0; v < SLUICE_VERDICTS; v++)
 		received += counters_reader_verdict(api->counters, (enum sluice_verdict)v);
 	api_reply_json(exchange, 200,
@@ -91,15 +95,6 @@ void api_get_drops(struct api_exchange *exchange)
 	struct api *api = exchange->api;
 
 	api_context_refresh(api);
-	json_t *drops = verdicts_json(api, true);
-	/* Packets that XDP dropped before any dataplane saw them are drops too. */
-	struct steering *steering = apply_steering(api->apply);
-	struct steering_status status;
-	uint64_t no_socket = 0;
-	for (uint32_t i = 0; steering && steering_status(steering, i, &status) == 0; i++)
-		no_socket += status.dropped_no_socket;
-	json_array_append_new(drops, json_pack("{s:s, s:s, s:I, s:s}", "reason", "no_socket", "kind", "drop", "packets",
-					       (json_int_t)no_socket, "help",
-					       "dropped by XDP: for a service, but no dataplane has the queue"));
-	api_reply_json(exchange, 200, json_pack("{s:o, s:o}", "drops", drops, "services", service_drops_json(api)));
+	api_reply_json(exchange, 200,
+		       json_pack("{s:o, s:o}", "drops", verdicts_json(api, true), "services", service_drops_json(api)));
 }

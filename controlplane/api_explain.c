@@ -310,18 +310,6 @@ static json_t *errors_json(const char *backend)
 	return json_string(text);
 }
 
-/* Every interface is one of the kernel's, and has its packets forwarded there: configured so, or parked. */
-static bool all_by_xdp(const struct api *api)
-{
-	const struct model *model = api->names.model;
-	struct paths_status s;
-	uint32_t by_xdp = 0;
-
-	for (uint32_t i = 0; paths_status(apply_paths(api->apply), i, &s); i++)
-		by_xdp += s.rule->path == MODEL_PATH_XDP || s.choice->dataplane == PATH_DATAPLANE_PARKED;
-	return model && model->interface_count && by_xdp == model->interface_count;
-}
-
 /* All interfaces forward in the kernel, or no dataplane is there to do it. */
 static enum explain_path path_running(const struct api *api)
 {
@@ -330,7 +318,7 @@ static enum explain_path path_running(const struct api *api)
 
 	if (!apply_kernel_path(api->apply, &generation))
 		return EXPLAIN_PATH_DPDK;
-	if (all_by_xdp(api))
+	if (api_all_by_xdp(api))
 		return EXPLAIN_PATH_XDP;
 	const uint32_t count = apply_dataplanes(api->apply, dataplanes, API_DATAPLANES_MAX);
 	for (uint32_t i = 0; i < count && i < API_DATAPLANES_MAX; i++)

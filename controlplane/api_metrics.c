@@ -36,12 +36,16 @@ static void label(FILE *out, const char *name, const char *value)
 
 static void packets(FILE *out, const struct api *api)
 {
-	family(out, "sluice_packets_total", "counter", "Packets that workers received, by what became of them.");
+	family(out, "sluice_packets_total", "counter",
+	       "Packets of all paths, what XDP passed to the kernel among them, by what became of them: each is "
+	       "counted once.");
 	for (int i = 0; i < SLUICE_VERDICTS; i++) {
 		enum sluice_verdict v = (enum sluice_verdict)i;
 		fprintf(out, "sluice_packets_total{kind=\"%s\",verdict=\"%s\"} %" PRIu64 "\n", sluice_verdict_kind(v),
 			sluice_verdict_text(v).label, counters_reader_verdict(api->counters, v));
 	}
+	fprintf(out, "sluice_packets_total{kind=\"drop\",verdict=\"no_socket\"} %" PRIu64 "\n",
+		apply_no_socket(api->apply));
 	family(out, "sluice_drops_total", "counter", "Dropped packets by reason.");
 	for (int i = 0; i < SLUICE_VERDICTS; i++) {
 		enum sluice_verdict v = (enum sluice_verdict)i;
@@ -49,6 +53,7 @@ static void packets(FILE *out, const struct api *api)
 			fprintf(out, "sluice_drops_total{reason=\"%s\"} %" PRIu64 "\n", sluice_verdict_text(v).label,
 				counters_reader_verdict(api->counters, v));
 	}
+	fprintf(out, "sluice_drops_total{reason=\"no_socket\"} %" PRIu64 "\n", apply_no_socket(api->apply));
 }
 
 enum { PORT_FIGURES = 6 };
@@ -147,7 +152,8 @@ static const struct {
      offsetof(struct counters_service, packets)},
     {"sluice_service_bytes_total", "Bytes of the IP packets forwarded for a service, likewise.",
      offsetof(struct counters_service, bytes)},
-    {"sluice_service_new_flows_total", "First packets of TCP connections (SYN) to a service.",
+    {"sluice_service_new_flows_total",
+     "First packets of TCP connections (SYN) that came for a service, those that were refused among them.",
      offsetof(struct counters_service, new_flows)},
     {"sluice_service_drops_total", "Packets of a service that were dropped, but for what a port did not take.",
      offsetof(struct counters_service, drops)},
@@ -293,12 +299,14 @@ static void switched(FILE *out, const struct api *api)
 	struct paths_status s;
 
 	family(out, "sluice_path_active", "gauge", "1 for the path that an interface's packets take, else 0.");
-	for (uint32_t i = 0; paths_status(paths, i, &s); i++)
+	for (uint32_t i = 0; paths_status(paths, i, &s); i++) {
+		const enum path_side side = paths_hang(paths, i).is_whole ? PATH_SIDE_XDP : s.choice->side;
 		for (uint32_t n = 0; n < 2; n++) {
 			fputs("sluice_path_active{", out);
 			label(out, "interface", s.interface);
-			fprintf(out, ",path=\"%s\"} %d\n", path_side_word(sides[n]), s.choice->side == sides[n]);
+			fprintf(out, ",path=\"%s\"} %d\n", path_side_word(sides[n]), side == sides[n]);
 		}
+	}
 	family(out, "sluice_path_switches_total", "counter", "How often an interface's packets changed to a path.");
 	for (uint32_t i = 0; paths_status(paths, i, &s); i++)
 		for (uint32_t n = 0; n < 2; n++) {

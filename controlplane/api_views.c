@@ -162,6 +162,37 @@ static json_t *history_json(const struct path_choice *choice)
 	return list;
 }
 
+/* Which path an interface has, in words, and why. */
+struct path_words {
+	const char *path, *state, *reason;
+	bool is_by_hang;
+	char room[2 * PATH_REASON_BYTES];
+};
+
+static void path_words_fill(const struct paths *paths, uint32_t i, const struct path_choice *choice,
+			    struct path_words *ret)
+{
+	const struct paths_hang hang = paths_hang(paths, i);
+
+	*ret = (struct path_words){
+	    .path = path_side_word(choice->side), .state = path_choice_state(choice), .reason = choice->reason};
+	if (!hang.hung)
+		return;
+	ret->reason = ret->room;
+	if (!hang.is_whole) {
+		snprintf(ret->room, sizeof(ret->room),
+			 "%s; the dataplane hangs on %u of %u queues: XDP forwards what comes by these", choice->reason,
+			 hang.hung, hang.queues);
+		return;
+	}
+	ret->path = path_side_word(PATH_SIDE_XDP);
+	ret->state = "hung";
+	ret->is_by_hang = true;
+	snprintf(ret->room, sizeof(ret->room),
+		 "the dataplane hangs on %u of %u queues%s: XDP forwards until it goes on", hang.hung, hang.queues,
+		 hang.hung < hang.queues ? ", the others have had no packets" : "");
+}
+
 /* Which path an interface has, into what else is told of it. */
 static void path_json(const struct api *api, const struct steering_status *steering, json_t *ret)
 {
@@ -177,15 +208,18 @@ static void path_json(const struct api *api, const struct steering_status *steer
 	const struct path_choice *c = s.choice;
 	const bool is_auto = s.rule->path == MODEL_PATH_AUTO;
 	const bool nobody = !steering->attached; /* without the program no packet comes to any path */
-	json_t *more = json_pack(
-	    "{s:s, s:s?, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:{s:I, s:I}, s:o}", "configured", configured[s.rule->path],
-	    "path", nobody ? NULL : path_side_word(c->side), "state", nobody ? "not attached" : path_choice_state(c),
-	    "path_reason", nobody ? steering->reason : c->reason, "since", api_time_json(c->since_wall_ns), "rate_pps",
-	    c->has_rate ? json_integer((json_int_t)c->rate_pps) : json_null(), "dpdk_above_pps",
-	    is_auto ? json_integer((json_int_t)s.rule->dpdk_above_pps) : json_null(), "xdp_below_pps",
-	    is_auto ? json_integer((json_int_t)s.rule->xdp_below_pps) : json_null(), "xdp_after_seconds",
-	    is_auto ? json_real((double)s.rule->xdp_after_ns / 1e9) : json_null(), "switches", "to_dpdk",
-	    (json_int_t)c->to_dpdk, "to_xdp", (json_int_t)c->to_xdp, "history", history_json(c));
+	struct path_words words;
+	path_words_fill(apply_paths(api->apply), i, c, &words);
+	json_t *more =
+	    json_pack("{s:s, s:s?, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:{s:I, s:I}, s:o}", "configured",
+		      configured[s.rule->path], "path", nobody ? NULL : words.path, "state",
+		      nobody ? "not attached" : words.state, "path_reason", nobody ? steering->reason : words.reason,
+		      "since", words.is_by_hang ? json_null() : api_time_json(c->since_wall_ns), "rate_pps",
+		      c->has_rate ? json_integer((json_int_t)c->rate_pps) : json_null(), "dpdk_above_pps",
+		      is_auto ? json_integer((json_int_t)s.rule->dpdk_above_pps) : json_null(), "xdp_below_pps",
+		      is_auto ? json_integer((json_int_t)s.rule->xdp_below_pps) : json_null(), "xdp_after_seconds",
+		      is_auto ? json_real((double)s.rule->xdp_after_ns / 1e9) : json_null(), "switches", "to_dpdk",
+		      (json_int_t)c->to_dpdk, "to_xdp", (json_int_t)c->to_xdp, "history", history_json(c));
 	json_object_update(ret, more);
 	json_decref(more);
 }
@@ -263,10 +297,11 @@ void api_get_status(struct api_exchange *exchange)
 	clock_gettime(CLOCK_REALTIME, &now);
 	uint64_t now_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 	uint64_t uptime_ns = now_ns > api->started_ns ? now_ns - api->started_ns : 0;
-	json_t *last_json = last->time_ns ? json_pack("{s:o, s:s, s:s, s:s}", "time", api_time_json(last->time_ns),
-						      "action", api_action_word(last->action), "outcome",
-						      last->error ? "failed" : "ok", "text", last->text)
-					  : json_null();
+	json_t *last_json = last->time_ns
+				? json_pack("{s:o, s:s, s:s, s:s, s:O}", "time", api_time_json(last->time_ns), "action",
+					    api_action_word(last->action), "outcome", last->error ? "failed" : "ok",
+					    "text", last->text, "lines", last->lines)
+				: json_null();
 	api_reply_json(
 	    exchange, 200,
 	    json_pack("{s:s, s:I, s:f, s:s?, s:s?, s:s?, s:s?, s:s?, s:I, s:i, s:i, s:{s:I, s:I, s:I, s:I, s:I}, s:o, "
@@ -280,8 +315,8 @@ void api_get_status(struct api_exchange *exchange)
 		      "vips", model ? (int)model->vip_count : 0, "backends", "total", (json_int_t)states.total, "up",
 		      (json_int_t)states.up, "draining", (json_int_t)states.draining, "down", (json_int_t)states.down,
 		      "disabled", (json_int_t)states.disabled, "dataplanes", dataplanes_json(api), "kernel",
-		      kernel_json(api), "interfaces", interfaces_json(api), "transactions", transactions_json(api),
-		      "last_config", last_json, "windows", api_windows_json(api), "exceptions",
+		      kernel_json(api), "interfaces", interfaces_json(api), "hang", api_hang_json(api), "transactions",
+		      transactions_json(api), "last_config", last_json, "windows", api_windows_json(api), "exceptions",
 		      api_exceptions_json(api), "underlay", api_underlay_json(api), "peers", api_peers_json(api),
 		      "overload", api_overload_json(api), "restart_pending", pending_json(api), "counters_problem",
 		      api->counters_problem));

@@ -218,8 +218,8 @@ static int modules_create(struct apply *apply, const struct apply_options *optio
 		apply->steering = NULL;
 	if (apply->steering && kernel_path_create(apply->loop, apply->steering, &apply->kernel))
 		apply->kernel = NULL;
-	/* Without its figures it forwards all the same. */
-	if (apply->kernel && kernel_counters_create(&apply->kernel_counters))
+	/* Without their figures the programs pass and forward all the same. */
+	if (apply->steering && kernel_counters_create(&apply->kernel_counters))
 		apply->kernel_counters = NULL;
 	error = publish_create(&(struct publish_options){.loop = apply->loop,
 							 .runtime_dir = options->runtime_dir,

@@ -49,6 +49,7 @@ struct apply_outcome {
 	uint64_t generation;      /* in force now */
 	const char *const *lines; /* errors and warnings, "FILE:LINE: ..." where there is a line */
 	uint32_t line_count;
+	bool names_lines; /* some error has its FILE:LINE */
 };
 typedef void (*apply_done_fn)(void *user, const struct apply_outcome *outcome);
 
@@ -172,7 +173,12 @@ const struct paths *apply_paths(const struct apply *apply);
 const struct overload *apply_overload(const struct apply *apply);
 /* The kernel's path: the generation by which it forwards, 0 for none yet. False: this host has no such path. */
 bool apply_kernel_path(const struct apply *apply, uint64_t *ret_generation);
-/* Its counters as of now, in a memfd as a dataplane's (counters.h), owned by apply; -1: there are none. */
+/*
+ * What the XDP programs have counted as of now, in a memfd as a dataplane's (counters.h), owned by apply; -1: nothing
+ * is known of them.
+ */
 int apply_kernel_counters(const struct apply *apply);
+/* kernel_counters_no_socket(), as of the last call of the above. */
+uint64_t apply_no_socket(const struct apply *apply);
 
 #endif

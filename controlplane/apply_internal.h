@@ -106,10 +106,10 @@ struct apply {
 	struct adjacency *adjacency;
 	struct underlay_mtu *underlay;
 	struct health *health;
-	struct steering *steering; /* NULL when this host cannot have it */
-	struct kernel_counters *kernel_counters;
-	struct kernel_path *kernel; /* NULL likewise */
-	bool steering_narrowed;     /* services that are to go no longer come to us; undone when the change fails */
+	struct steering *steering;               /* NULL when this host cannot have it */
+	struct kernel_counters *kernel_counters; /* NULL likewise */
+	struct kernel_path *kernel;              /* NULL likewise */
+	bool steering_narrowed; /* services that are to go no longer come to us; undone when the change fails */
 	struct vips *vips;
 	struct operator_state *operators;
 	struct states *states;

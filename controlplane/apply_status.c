@@ -181,9 +181,15 @@ const struct paths *apply_paths(const struct apply *apply)
 
 int apply_kernel_counters(const struct apply *apply)
 {
-	return apply->kernel_counters ? kernel_counters_refresh(apply->kernel_counters,
-								kernel_path_counters(apply->kernel), apply->steering)
-				      : -1;
+	if (!apply->kernel_counters)
+		return -1;
+	return kernel_counters_refresh(apply->kernel_counters,
+				       apply->kernel ? kernel_path_counters(apply->kernel) : NULL, apply->steering);
+}
+
+uint64_t apply_no_socket(const struct apply *apply)
+{
+	return apply->kernel_counters ? kernel_counters_no_socket(apply->kernel_counters) : 0;
 }
 
 const struct overload *apply_overload(const struct apply *apply)

@@ -510,7 +510,8 @@ static void waiters_tell(struct transaction *t)
 	struct apply_outcome outcome = {.error = t->error,
 					.generation = t->apply->table ? t->apply->table->generation : 0,
 					.lines = lines,
-					.line_count = lines ? count : 0};
+					.line_count = lines ? count : 0,
+					.names_lines = t->messages.placed_errors > 0};
 
 	for (uint32_t i = 0; lines && i < count; i++)
 		lines[i] = i < t->messages.count ? t->messages.lines[i] : t->lines[i - t->messages.count];

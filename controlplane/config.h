@@ -11,8 +11,9 @@
 struct config_messages {
 	char **lines; /* "FILE:LINE: message", no newline; errors in the file's order, then warnings */
 	uint32_t count;
-	uint32_t errors; /* how many of them are errors; the rest starts with "FILE:LINE: warning: " */
-	uint32_t files;  /* that were read: the configuration and what it includes */
+	uint32_t errors;        /* how many of them are errors; the rest starts with "FILE:LINE: warning: " */
+	uint32_t placed_errors; /* how many errors have a line: the others are of the whole, "FILE: message" */
+	uint32_t files;         /* that were read: the configuration and what it includes */
 };
 
 /*

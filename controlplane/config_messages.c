@@ -245,7 +245,7 @@ static char *hidden_line(const char *name, const char *warning, uint32_t hidden)
 
 int config_messages_finish(struct config_reader *reader, const char *name, struct config_messages *ret)
 {
-	uint32_t shown_errors = 0, count = 0;
+	uint32_t shown_errors = 0, placed_errors = 0, count = 0;
 	char **lines = calloc(reader->message_count + 3, sizeof(*lines));
 
 	if (!lines)
@@ -255,8 +255,10 @@ int config_messages_finish(struct config_reader *reader, const char *name, struc
 	while (shown_errors < reader->message_count && !reader->messages[shown_errors].warning)
 		shown_errors++;
 
-	for (uint32_t i = 0; i < shown_errors; i++)
+	for (uint32_t i = 0; i < shown_errors; i++) {
 		lines[count++] = message_line(reader, &reader->messages[i], name);
+		placed_errors += reader->messages[i].line != 0;
+	}
 	if (reader->error_count > shown_errors)
 		lines[count++] = hidden_line(name, "", reader->error_count - shown_errors);
 	uint32_t errors = count, warnings = reader->message_count - shown_errors;
@@ -268,6 +270,7 @@ int config_messages_finish(struct config_reader *reader, const char *name, struc
 	ret->lines = lines;
 	ret->count = count;
 	ret->errors = errors;
+	ret->placed_errors = placed_errors;
 	for (uint32_t i = 0; i < count; i++) {
 		if (!lines[i]) {
 			config_messages_fini(ret);

@@ -24,7 +24,7 @@ struct counters_backend {
 
 struct counters_service {
 	uint64_t packets, bytes; /* sums over the backends it has and had */
-	uint64_t new_flows;      /* TCP only */
+	uint64_t new_flows;      /* first packets of TCP that came, also those that were refused */
 	uint64_t drops;
 };
 

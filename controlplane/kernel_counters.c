@@ -13,10 +13,11 @@
 
 enum { INTERFACES_MAX = SLUICE_PORTS_MAX };
 
-/* An interface's verdicts as they were last seen: only what is new is added. */
+/* An interface's figures as they were last seen: only what is new is added. */
 struct interface {
 	char name[64];
 	uint64_t verdicts[SLUICE_VERDICTS];
+	uint64_t no_socket;
 };
 
 struct kernel_counters {
@@ -25,6 +26,7 @@ struct kernel_counters {
 	struct sluice_worker_counters *sums;
 	struct sluice_service_counters *services;
 	struct sluice_backend_counters *backends;
+	uint64_t no_socket;
 	struct interface interfaces[INTERFACES_MAX];
 	uint32_t interface_count;
 };
@@ -127,6 +129,14 @@ static struct interface *interface_of(struct kernel_counters *counters, const ch
 	return interface;
 }
 
+/* What came since the last look; maps that were made anew count from 0 again. */
+static uint64_t growth(uint64_t now, uint64_t *last)
+{
+	const uint64_t grown = now >= *last ? now - *last : now;
+	*last = now;
+	return grown;
+}
+
 int kernel_counters_refresh(struct kernel_counters *counters, const struct sluice_counters_header *memory,
 			    const struct steering *steering)
 {
@@ -135,13 +145,17 @@ int kernel_counters_refresh(struct kernel_counters *counters, const struct sluic
 	if (memory)
 		memory_add(counters, memory);
 	for (uint32_t i = 0; steering_status(steering, i, &status) == 0; i++) {
+		if (!status.attached) /* its maps cannot be read: they are there still, or will be made anew */
+			continue;
 		struct interface *interface = interface_of(counters, status.interface);
-		for (uint32_t v = 0; v < SLUICE_VERDICTS; v++) {
-			const uint64_t now = status.verdicts[v], last = interface->verdicts[v];
-			interface->verdicts[v] = now;
-			if (!sluice_verdict_is_pass(v))
-				counters->sums->verdicts[v] += now >= last ? now - last : now;
-		}
+		for (uint32_t v = 0; v < SLUICE_VERDICTS; v++)
+			counters->sums->verdicts[v] += growth(status.verdicts[v], &interface->verdicts[v]);
+		counters->no_socket += growth(status.dropped_no_socket, &interface->no_socket);
 	}
 	return counters->fd;
+}
+
+uint64_t kernel_counters_no_socket(const struct kernel_counters *counters)
+{
+	return counters->no_socket;
 }

@@ -198,3 +198,35 @@ bool paths_status(const struct paths *paths, uint32_t i, struct paths_status *re
 	    (struct paths_status){paths->interfaces[i].name, &paths->interfaces[i].rule, &paths->interfaces[i].choice};
 	return true;
 }
+
+/* How many receive queues of it dataplanes poll: the first so many. */
+static uint32_t polled_queues(const struct paths *paths, const char *name)
+{
+	struct publish_peer_status dataplane;
+	uint32_t most = 0;
+
+	for (uint32_t i = 0; publish_peer_status(paths->publish, i, &dataplane); i++) {
+		const uint32_t port = port_find(&dataplane, name);
+		if (port != SLUICE_NONE && !(dataplane.parked >> port & 1) &&
+		    dataplane.hello->ports[port].queues > most)
+			most = dataplane.hello->ports[port].queues;
+	}
+	return most;
+}
+
+struct paths_hang paths_hang(const struct paths *paths, uint32_t i)
+{
+	struct steering_hangs found;
+
+	if (!paths || i >= paths->count || !paths->steering ||
+	    paths->interfaces[i].choice.dataplane != PATH_DATAPLANE_POLLING)
+		return (struct paths_hang){0};
+	const char *name = paths->interfaces[i].name;
+	const uint32_t queues = polled_queues(paths, name);
+	if (steering_hangs(paths->steering, name, queues, &found))
+		return (struct paths_hang){0};
+	return (struct paths_hang){.queues = queues,
+				   .hung = found.hung,
+				   .is_whole = found.hung && !found.active,
+				   .is_silent = !found.hung && !found.active};
+}

@@ -38,4 +38,17 @@ struct paths_status {
  * loop. */
 bool paths_status(const struct paths *paths, uint32_t i, struct paths_status *ret);
 
+/*
+ * A dataplane that polls an interface and leaves packets unanswered: the XDP program sees it by itself, queue by queue,
+ * and forwards what comes by those (steering.h). It changes no path_choice: nobody has switched anything.
+ */
+struct paths_hang {
+	uint32_t queues; /* that a dataplane polls */
+	uint32_t hung;   /* of them */
+	bool is_whole;   /* the interface's packets go by XDP: all its queues hang, but those that have never had any */
+	bool is_silent;  /* no queue hangs, and none has ever had packets for services */
+};
+/* Of the i-th interface, as it is now; all 0 when no dataplane polls it. */
+struct paths_hang paths_hang(const struct paths *paths, uint32_t i);
+
 #endif

@@ -325,3 +325,24 @@ int steering_queue_status(const struct steering *steering, uint32_t i, uint32_t 
 	};
 	return 0;
 }
+
+int steering_hangs(const struct steering *steering, const char *name, uint32_t queues, struct steering_hangs *ret)
+{
+	const struct steering_interface *interface =
+	    interface_find(steering->interfaces, steering->interface_count, name);
+	struct steering_hangs hangs = {0};
+	struct steering_queue q;
+
+	if (!interface || interface->queues_fd < 0)
+		return -ENOENT;
+	for (uint32_t i = 0; i < queues && i < interface->queue_count; i++) {
+		if (bpf_map_lookup_elem(interface->queues_fd, &i, &q))
+			continue;
+		if (q.hung)
+			hangs.hung++;
+		else if (q.path != STEERING_PATH_NONE)
+			hangs.active++;
+	}
+	*ret = hangs;
+	return 0;
+}

@@ -90,4 +90,13 @@ struct steering_queue_status {
 int steering_queue_status(const struct steering *steering, uint32_t i, uint32_t queue,
 			  struct steering_queue_status *ret);
 
+/* Receive queues by what is done with the packets for services that come in by them. */
+struct steering_hangs {
+	uint32_t hung;   /* the dataplane's worker leaves them unanswered: the kernel's path has them */
+	uint32_t active; /* there were some, and the worker is not hung */
+};
+
+/* Of the first `queues` queues of interface `name`. 0; -ENOENT: no such interface, or no program on it. */
+int steering_hangs(const struct steering *steering, const char *name, uint32_t queues, struct steering_hangs *ret);
+
 #endif

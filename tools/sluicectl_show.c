@@ -263,6 +263,19 @@ static void overload_print(const json_t *overload)
 	putchar('\n');
 }
 
+/* The latest change of configuration, with the first of what it had to say. */
+static void last_print(const json_t *last)
+{
+	const size_t lines = json_array_size(json_object_get(last, "lines"));
+	const char *what = strcmp(text_of(last, "outcome"), "ok") ? "message" : "warning";
+
+	printf("last change    %s %s at %s: %s", text_of(last, "action"), text_of(last, "outcome"),
+	       text_of(last, "time"), text_of(last, "text"));
+	if (lines > 1)
+		printf(" (and %zu more %s%s: status --json)", lines - 1, what, lines > 2 ? "s" : "");
+	putchar('\n');
+}
+
 enum ctl_exit command_status(const struct ctl *ctl)
 {
 	json_t *s;
@@ -292,8 +305,9 @@ enum ctl_exit command_status(const struct ctl *ctl)
 	peers_print(json_object_get(s, "peers"));
 	overload_print(json_object_get(s, "overload"));
 	if (json_is_object(last))
-		printf("last change    %s %s at %s: %s\n", text_of(last, "action"), text_of(last, "outcome"),
-		       text_of(last, "time"), text_of(last, "text"));
+		last_print(last);
+	if (text_of(json_object_get(s, "hang"), "text")[0])
+		printf("warning        %s\n", text_of(json_object_get(s, "hang"), "text"));
 	if (text_of(s, "counters_problem")[0])
 		printf("warning        %s\n", text_of(s, "counters_problem"));
 	putchar('\n');

@@ -202,8 +202,12 @@ struct sluice_backend_counters {
 };
 
 struct sluice_service_counters {
-	uint64_t new_flows; /* first packets of TCP connections (sluice_packet_is_first()); UDP is not counted */
-	uint64_t drops;     /* drops after the service was found, but for the frames that a port did not take */
+	/*
+	 * First packets of TCP connections (sluice_packet_is_first()) that came, those that are refused (DROP_REFUSED)
+	 * among them: what is offered is what a limit is measured by. UDP is not counted.
+	 */
+	uint64_t new_flows;
+	uint64_t drops; /* drops after the service was found, but for the frames that a port did not take */
 };
 
 #endif

@@ -2,6 +2,7 @@
 """path = "auto": the kernel's path while there is little traffic, the dataplane's workers while there is much, and no
 connection or datagram lost between the two."""
 
+import collections
 import os
 import pathlib
 import time
@@ -227,3 +228,38 @@ def test_reload(parked, measured):
         time.sleep(0.3)
         assert path(lab)["queues"][0]["path"] == now["path"] == ("dpdk" if state == "polling" else "xdp")
     none_lost(measured, "6 reloads", low)
+
+
+def counted(lab):
+    """{verdict: packets}, and all of them."""
+    told = lab.balancer.ctl("counters")
+    found = {v["verdict"]: v["packets"] for v in told["verdicts"]}
+    assert sum(found.values()) == told["received"]
+    return collections.Counter(found)
+
+
+def passed(lab):
+    """What the XDP program has given to the kernel."""
+    return path(lab)["passed"]
+
+
+@pytest.mark.parametrize("which, state", (("dpdk", "polling"), ("xdp", "parked"), ("auto", "parked")))
+def test_counted_once(parked, measured, which, state):
+    """Whichever path has the interface, each packet has one verdict: what the kernel gets untouched as much as what is
+    forwarded, and neither twice."""
+    lab, count = parked, 200
+    reload(lab, **({**AUTO, "path": which} if which == "auto" else {"path": which}))
+    reaches(lab, state)
+    passed_before, before = passed(lab), counted(lab)
+    lab.client.namespace.run(["ping", "-n", "-q", "-i", "0.005", "-c", count, "-W", 2, lab.balancer.address4])
+    closed = lab.client.namespace.run(["bash", "-c", f"for n in {{1..20}}; do : < /dev/tcp/{lab.vip(4, 1)}/81; done"],
+                                      check=False)
+    assert "refused" in closed.stderr, closed.stderr
+    lab.client.udp(lab.vip(4, 1), count=count).all_succeeded(count)
+    grown, passed_grown = counted(lab) - before, passed(lab) - passed_before
+    measured(f"{which}: {dict(grown)}, and XDP has passed {passed_grown}")
+    assert grown["forward"] == count
+    assert count <= grown["protocol"] < 1.5 * count
+    assert 20 <= grown["no_service"]
+    told = sum(grown[verdict] for verdict in ("protocol", "no_service", "not_ip"))
+    assert told <= passed_grown <= 1.2 * told + 50, "it was looked at before and after"

@@ -199,6 +199,37 @@ def judge(kind, seen):
     return wrong
 
 
+def explained_path(lab):
+    return lab.balancer.ctl("explain", "tcp", "203.0.113.5:40000", f"{lab.vip(4, 1)}:80")["path"]
+
+
+def test_hang_is_told(lab):
+    """While the dataplane stands still, explain answers by the path that forwards, and paths and status say why it is
+    that one; when it goes on, nothing of it is left."""
+    load = lab.client.load_start(lab.vip(4, 1), 5, 5, 200)
+    try:
+        wait_for("the dataplane has the packets", lambda: queue(lab)["path"] == "dpdk", 10)
+        assert (explained_path(lab), interface(lab)["state"]) == ("dpdk", "polling")
+        assert lab.balancer.ctl("status")["hang"] == {"queues": 1, "hung": 0, "all": False, "text": ""}
+        lab.balancer.dataplane.signal(signal.SIGSTOP)
+        try:
+            wait_for("the queue is marked", lambda: queue(lab)["hung"], 5)
+            assert explained_path(lab) == "xdp"
+            told = interface(lab)
+            assert (told["path"], told["state"], told["since"]) == ("xdp", "hung", None), told
+            assert told["path_reason"] == "the dataplane hangs on 1 of 1 queues: XDP forwards until it goes on"
+            status = lab.balancer.ctl("status")["hang"]
+            assert (status["queues"], status["hung"], status["all"]) == (1, 1, True)
+            assert f"\nwarning        {status['text']}\n" in lab.balancer.ctl_raw("status", json_output=False).stdout
+        finally:
+            lab.balancer.dataplane.signal(signal.SIGCONT)
+        wait_for("the dataplane has its packets again", lambda: queue(lab)["path"] == "dpdk", 5)
+        assert (explained_path(lab), interface(lab)["state"]) == ("dpdk", "polling")
+        assert "hangs" not in lab.balancer.ctl_raw("status", json_output=False).stdout
+    finally:
+        load.finish()
+
+
 @pytest.mark.parametrize("how", FAULTS)
 @pytest.mark.parametrize("state", STATES)
 def test_takeover(lab, counts, measured, table, state, how):

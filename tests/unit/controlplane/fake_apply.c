@@ -115,7 +115,7 @@ struct apply *fake_apply_create(const char *config)
 	struct apply *apply = calloc(1, sizeof(*apply));
 
 	apply->states = calloc(1, SLUICE_BACKENDS_MAX);
-	apply->dataplane.counters_fd = apply->capture_fd = -1;
+	apply->dataplane.counters_fd = apply->capture_fd = apply->kernel_counters_fd = -1;
 	if (config && fake_apply_configure(apply, config)) {
 		fake_apply_destroy(apply);
 		return NULL;
@@ -149,7 +149,8 @@ static void pend(struct apply *apply, apply_done_fn done, void *user)
 
 void fake_apply_finish(struct apply *apply)
 {
-	const struct apply_outcome outcome = {apply->error, apply->generation, apply->lines, apply->line_count};
+	const struct apply_outcome outcome = {apply->error, apply->generation, apply->lines, apply->line_count,
+					      apply->names_lines};
 
 	while (apply->pending_count) {
 		apply->pending_count--;
@@ -253,8 +254,12 @@ void apply_windows_status(const struct apply *apply, struct apply_windows_status
 
 int apply_kernel_counters(const struct apply *apply)
 {
-	(void)apply;
-	return -1;
+	return apply->kernel_counters_fd;
+}
+
+uint64_t apply_no_socket(const struct apply *apply)
+{
+	return apply->no_socket;
 }
 
 bool apply_kernel_path(const struct apply *apply, uint64_t *ret_generation)
@@ -305,6 +310,13 @@ bool paths_status(const struct paths *paths, uint32_t i, struct paths_status *re
 		return false;
 	*ret = (struct paths_status){"eth0", &apply->rule, &apply->choice};
 	return true;
+}
+
+struct paths_hang paths_hang(const struct paths *paths, uint32_t i)
+{
+	const struct apply *apply = (const struct apply *)paths;
+
+	return apply->has_path && !i ? apply->hang : (struct paths_hang){0};
 }
 
 int steering_status(const struct steering *steering, uint32_t i, struct steering_status *ret)

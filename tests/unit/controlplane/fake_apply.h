@@ -24,6 +24,7 @@ struct apply {
 	int error;
 	const char *lines[4];
 	uint32_t line_count;
+	bool names_lines;
 	int order_error; /* returned by apply_order() at once */
 
 	/* What was asked for. */
@@ -39,11 +40,14 @@ struct apply {
 	uint32_t pending_count;
 
 	struct apply_dataplane_status dataplane;
+	int kernel_counters_fd; /* -1: there are none */
+	uint64_t no_socket;
 	bool has_dataplane, has_kernel;
 	bool is_detached; /* eth0 has no XDP program */
 	bool has_path;    /* the path of eth0 is known: */
 	struct path_rule rule;
 	struct path_choice choice;
+	struct paths_hang hang;
 	int vip_error;  /* of each VIP */
 	int capture_fd; /* the memory that the dataplane was given last; -1: none */
 	uint64_t capture_bytes;

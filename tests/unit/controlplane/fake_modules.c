@@ -298,6 +298,15 @@ int steering_queue_status(const struct steering *steering, uint32_t i, uint32_t 
 	return 0;
 }
 
+int steering_hangs(const struct steering *steering, const char *name, uint32_t queues, struct steering_hangs *ret)
+{
+	(void)steering;
+	(void)name;
+	(void)queues;
+	(void)ret;
+	return -ENOENT;
+}
+
 int steering_status(const struct steering *steering, uint32_t i, struct steering_status *ret)
 {
 	(void)steering;

@@ -95,7 +95,7 @@ static void test_views(void **state)
 	answer_free(&a);
 	a = get("/v1/counters");
 	assert_int_equal(number(a.json, "received"), 0);
-	assert_int_equal(json_array_size(json_object_get(a.json, "verdicts")), SLUICE_VERDICTS);
+	assert_int_equal(json_array_size(json_object_get(a.json, "verdicts")), SLUICE_VERDICTS + 1);
 	answer_free(&a);
 	a = get("/v1/drops");
 	assert_true(json_array_size(json_object_get(a.json, "drops")) > 5);
@@ -199,6 +199,51 @@ static void test_paths(void **state)
 	a = get("/metrics");
 	assert_null(strstr(a.text, "\nsluice_path_rate_packets{"));
 	answer_free(&a);
+	a = get("/v1/status");
+	const json_t *hang = json_object_get(a.json, "hang");
+	assert_int_equal(number(hang, "hung"), 0);
+	assert_true(json_is_false(json_object_get(hang, "all")));
+	assert_string_equal(member(hang, "text"), "");
+	answer_free(&a);
+	/* The dataplane hangs on some queues, and on all. */
+	path_fill();
+	apply->hang = (struct paths_hang){.queues = 4, .hung = 1};
+	a = get("/v1/paths");
+	x = json_array_get(json_object_get(a.json, "interfaces"), 0);
+	assert_string_equal(member(x, "path"), "dpdk");
+	assert_string_equal(member(x, "state"), "polling");
+	assert_string_equal(member(x, "path_reason"),
+			    "123456 packets/s, above dpdk_above = 100kpps; the dataplane hangs on 1 of 4 queues: XDP "
+			    "forwards what comes by these");
+	answer_free(&a);
+	a = get("/v1/status");
+	hang = json_object_get(a.json, "hang");
+	assert_int_equal(number(hang, "queues"), 4);
+	assert_int_equal(number(hang, "hung"), 1);
+	assert_true(json_is_false(json_object_get(hang, "all")));
+	assert_string_equal(member(hang, "text"), "the dataplane hangs on some queues, and the XDP program forwards "
+						  "what comes by these: eth0 1 of 4 queues");
+	answer_free(&a);
+	apply->hang = (struct paths_hang){.queues = 4, .hung = 4, .is_whole = true};
+	a = get("/v1/paths");
+	x = json_array_get(json_object_get(a.json, "interfaces"), 0);
+	assert_string_equal(member(x, "path"), "xdp");
+	assert_string_equal(member(x, "state"), "hung");
+	assert_string_equal(member(x, "path_reason"),
+			    "the dataplane hangs on 4 of 4 queues: XDP forwards until it goes on");
+	assert_true(json_is_null(json_object_get(x, "since")));
+	answer_free(&a);
+	a = get("/v1/status");
+	hang = json_object_get(a.json, "hang");
+	assert_true(json_is_true(json_object_get(hang, "all")));
+	assert_string_equal(member(hang, "text"),
+			    "the dataplane hangs, and the XDP program forwards in its place: eth0 4 of 4 queues");
+	answer_free(&a);
+	a = get("/metrics");
+	assert_non_null(strstr(a.text, "\nsluice_path_active{interface=\"eth0\",path=\"dpdk\"} 0\n"));
+	assert_non_null(strstr(a.text, "\nsluice_path_active{interface=\"eth0\",path=\"xdp\"} 1\n"));
+	answer_free(&a);
+	apply->hang = (struct paths_hang){0};
 	/* Where the program is not, nothing forwards by any path. */
 	apply->is_detached = true;
 	a = get("/v1/paths");
@@ -302,6 +347,66 @@ static void test_losses(void **state)
 	apply->dataplane.counters_fd = -1;
 }
 
+static long long packets_of(const json_t *rows, const char *name, const char *label)
+{
+	size_t i;
+	json_t *row;
+
+	json_array_foreach(rows, i, row)
+	{
+		if (!strcmp(member(row, name), label))
+			return number(row, "packets");
+	}
+	return -1;
+}
+
+/* A packet that no worker has seen, for the XDP program passed or dropped it, is among all others. */
+static void test_counted_by_xdp(void **state)
+{
+	enum { WORKER_AT = 128, WORKER_BYTES = 8192 };
+	const struct sluice_counters_header header = {.magic = SLUICE_COUNTERS_MAGIC,
+						      .abi = SLUICE_ABI,
+						      .workers = 1,
+						      .worker_offset = WORKER_AT,
+						      .worker_bytes = WORKER_BYTES,
+						      .service_offset = WORKER_BYTES,
+						      .backend_offset = WORKER_BYTES,
+						      .total_bytes = WORKER_AT + WORKER_BYTES,
+						      .pid = (uint64_t)getpid(),
+						      .verdicts = SLUICE_VERDICTS};
+	const uint64_t verdicts[SLUICE_VERDICTS] = {
+	    [SLUICE_FORWARD] = 40, [SLUICE_PASS_NOT_IP] = 30, [SLUICE_DROP_NO_BACKEND] = 2};
+	int fd = memfd_create("counters", MFD_CLOEXEC);
+
+	(void)state;
+	assert_int_equal(ftruncate(fd, WORKER_AT + WORKER_BYTES), 0);
+	assert_int_equal(pwrite(fd, &header, sizeof(header), 0), sizeof(header));
+	assert_int_equal(pwrite(fd, verdicts, sizeof(verdicts), WORKER_AT), sizeof(verdicts));
+	apply->kernel_counters_fd = fd;
+	apply->no_socket = 5;
+	struct answer a = get("/v1/counters");
+	const json_t *rows = json_object_get(a.json, "verdicts");
+	assert_int_equal(number(a.json, "received"), 77);
+	assert_int_equal(packets_of(rows, "verdict", "not_ip"), 30);
+	assert_int_equal(packets_of(rows, "verdict", "no_socket"), 5);
+	assert_int_equal(json_array_size(json_object_get(a.json, "workers")), 0);
+	answer_free(&a);
+	a = get("/v1/drops");
+	rows = json_object_get(a.json, "drops");
+	assert_int_equal(packets_of(rows, "reason", "no_backend"), 2);
+	assert_int_equal(packets_of(rows, "reason", "no_socket"), 5);
+	assert_int_equal(packets_of(rows, "reason", "not_ip"), -1);
+	answer_free(&a);
+	a = get("/metrics");
+	assert_non_null(strstr(a.text, "\nsluice_packets_total{kind=\"pass\",verdict=\"not_ip\"} 30\n"));
+	assert_non_null(strstr(a.text, "\nsluice_packets_total{kind=\"drop\",verdict=\"no_socket\"} 5\n"));
+	assert_non_null(strstr(a.text, "\nsluice_drops_total{reason=\"no_socket\"} 5\n"));
+	answer_free(&a);
+	close(fd);
+	apply->kernel_counters_fd = -1;
+	apply->no_socket = 0;
+}
+
 /* ------------------------------------------------------------------- changes ---- */
 
 static void test_transactions(void **state)
@@ -332,18 +437,31 @@ static void test_transactions(void **state)
 	apply->lines[0] = "/etc/x.conf:3: unknown setting \"prot\"; did you mean \"port\"?";
 	apply->lines[1] = "/etc/x.conf:9: weight 70000 is above 65535";
 	apply->line_count = 2;
+	apply->names_lines = true;
 	a = post("/v1/reload", "{}");
 	assert_int_equal(a.status, 422);
 	assert_int_equal(json_array_size(json_object_get(a.json, "lines")), 2);
 	assert_string_equal(member(a.json, "error"), apply->lines[0]);
-	assert_true(member(a.json, "remedy")[0]);
+	assert_string_equal(member(a.json, "remedy"), "mend the lines named; what ran before still runs");
 	answer_free(&a);
 	a = get("/v1/status");
 	assert_string_equal(member(json_object_get(a.json, "last_config"), "outcome"), "failed");
+	assert_string_equal(member(json_object_get(a.json, "last_config"), "text"), apply->lines[0]);
+	const json_t *last_lines = json_object_get(json_object_get(a.json, "last_config"), "lines");
+	assert_int_equal(json_array_size(last_lines), 2);
+	assert_string_equal(json_string_value(json_array_get(last_lines, 1)), apply->lines[1]);
 	assert_int_equal(number(json_object_get(json_object_get(a.json, "transactions"), "reload"), "failed"), 1);
 	answer_free(&a);
 	a = get("/metrics");
 	assert_non_null(strstr(a.text, "\nsluice_config_last_reload_successful 0\n"));
+	answer_free(&a);
+	/* An error of the whole file has no line to mend. */
+	apply->lines[0] = "/dev/null: not a regular file";
+	apply->line_count = 1;
+	apply->names_lines = false;
+	a = post("/v1/plan", "{\"file\": \"/dev/null\"}");
+	assert_int_equal(a.status, 422);
+	assert_string_equal(member(a.json, "remedy"), "what ran before still runs");
 	answer_free(&a);
 	apply->error = -EBUSY;
 	apply->line_count = 0;
@@ -537,9 +655,9 @@ static void test_no_http(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    TEST(test_views),      TEST(test_paths),        TEST(test_batch_explain), TEST(test_metrics),
-	    TEST(test_losses),     TEST(test_transactions), TEST(test_orders),        TEST(test_refusals),
-	    TEST(test_big_bodies), TEST(test_no_http),
+	    TEST(test_views),    TEST(test_paths),          TEST(test_batch_explain), TEST(test_metrics),
+	    TEST(test_losses),   TEST(test_counted_by_xdp), TEST(test_transactions),  TEST(test_orders),
+	    TEST(test_refusals), TEST(test_big_bodies),     TEST(test_no_http),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -94,6 +94,19 @@ static void test_syntax(void **state)
 	ROWS_RUN(rows);
 }
 
+/* An error of the whole file names no line. */
+static void test_no_file_of_text(void **state)
+{
+	struct config_messages messages;
+	struct model *model = NULL;
+
+	(void)state;
+	assert_int_not_equal(config_load("/dev/null", false, &model, &messages), 0);
+	assert_int_equal(messages.errors, 1);
+	assert_int_equal(messages.placed_errors, 0);
+	config_messages_fini(&messages);
+}
+
 /* Groups and lists that are too long for libconfig's linear checks, and many messages. */
 static void test_floods(void **state)
 {
@@ -130,6 +143,7 @@ static void test_floods(void **state)
 	assert_int_equal(config_parse(text, "t", &model, &messages), -EINVAL);
 	assert_int_equal(messages.count, 1001);
 	assert_int_equal(messages.errors, 1001);
+	assert_int_equal(messages.placed_errors, 1000); /* all but the last line, which tells of more */
 	assert_string_equal(messages.lines[0], "t:3: vip number 1: must be a group { ... }, not a number");
 	assert_string_equal(messages.lines[999], "t:1002: vip number 1000: must be a group { ... }, not a number");
 	assert_string_equal(messages.lines[1000], "t: 500 more like these are not shown");
@@ -377,8 +391,9 @@ int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_syntax),           cmocka_unit_test(test_floods),
-	    cmocka_unit_test(test_no_configuration), cmocka_unit_test(test_includes),
-	    cmocka_unit_test(test_hash_key_is_made), cmocka_unit_test(test_hash_key_is_read),
+	    cmocka_unit_test(test_no_file_of_text),  cmocka_unit_test(test_no_configuration),
+	    cmocka_unit_test(test_includes),         cmocka_unit_test(test_hash_key_is_made),
+	    cmocka_unit_test(test_hash_key_is_read),
 	};
 	return cmocka_run_group_tests(tests, folder_make, folder_remove);
 }

@@ -536,11 +536,20 @@ static void test_kernel_path(void **state)
 	static const struct {
 		bool has_kernel, has_dataplane, connected, is_xdp, is_parked;
 		const char *path;
+		struct paths_hang hang;
 	} runs[] = {
-	    {false, false, false, false, false, "dpdk"}, {true, false, false, false, false, "xdp"},
-	    {true, true, false, false, false, "xdp"},    {true, true, true, false, false, "dpdk"},
-	    {true, true, true, true, false, "xdp"},      {false, true, true, true, false, "dpdk"},
-	    {true, true, true, false, true, "xdp"},      {false, true, true, false, true, "dpdk"},
+	    {false, false, false, false, false, "dpdk"},
+	    {true, false, false, false, false, "xdp"},
+	    {true, true, false, false, false, "xdp"},
+	    {true, true, true, false, false, "dpdk"},
+	    {true, true, true, true, false, "xdp"},
+	    {false, true, true, true, false, "dpdk"},
+	    {true, true, true, false, true, "xdp"},
+	    {false, true, true, false, true, "dpdk"},
+	    {true, true, true, false, false, "xdp", {2, 2, true, false}},
+	    {true, true, true, false, false, "dpdk", {2, 1, false, false}},
+	    {true, true, true, false, false, "dpdk", {2, 0, false, true}},
+	    {false, true, true, false, false, "dpdk", {2, 2, true, false}},
 	};
 	const struct apply_dataplane_status was = apply->dataplane;
 	const bool had = apply->has_dataplane;
@@ -551,10 +560,12 @@ static void test_kernel_path(void **state)
 		apply->has_path = true;
 		apply->rule.path = runs[i].is_xdp ? MODEL_PATH_XDP : MODEL_PATH_AUTO;
 		apply->choice.dataplane = runs[i].is_parked ? PATH_DATAPLANE_PARKED : PATH_DATAPLANE_POLLING;
+		apply->hang = runs[i].hang;
 		json = explain("tcp", "203.0.113.1:1", "192.0.2.10:80", NULL);
 		assert_string_equal(member(json, "path"), runs[i].path);
 		json_decref(json);
 	}
+	apply->hang = (struct paths_hang){0};
 	apply->has_kernel = false;
 	apply->has_dataplane = had;
 	apply->dataplane = was;

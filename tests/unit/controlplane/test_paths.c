@@ -68,6 +68,21 @@ int steering_service_packets(const struct steering *steering, const char *name, 
 	return 0;
 }
 
+/* Of eth0 as many queues as the test says hang; the first `asked` count. */
+static struct steering_hangs hangs;
+static bool has_program;
+static uint32_t queues_asked;
+
+int steering_hangs(const struct steering *steering, const char *name, uint32_t queues, struct steering_hangs *ret)
+{
+	(void)steering;
+	queues_asked = queues;
+	if (!has_program || strcmp(name, "eth0") != 0)
+		return -ENOENT;
+	*ret = hangs;
+	return 0;
+}
+
 static void connect_dataplane(uint32_t d, const char *ports, uint32_t parked)
 {
 	char text[64], *at = text;
@@ -264,6 +279,43 @@ static void test_kernel_without_table(void **state)
 	assert_string_equal(s.choice->reason, "the XDP program has no table to forward by");
 }
 
+/* A dataplane that hangs is seen on the queues that it polls; no switch is made of it. */
+static void test_hang(void **state)
+{
+	static const struct {
+		struct steering_hangs found;
+		bool is_whole, is_silent;
+	} rows[] = {
+	    {{.hung = 0, .active = 0}, false, true},  {{.hung = 0, .active = 4}, false, false},
+	    {{.hung = 1, .active = 3}, false, false}, {{.hung = 4, .active = 0}, true, false},
+	    {{.hung = 1, .active = 0}, true, false},
+	};
+	struct site *site = *state;
+
+	has_program = true;
+	hangs = (struct steering_hangs){.hung = 4};
+	assert_int_equal(paths_hang(site->paths, 0).hung, 0); /* marked from before: nobody is there to hang */
+	connect_dataplane(0, "eth2 eth0", 0);
+	dataplanes[0].hello.ports[1].queues = 4;
+	paths_look(site->paths);
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		hangs = rows[i].found;
+		const struct paths_hang hang = paths_hang(site->paths, 0);
+		assert_int_equal(hang.queues, 4);
+		assert_int_equal(queues_asked, 4);
+		assert_int_equal(hang.hung, hangs.hung);
+		assert_int_equal(hang.is_whole, rows[i].is_whole);
+		assert_int_equal(hang.is_silent, rows[i].is_silent);
+		assert_string_equal(state_of(site, 0, "eth0"), "polling");
+	}
+	assert_int_equal(paths_hang(site->paths, 2).queues, 0); /* no program is on it */
+	assert_int_equal(paths_hang(site->paths, 3).queues, 0);
+	dataplanes[0].parked = 2;
+	paths_look(site->paths);
+	assert_int_equal(paths_hang(site->paths, 0).hung, 0);
+	has_program = false;
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -271,6 +323,7 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(test_several, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_configured_again, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_kernel_without_table, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_hang, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_before_a_model, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_left_the_configuration, setup, teardown),
 	};

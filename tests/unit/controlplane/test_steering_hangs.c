@@ -10,6 +10,7 @@
 #include "steering_site.h"
 
 #include <bpf/bpf.h>
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -67,10 +68,51 @@ static void hangs_are_told(void **state)
 	assert_string_equal(refresh_says(f), "");
 }
 
+static void mark_queue(struct steering_site *f, uint32_t hung, enum steering_path path)
+{
+	const uint32_t queue = 0;
+	struct steering_queue q;
+	int map = steering_site_pin(f, "sv0/queues");
+
+	assert_int_equal(bpf_map_lookup_elem(map, &queue, &q), 0);
+	q.hung = hung;
+	q.path = path;
+	assert_int_equal(bpf_map_update_elem(map, &queue, &q, BPF_EXIST), 0);
+	close(map);
+}
+
+/* What hangs now, of the queues that are asked for. */
+static void hangs_are_counted(void **state)
+{
+	static const struct {
+		uint32_t mark, path;
+		struct steering_hangs expected;
+	} rows[] = {
+	    {0, STEERING_PATH_NONE, {0, 0}},      {0, STEERING_PATH_DATAPLANE, {0, 1}},
+	    {1, STEERING_PATH_DATAPLANE, {1, 0}}, {1, STEERING_PATH_KERNEL, {1, 0}},
+	    {0, STEERING_PATH_KERNEL, {0, 1}},
+	};
+	struct steering_site *f = *state;
+	struct steering_hangs hangs;
+
+	steering_site_configure(f, "sv0", NULL);
+	assert_int_equal(steering_configure_interfaces(f->steering, &f->model), 0);
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		mark_queue(f, rows[i].mark, (enum steering_path)rows[i].path);
+		assert_int_equal(steering_hangs(f->steering, "sv0", 64, &hangs), 0);
+		assert_int_equal(hangs.hung, rows[i].expected.hung);
+		assert_int_equal(hangs.active, rows[i].expected.active);
+	}
+	assert_int_equal(steering_hangs(f->steering, "sv0", 0, &hangs), 0);
+	assert_int_equal(hangs.hung + hangs.active, 0);
+	assert_int_equal(steering_hangs(f->steering, "sv1", 1, &hangs), -ENOENT);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test_setup_teardown(hangs_are_told, steering_site_setup, steering_site_teardown),
+	    cmocka_unit_test_setup_teardown(hangs_are_counted, steering_site_setup, steering_site_teardown),
 	};
 	int status = steering_site_enter();
 	return status ? status : cmocka_run_group_tests(tests, NULL, NULL);
