@@ -305,8 +305,7 @@ void api_get_status(struct api_exchange *exchange)
 	api_reply_json(
 	    exchange, 200,
 	    json_pack("{s:s, s:I, s:f, s:s?, s:s?, s:s?, s:s?, s:s?, s:I, s:i, s:i, s:{s:I, s:I, s:I, s:I, s:I}, s:o, "
-		      "s:o, s:o, "
-		      "s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:s}",
+		      "s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:s}",
 		      "version", SLUICE_VERSION, "pid", (json_int_t)getpid(), "uptime_seconds", (double)uptime_ns / 1e9,
 		      "node", model ? model->node_name : NULL, "zone", model ? model->node_zone : NULL, "region",
 		      model ? model->node_region : NULL, "config_file", apply_config_file(api->apply),

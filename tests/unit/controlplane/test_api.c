@@ -19,6 +19,10 @@ static void test_views(void **state)
 	(void)state;
 	struct answer a = get("/v1/status");
 	assert_int_equal(a.status, 200);
+	/* Its members are what their names say, to the last one. */
+	assert_true(json_is_object(json_object_get(a.json, "overload")));
+	assert_true(json_is_array(json_object_get(a.json, "restart_pending")));
+	assert_true(json_is_string(json_object_get(a.json, "counters_problem")));
 	assert_non_null(strstr(a.text, "Content-Type: application/json"));
 	assert_string_equal(member(a.json, "node"), "lb1");
 	assert_int_equal(number(a.json, "generation"), 1);
