@@ -164,8 +164,6 @@ struct json_t;
 void apply_plan(struct apply *apply, const char *file,
 		void (*done)(void *user, const struct apply_outcome *outcome, struct json_t *plan), void *user);
 
-struct adjacency *apply_adjacency(const struct apply *apply);
-struct health *apply_health(const struct apply *apply);
 struct steering *apply_steering(const struct apply *apply);
 /* Which path each interface's packets take. */
 const struct paths *apply_paths(const struct apply *apply);

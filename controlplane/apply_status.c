@@ -159,16 +159,6 @@ int apply_capture(struct apply *apply, uint32_t pid, int fd, uint64_t bytes)
 	return apply->publish ? publish_capture(apply->publish, pid, fd, bytes) : -ENOENT;
 }
 
-struct adjacency *apply_adjacency(const struct apply *apply)
-{
-	return apply->adjacency;
-}
-
-struct health *apply_health(const struct apply *apply)
-{
-	return apply->health;
-}
-
 struct steering *apply_steering(const struct apply *apply)
 {
 	return apply->steering;

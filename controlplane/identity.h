@@ -100,9 +100,6 @@ struct identity_rest {
  */
 int identity_recover_rests(struct identity *identity, const struct identity_rest *rests, uint32_t count);
 
-/* Number of the service with this address, protocol and ports, or SLUICE_NONE. Linear. */
-uint32_t identity_find(const struct identity *identity, const struct model_service *service);
-
 /* Whether a number is the same service's in two identities. */
 bool identity_is_same_service(const struct identity *a, const struct identity *b, uint32_t number);
 

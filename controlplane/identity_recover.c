@@ -175,17 +175,6 @@ int identity_recover_rests(struct identity *identity, const struct identity_rest
 
 /* -------------------------------------------------------------- questions ---- */
 
-uint32_t identity_find(const struct identity *identity, const struct model_service *service)
-{
-	const struct identity_key key = identity_key_of_model(service);
-	for (uint32_t n = 0; n < identity->service_count; n++) {
-		const struct identity_key other = identity_key_of_service(&identity->services[n]);
-		if (identity->services[n].used && identity_key_compare(&key, &other) == 0)
-			return n;
-	}
-	return SLUICE_NONE;
-}
-
 bool identity_is_same_service(const struct identity *a, const struct identity *b, uint32_t number)
 {
 	if (number >= a->service_count || number >= b->service_count || !a->services[number].used ||

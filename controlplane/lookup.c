@@ -284,14 +284,6 @@ double lookup_share(const struct lookup *lookup, const union sluice_address *add
 	return i == SLUICE_NONE ? 0 : (double)lookup->owned[i] / lookup->size;
 }
 
-uint32_t lookup_slot_owned(const struct lookup *lookup, uint32_t slot)
-{
-	for (uint32_t i = 0; i < lookup->member_count; i++)
-		if (lookup->members[i].slot == slot)
-			return lookup->owned[i];
-	return 0;
-}
-
 bool lookup_has_member(const struct lookup *lookup, const union sluice_address *address)
 {
 	return member_find(lookup, address) != SLUICE_NONE;

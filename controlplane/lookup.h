@@ -114,9 +114,6 @@ static inline const sluice_bucket *lookup_buckets(const struct lookup *lookup)
 /* The share of the buckets that the backend at `address` owns, 0..1. */
 double lookup_share(const struct lookup *lookup, const union sluice_address *address);
 
-/* Buckets owned by a slot. */
-uint32_t lookup_slot_owned(const struct lookup *lookup, uint32_t slot);
-
 /* Whether the backend at this address takes part: its weight counts, though it may own no bucket. */
 bool lookup_has_member(const struct lookup *lookup, const union sluice_address *address);
 

@@ -74,14 +74,6 @@ bool port_can_park(const struct port *port)
 	return port->config->kind == CONFIG_PORT_KERNEL;
 }
 
-uint32_t ports_parked(const struct ports *ports)
-{
-	uint32_t bits = 0;
-	for (uint32_t i = 0; i < ports->count; i++)
-		bits |= (uint32_t)(ports->port[i] && ports->port[i]->parked) << i;
-	return bits;
-}
-
 bool ports_are_parked(const struct ports *ports)
 {
 	bool any = false;

@@ -115,7 +115,6 @@ bool port_can_park(const struct port *port);
  * unparked receive. Returns the bits of those that are parked now. Control thread.
  */
 uint32_t ports_park(const struct ports *ports, uint32_t bits);
-uint32_t ports_parked(const struct ports *ports);
 /* Whether there is a port, and all are parked. */
 bool ports_are_parked(const struct ports *ports);
 

@@ -454,18 +454,6 @@ int apply_capture(struct apply *apply, uint32_t pid, int fd, uint64_t bytes)
 	return 0;
 }
 
-struct adjacency *apply_adjacency(const struct apply *apply)
-{
-	(void)apply;
-	return NULL;
-}
-
-struct health *apply_health(const struct apply *apply)
-{
-	(void)apply;
-	return NULL;
-}
-
 struct steering *apply_steering(const struct apply *apply)
 {
 	return (struct steering *)(uintptr_t)apply;

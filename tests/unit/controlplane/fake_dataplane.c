@@ -535,14 +535,6 @@ uint32_t fake_dataplane_previous(struct fake_dataplane *d, const struct sluice_f
 	return backend;
 }
 
-union sluice_address fake_dataplane_backend(struct fake_dataplane *d, uint32_t number)
-{
-	pthread_mutex_lock(&d->lock);
-	union sluice_address address = d->table.backends[number].address;
-	pthread_mutex_unlock(&d->lock);
-	return address;
-}
-
 struct sluice_message_hello fake_dataplane_hello(void)
 {
 	return (struct sluice_message_hello){.header = {.magic = SLUICE_MESSAGE_MAGIC,

@@ -47,9 +47,6 @@ struct fake_buckets {
 struct fake_buckets fake_dataplane_buckets(struct fake_dataplane *dataplane, const struct sluice_flow *flow);
 /* Number of the backend that the bucket's `prev`, or the previous table, names; or SLUICE_NONE. */
 uint32_t fake_dataplane_previous(struct fake_dataplane *dataplane, const struct sluice_flow *flow);
-/* Address of a backend of the table in use. */
-union sluice_address fake_dataplane_backend(struct fake_dataplane *dataplane, uint32_t number);
-
 /* A message that is good, for tests that spoil it. */
 struct sluice_message_hello fake_dataplane_hello(void);
 

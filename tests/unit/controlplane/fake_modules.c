@@ -45,7 +45,6 @@ static struct {
 	enum health_state health_default;
 	union sluice_address unresolved[FAKES_MAX];
 	uint32_t unresolved_count;
-	bool unsettled;
 	struct {
 		union sluice_address address;
 		uint16_t port;
@@ -212,7 +211,7 @@ void adjacency_find(const struct adjacency *adjacency, const struct model_backen
 bool adjacency_settled(const struct adjacency *adjacency)
 {
 	(void)adjacency;
-	return !fakes.unsettled;
+	return true;
 }
 
 void adjacency_port_told(struct adjacency *adjacency, uint32_t port, const uint8_t mac[6], uint32_t mtu)
@@ -221,11 +220,6 @@ void adjacency_port_told(struct adjacency *adjacency, uint32_t port, const uint8
 	(void)port;
 	(void)mac;
 	(void)mtu;
-}
-
-void fake_adjacency_settle(bool settled)
-{
-	fakes.unsettled = !settled;
 }
 
 void fake_adjacency_set(const char *text, bool resolved)
@@ -373,11 +367,6 @@ struct steering_kernel_maps steering_kernel_maps(const struct steering *steering
 {
 	(void)steering;
 	return (struct steering_kernel_maps){-1, -1, -1};
-}
-
-uint32_t fake_steering_services(void)
-{
-	return fakes.service_count;
 }
 
 bool fake_steering_has(const char *vip, uint16_t port)

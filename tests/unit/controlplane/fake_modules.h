@@ -21,10 +21,8 @@ void fake_health_default(enum health_state state);
 void fake_health_set(const char *service, const char *backend, enum health_state state);
 /* An address that is resolved or not, from now on; tells who made the module. */
 void fake_adjacency_set(const char *address, bool resolved);
-void fake_adjacency_settle(bool settled);
 
 /* What steering was last told. */
-uint32_t fake_steering_services(void);
 bool fake_steering_has(const char *vip, uint16_t port);
 /* Called with each publication of services, when set. */
 extern void (*fake_steering_published)(uint32_t services);
