@@ -74,6 +74,14 @@ bool port_can_park(const struct port *port)
 	return port->config->kind == CONFIG_PORT_KERNEL;
 }
 
+static uint32_t parked_bits(const struct ports *ports)
+{
+	uint32_t bits = 0;
+	for (uint32_t i = 0; i < ports->count; i++)
+		bits |= (uint32_t)(ports->port[i] && ports->port[i]->parked) << i;
+	return bits;
+}
+
 bool ports_are_parked(const struct ports *ports)
 {
 	bool any = false;
@@ -98,7 +106,7 @@ uint32_t ports_park(const struct ports *ports, uint32_t bits)
 		log_notice("interface \"%s\": %s", port->config->name,
 			   park ? "parked, the XDP program forwards" : "polls again");
 	}
-	return ports_parked(ports);
+	return parked_bits(ports);
 }
 
 void ports_retire(struct ports *ports)
