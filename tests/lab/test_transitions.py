@@ -142,7 +142,7 @@ def test_no_connection_breaks(lab, counts, measured, window):
         if state == "draining":  # since the test before
             lab.balancer.ctl("enable", f"web/{name}")
     lab.balancer.wait_backends()
-    changes, pause = counts(20, 200), counts(1.5, 3)
+    changes, pause = counts(14, 200), counts(1.5, 3)
     held, short = hold(lab, counts(100, 500)), lab.client.http_start(lab.vip(4, 1), rate=counts(50, 100))
     operator = Operator(lab, seed=changes, window=window)
     time.sleep(3)
