@@ -3,7 +3,7 @@
 #include "api_context.h"
 
 #include "api_flow.h"
-#include "model_differences.h"
+#include "plan.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -93,25 +93,6 @@ void api_get_vips(struct api_exchange *exchange)
 }
 
 /* ------------------------------------------------------------------- paths ---- */
-
-/* model_difference_fn; user: an array. */
-static void pending_append(void *user, enum model_effect effect, const char *change)
-{
-	if (effect != MODEL_EFFECT_AT_ONCE)
-		json_array_append_new(
-		    user, json_pack("{s:s, s:s}", "change", change, "takes_effect", model_effect_text(effect)));
-}
-
-/* What runs as the file said before. */
-static json_t *pending_json(const struct api *api)
-{
-	const struct model *started = apply_started(api->apply), *model = apply_model(api->apply);
-	json_t *list = json_array();
-
-	if (started && model && list)
-		model_differences(started, model, pending_append, list);
-	return list;
-}
 
 static json_t *dataplanes_json(const struct api *api)
 {
@@ -317,6 +298,6 @@ void api_get_status(struct api_exchange *exchange)
 		      kernel_json(api), "interfaces", interfaces_json(api), "hang", api_hang_json(api), "transactions",
 		      transactions_json(api), "last_config", last_json, "windows", api_windows_json(api), "exceptions",
 		      api_exceptions_json(api), "underlay", api_underlay_json(api), "peers", api_peers_json(api),
-		      "overload", api_overload_json(api), "restart_pending", pending_json(api), "counters_problem",
-		      api->counters_problem));
+		      "overload", api_overload_json(api), "restart_pending",
+		      plan_pending(apply_started(api->apply), model), "counters_problem", api->counters_problem));
 }

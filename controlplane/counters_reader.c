@@ -213,14 +213,6 @@ static uint64_t worker_verdict(const struct source *source, const uint8_t *bytes
 #define WORKER_LOAD(source, bytes, worker, field)                                                                      \
 	load((const uint64_t *)(worker_at(source, bytes, worker) + WORKER_OFFSET(&(source)->header, field)))
 
-/* What came since the last look; memory that went backwards was not monotonic, and counts from 0 again. */
-static uint64_t growth(uint64_t now, uint64_t *last)
-{
-	uint64_t grown = now >= *last ? now - *last : now;
-	*last = now;
-	return grown;
-}
-
 static int source_room(struct source *source, uint32_t service_count, uint32_t backend_count)
 {
 	if (service_count > source->header.service_capacity)
@@ -375,7 +367,7 @@ static void refresh_verdicts(struct counters_reader *reader, struct source *sour
 		uint64_t now = 0;
 		for (uint32_t w = 0; w < source->header.workers; w++)
 			now += worker_verdict(source, bytes, w, v);
-		reader->verdicts[v] += growth(now, &source->last_verdicts[v]);
+		reader->verdicts[v] += counters_growth(now, &source->last_verdicts[v]);
 	}
 	for (uint32_t p = 0; p < SLUICE_PORTS_MAX; p++) {
 		struct sluice_port_counters now = {0}, *last = &source->last_ports[p], *total = &reader->ports[p];
@@ -389,10 +381,10 @@ static void refresh_verdicts(struct counters_reader *reader, struct source *sour
 			now.transmitted_packets += load(&port->transmitted_packets);
 			now.transmitted_bytes += load(&port->transmitted_bytes);
 		}
-		total->received_packets += growth(now.received_packets, &last->received_packets);
-		total->received_bytes += growth(now.received_bytes, &last->received_bytes);
-		total->transmitted_packets += growth(now.transmitted_packets, &last->transmitted_packets);
-		total->transmitted_bytes += growth(now.transmitted_bytes, &last->transmitted_bytes);
+		total->received_packets += counters_growth(now.received_packets, &last->received_packets);
+		total->received_bytes += counters_growth(now.received_bytes, &last->received_bytes);
+		total->transmitted_packets += counters_growth(now.transmitted_packets, &last->transmitted_packets);
+		total->transmitted_bytes += counters_growth(now.transmitted_bytes, &last->transmitted_bytes);
 	}
 }
 
@@ -402,8 +394,9 @@ static void refresh_losses(struct counters_reader *reader, struct source *source
 
 	for (uint32_t p = 0; source->header.losses_offset && p < SLUICE_PORTS_MAX; p++) {
 		struct sluice_port_losses *last = &source->last_losses[p], *total = &reader->losses[p];
-		total->missed_packets += growth(load(&now[p].missed_packets), &last->missed_packets);
-		total->from_kernel_dropped += growth(load(&now[p].from_kernel_dropped), &last->from_kernel_dropped);
+		total->missed_packets += counters_growth(load(&now[p].missed_packets), &last->missed_packets);
+		total->from_kernel_dropped +=
+		    counters_growth(load(&now[p].from_kernel_dropped), &last->from_kernel_dropped);
 	}
 }
 
@@ -419,7 +412,8 @@ static void refresh_services(struct counters_reader *reader, struct source *sour
 			now.new_flows += load(&c->new_flows);
 			now.drops += load(&c->drops);
 		}
-		uint64_t new_flows = growth(now.new_flows, &last->new_flows), drops = growth(now.drops, &last->drops);
+		uint64_t new_flows = counters_growth(now.new_flows, &last->new_flows),
+			 drops = counters_growth(now.drops, &last->drops);
 		if (n < reader->services.count) {
 			reader->services.entries[n].new_flows += new_flows;
 			reader->services.entries[n].drops += drops;
@@ -439,7 +433,8 @@ static void refresh_backends(struct counters_reader *reader, struct source *sour
 			now.packets += load(&c->packets);
 			now.bytes += load(&c->bytes);
 		}
-		uint64_t packets = growth(now.packets, &last->packets), grown_bytes = growth(now.bytes, &last->bytes);
+		uint64_t packets = counters_growth(now.packets, &last->packets),
+			 grown_bytes = counters_growth(now.bytes, &last->bytes);
 		if (n >= reader->backends.count || (packets | grown_bytes) == 0)
 			continue;
 		reader->backends.entries[n].packets += packets;
@@ -475,8 +470,10 @@ void counters_reader_sample(struct counters_reader *reader)
 		struct source *source = reader->sources[i];
 		const uint8_t *bytes = source_bytes(source);
 		for (uint32_t w = 0; bytes && w < source->header.workers; w++) {
-			uint64_t busy = growth(WORKER_LOAD(source, bytes, w, busy_tsc), &source->samples[w].busy_tsc);
-			uint64_t idle = growth(WORKER_LOAD(source, bytes, w, idle_tsc), &source->samples[w].idle_tsc);
+			uint64_t busy =
+			    counters_growth(WORKER_LOAD(source, bytes, w, busy_tsc), &source->samples[w].busy_tsc);
+			uint64_t idle =
+			    counters_growth(WORKER_LOAD(source, bytes, w, idle_tsc), &source->samples[w].idle_tsc);
 			source->samples[w].share = busy + idle ? (double)busy / (double)(busy + idle) : 0;
 		}
 	}

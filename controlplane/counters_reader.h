@@ -17,6 +17,14 @@
 
 struct counters_reader;
 
+/* What came since the last look at *last; memory that went backwards was made anew, and counts from 0 again. */
+static inline uint64_t counters_growth(uint64_t now, uint64_t *last)
+{
+	const uint64_t grown = now >= *last ? now - *last : now;
+	*last = now;
+	return grown;
+}
+
 struct counters_backend {
 	uint64_t packets;
 	uint64_t bytes; /* of inner IP packets */
@@ -29,8 +37,8 @@ struct counters_service {
 };
 
 struct counters_worker {
-	uint32_t pid;                                  /* of its dataplane */
-	uint32_t worker;                               /* from 0 in its dataplane */
+	uint32_t pid;                                            /* of its dataplane */
+	uint32_t worker;                                         /* from 0 in its dataplane */
 	uint64_t received, forwarded, passed, answered, dropped; /* packets, since this dataplane's start */
 	uint64_t generation;
 	uint64_t sleeps;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "kernel_counters.h"
 
+#include "counters_reader.h"
 #include "sluice/control.h"
 
 #include <errno.h>
@@ -129,14 +130,6 @@ static struct interface *interface_of(struct kernel_counters *counters, const ch
 	return interface;
 }
 
-/* What came since the last look; maps that were made anew count from 0 again. */
-static uint64_t growth(uint64_t now, uint64_t *last)
-{
-	const uint64_t grown = now >= *last ? now - *last : now;
-	*last = now;
-	return grown;
-}
-
 int kernel_counters_refresh(struct kernel_counters *counters, const struct sluice_counters_header *memory,
 			    const struct steering *steering)
 {
@@ -149,8 +142,8 @@ int kernel_counters_refresh(struct kernel_counters *counters, const struct sluic
 			continue;
 		struct interface *interface = interface_of(counters, status.interface);
 		for (uint32_t v = 0; v < SLUICE_VERDICTS; v++)
-			counters->sums->verdicts[v] += growth(status.verdicts[v], &interface->verdicts[v]);
-		counters->no_socket += growth(status.dropped_no_socket, &interface->no_socket);
+			counters->sums->verdicts[v] += counters_growth(status.verdicts[v], &interface->verdicts[v]);
+		counters->no_socket += counters_growth(status.dropped_no_socket, &interface->no_socket);
 	}
 	return counters->fd;
 }

@@ -247,15 +247,23 @@ static void change_append(void *user, enum model_effect effect, const char *chan
 							       model_effect_text(effect)));
 }
 
-/* What a dataplane takes at its start differs from what it had then, whatever was applied since. */
-static void changes_append(const struct plan_inputs *in, json_t *list)
+json_t *plan_pending(const struct model *started, const struct model *model)
 {
-	struct changes at_once = {list, false}, later = {list, true};
+	struct changes later = {json_array(), true};
 
-	if (!in->before)
-		return;
-	model_differences(in->started ? in->started : in->before, in->after, change_append, &later);
-	model_differences(in->before, in->after, change_append, &at_once);
+	if (later.list && started && model)
+		model_differences(started, model, change_append, &later);
+	return later.list;
+}
+
+/* What waits first. NULL: no memory. */
+static json_t *settings_make(const struct plan_inputs *in)
+{
+	struct changes at_once = {plan_pending(in->started ? in->started : in->before, in->after), false};
+
+	if (at_once.list && in->before)
+		model_differences(in->before, in->after, change_append, &at_once);
+	return at_once.list;
 }
 
 static int service_append(json_t *services, const struct side *before, const struct side *after, struct totals *totals)
@@ -385,14 +393,13 @@ static int services_append(const struct plan_inputs *in, json_t *services, struc
 int plan_make(const struct plan_inputs *inputs, json_t **ret)
 {
 	struct totals totals = {0};
-	json_t *services = json_array(), *settings = json_array();
+	json_t *services = json_array(), *settings = settings_make(inputs);
 
 	if (!services || !settings || services_append(inputs, services, &totals)) {
 		json_decref(services);
 		json_decref(settings);
 		return -ENOMEM;
 	}
-	changes_append(inputs, settings);
 	const double all = totals.buckets > 0 ? totals.buckets / 100 : 1;
 	const uint32_t log2 = inputs->after->dataplane.exceptions_log2;
 	json_t *plan =

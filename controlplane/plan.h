@@ -47,6 +47,12 @@ struct plan_inputs {
 int plan_make(const struct plan_inputs *inputs, struct json_t **ret);
 
 /*
+ * What a dataplane that began when `started` ran takes of `model` at its next start, whatever was applied since: an
+ * array as in "settings", empty when either is NULL. A new reference, or NULL: no memory.
+ */
+struct json_t *plan_pending(const struct model *started, const struct model *model);
+
+/*
  * The part of all hashes, 0..1, whose owner differs between two tables, of one size or two. Owners are compared
  * by address; NULL is a table in which nobody owns anything. Pure.
  */

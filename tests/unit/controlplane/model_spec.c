@@ -88,3 +88,32 @@ struct model *model_of(const char *spec)
 	free(text);
 	return model;
 }
+
+struct built_table *spec_table(const struct model *model, struct built_table *before)
+{
+	static struct sluice_port ports[8]; /* one for each interface */
+	struct table_backend backends[16];
+	struct table_build *build;
+	const char *text = "";
+
+	for (int i = 0; i < 16; i++)
+		backends[i] = (struct table_backend){.weight = 100,
+						     .mtu = 1500,
+						     .source = address_of("10.0.0.254"),
+						     .destination_mac = {2},
+						     .source_mac = {2, 1},
+						     .state = SLUICE_BACKEND_UP,
+						     .reachable = 1};
+	const struct table_build_options options = {.model = (struct model *)model,
+						    .generation = before ? before->generation + 1 : 1,
+						    .backends = backends,
+						    .ports = ports,
+						    .base = before ? before->identity : NULL};
+	assert_int_equal(table_build_create(&options, &build), 0);
+	if (table_build_run(build, &text))
+		fail_msg("%s", text);
+	built_table_put(before);
+	struct built_table *table = table_build_take(build);
+	table_build_destroy(build);
+	return table;
+}

@@ -312,11 +312,11 @@ static void test_metrics(void **state)
 	answer_free(&a);
 }
 
-/* What a dataplane's ports have lost, by the names that the configuration has for them. */
-static void test_losses(void **state)
+enum { LOSSES_AT = 256, WORKER_AT = 1024, WORKER_BYTES = 8192 };
+
+/* A counters' memory of one worker that has counted nothing. losses_offset 0: of before there were any. */
+static int counters_make(uint64_t losses_offset)
 {
-	enum { LOSSES_AT = 256, WORKER_AT = 1024, WORKER_BYTES = 8192 };
-	const struct sluice_port_losses lost = {.missed_packets = 9, .from_kernel_dropped = 2};
 	const struct sluice_counters_header header = {.magic = SLUICE_COUNTERS_MAGIC,
 						      .abi = SLUICE_ABI,
 						      .workers = 1,
@@ -325,13 +325,23 @@ static void test_losses(void **state)
 						      .service_offset = WORKER_BYTES,
 						      .backend_offset = WORKER_BYTES,
 						      .total_bytes = WORKER_AT + WORKER_BYTES,
+						      .pid = (uint64_t)getpid(),
 						      .verdicts = SLUICE_VERDICTS,
-						      .losses_offset = LOSSES_AT};
+						      .losses_offset = losses_offset};
 	int fd = memfd_create("counters", MFD_CLOEXEC);
 
-	(void)state;
 	assert_int_equal(ftruncate(fd, WORKER_AT + WORKER_BYTES), 0);
 	assert_int_equal(pwrite(fd, &header, sizeof(header), 0), sizeof(header));
+	return fd;
+}
+
+/* What a dataplane's ports have lost, by the names that the configuration has for them. */
+static void test_losses(void **state)
+{
+	const struct sluice_port_losses lost = {.missed_packets = 9, .from_kernel_dropped = 2};
+	int fd = counters_make(LOSSES_AT);
+
+	(void)state;
 	assert_int_equal(pwrite(fd, &lost, sizeof(lost), LOSSES_AT), sizeof(lost));
 	apply->has_dataplane = true;
 	apply->dataplane = (struct apply_dataplane_status){.connected = true, .counters_fd = fd};
@@ -367,24 +377,11 @@ static long long packets_of(const json_t *rows, const char *name, const char *la
 /* A packet that no worker has seen, for the XDP program passed or dropped it, is among all others. */
 static void test_counted_by_xdp(void **state)
 {
-	enum { WORKER_AT = 128, WORKER_BYTES = 8192 };
-	const struct sluice_counters_header header = {.magic = SLUICE_COUNTERS_MAGIC,
-						      .abi = SLUICE_ABI,
-						      .workers = 1,
-						      .worker_offset = WORKER_AT,
-						      .worker_bytes = WORKER_BYTES,
-						      .service_offset = WORKER_BYTES,
-						      .backend_offset = WORKER_BYTES,
-						      .total_bytes = WORKER_AT + WORKER_BYTES,
-						      .pid = (uint64_t)getpid(),
-						      .verdicts = SLUICE_VERDICTS};
 	const uint64_t verdicts[SLUICE_VERDICTS] = {
 	    [SLUICE_FORWARD] = 40, [SLUICE_PASS_NOT_IP] = 30, [SLUICE_DROP_NO_BACKEND] = 2};
-	int fd = memfd_create("counters", MFD_CLOEXEC);
+	int fd = counters_make(0);
 
 	(void)state;
-	assert_int_equal(ftruncate(fd, WORKER_AT + WORKER_BYTES), 0);
-	assert_int_equal(pwrite(fd, &header, sizeof(header), 0), sizeof(header));
 	assert_int_equal(pwrite(fd, verdicts, sizeof(verdicts), WORKER_AT), sizeof(verdicts));
 	apply->kernel_counters_fd = fd;
 	apply->no_socket = 5;

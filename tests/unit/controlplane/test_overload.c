@@ -90,34 +90,12 @@ static bool is_in_kernel(void *user)
 /* The configuration is changed, and comes into force. */
 static void follow(struct site *site, const char *text, void (*change)(struct model *model))
 {
-	static struct sluice_port ports[8];
-	struct table_backend backends[16] = {0};
-	struct table_build *build;
-	const char *error = "";
 	struct model *model = model_of(text);
 
 	model->dataplane.shed_above = 75;
 	if (change)
 		change(model);
-	for (int i = 0; i < 16; i++)
-		backends[i] = (struct table_backend){.weight = 100,
-						     .mtu = 1500,
-						     .source = address_of("10.0.0.254"),
-						     .destination_mac = {2},
-						     .source_mac = {2, 1},
-						     .state = SLUICE_BACKEND_UP,
-						     .reachable = 1};
-	const struct table_build_options options = {.model = model,
-						    .generation = site->table ? site->table->generation + 1 : 1,
-						    .backends = backends,
-						    .ports = ports,
-						    .base = site->table ? site->table->identity : NULL};
-	assert_int_equal(table_build_create(&options, &build), 0);
-	if (table_build_run(build, &error))
-		fail_msg("%s", error);
-	built_table_put(site->table);
-	site->table = table_build_take(build);
-	table_build_destroy(build);
+	site->table = spec_table(model, site->table);
 	assert_int_equal(overload_follow(site->overload, model, site->table, site->memory), 0);
 	model_put(site->model);
 	site->model = model;

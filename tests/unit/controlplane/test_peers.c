@@ -53,11 +53,6 @@ static uint16_t free_port(void)
 
 static void follow(struct site *site, const char *spec)
 {
-	static struct sluice_port ports[8]; /* one for each interface */
-	struct table_backend backends[16] = {0};
-	struct table_build *build;
-	const char *text = "";
-
 	model_put(site->model);
 	site->model = model_of(spec);
 	site->model->hash_key = (struct sluice_hash_key){5, 6};
@@ -65,25 +60,7 @@ static void follow(struct site *site, const char *spec)
 	site->model->peers.nodes = calloc(1, sizeof(*site->model->peers.nodes));
 	site->model->peers.nodes[0] = endpoints[1 - (site - sites)];
 	site->model->peers.node_count = 1;
-	for (int i = 0; i < 16; i++)
-		backends[i] = (struct table_backend){.weight = 100,
-						     .mtu = 1500,
-						     .source = address_of("10.0.0.254"),
-						     .destination_mac = {2},
-						     .source_mac = {2, 1},
-						     .state = SLUICE_BACKEND_UP,
-						     .reachable = 1};
-	const struct table_build_options options = {.model = site->model,
-						    .generation = site->table ? site->table->generation + 1 : 1,
-						    .backends = backends,
-						    .ports = ports,
-						    .base = site->table ? site->table->identity : NULL};
-	assert_int_equal(table_build_create(&options, &build), 0);
-	if (table_build_run(build, &text))
-		fail_msg("%s", text);
-	built_table_put(site->table);
-	site->table = table_build_take(build);
-	table_build_destroy(build);
+	site->table = spec_table(site->model, site->table);
 	memset(site->states, SLUICE_BACKEND_UP, sizeof(site->states));
 	site->table->view.states = site->states;
 	peers_follow(site->peers, site->table);
