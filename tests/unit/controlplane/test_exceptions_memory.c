@@ -147,7 +147,7 @@ static void test_another_size(void **state)
 	header->times = sluice_exception_times_for(100, 50);
 	assert_true(insert(header, 7, SLUICE_EXCEPTION_SYN, now_s - 3600)); /* over */
 	for (uint64_t key = 1; key <= 300; key++)
-		assert_true(insert(header, key * 0x9e3779b97f4a7c15ull, SLUICE_EXCEPTION_ESTABLISHED, now_s));
+		assert_true(insert(header, key * 0x9e3779b97f4a7c15ull, SLUICE_EXCEPTION_ESTABLISHED, now_s - 90));
 	unmap(header, fd);
 
 	/* Nobody has: it is made anew, larger or smaller, and what is remembered goes along. */

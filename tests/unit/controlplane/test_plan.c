@@ -274,6 +274,26 @@ static void test_plan_of_settings(void **state)
 	assert_true(number_in(web, "buckets_moved") == 0);
 }
 
+/* What a dataplane takes at its next start is told by what it began with, and nothing else is. */
+static void test_pending(void **state)
+{
+	struct model *started = model_of(WEB "10.0.0.1"), *model = model_of(WEB "10.0.0.1");
+
+	(void)state;
+	model->dataplane.idle_sleep = !started->dataplane.idle_sleep;
+	model->dataplane.shed_above = 90;
+	json_t *pending = plan_pending(started, model);
+	assert_int_equal(json_array_size(pending), 1);
+	assert_string_equal(json_string_value(json_object_get(json_array_get(pending, 0), "change")),
+			    "dataplane.idle: sleep -> spin");
+	json_decref(pending);
+	pending = plan_pending(NULL, model);
+	assert_int_equal(json_array_size(pending), 0);
+	json_decref(pending);
+	model_put(started);
+	model_put(model);
+}
+
 static void test_plan_of_a_bad_file(void **state)
 {
 	struct apply_site *site = *state;
@@ -292,9 +312,10 @@ static void test_plan_of_a_bad_file(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_moved),     SITE_TEST(test_plan),
-	    SITE_TEST(test_plan_of_flows),    SITE_TEST(test_plan_with_a_dead_backend),
-	    SITE_TEST(test_plan_of_settings), SITE_TEST(test_plan_of_a_bad_file),
+	    cmocka_unit_test(test_moved),       SITE_TEST(test_plan),
+	    SITE_TEST(test_plan_of_flows),      SITE_TEST(test_plan_with_a_dead_backend),
+	    SITE_TEST(test_plan_of_settings),   cmocka_unit_test(test_pending),
+	    SITE_TEST(test_plan_of_a_bad_file),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
