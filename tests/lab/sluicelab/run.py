@@ -10,6 +10,7 @@ when the owner was killed, by `tests/lab/clean`: all three call remove().
 import atexit
 import contextlib
 import ctypes
+import errno
 import json
 import os
 import pathlib
@@ -172,7 +173,7 @@ class Namespace:
     def raw_socket(self, interface):
         """A packet socket on an interface inside: send() takes whole Ethernet frames."""
         with self.entered():
-            raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+            raw = FrameSocket(socket.AF_PACKET, socket.SOCK_RAW, 0)
         raw.bind((interface, 0))
         return raw
 
@@ -184,6 +185,20 @@ class Namespace:
         """sysctl(net__ipv4__ip_forward=1): dots are written as double underscores."""
         pairs = [f"{key.replace('__', '.')}={value}" for key, value in settings.items()]
         self.run(["sysctl", "-q", "-w", *pairs])
+
+
+class FrameSocket(socket.socket):
+    """A packet socket that waits for room where the peer's ring is full: the veths of newer kernels say so (ENOBUFS)."""
+
+    def send(self, frame, *flags):
+        until = time.monotonic() + 2
+        while True:
+            try:
+                return super().send(frame, *flags)
+            except OSError as error:
+                if error.errno != errno.ENOBUFS or time.monotonic() > until:
+                    raise
+            time.sleep(0.001)
 
 
 def command(argv, timeout=20, check=True, stdin=None):
