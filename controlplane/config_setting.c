@@ -111,6 +111,7 @@ static void unknown_setting(struct config_reader *reader, const config_setting_t
 bool config_group(struct config_reader *reader, const config_setting_t *setting, const struct config_key *keys,
 		  void *object, uint64_t *ret_present)
 {
+	const config_setting_t *members[64]; /* of the keys that are present */
 	uint64_t present = 0;
 	int length = config_setting_length(setting);
 
@@ -127,12 +128,14 @@ bool config_group(struct config_reader *reader, const config_setting_t *setting,
 			unknown_setting(reader, member, keys);
 		else if (!keys[k].read)
 			config_setting_error(reader, member, "%s", keys[k].refusal);
-		else
+		else {
 			present |= 1ull << k;
+			members[k] = member;
+		}
 	}
 	for (uint32_t k = 0; keys[k].name; k++) {
 		if (present & 1ull << k)
-			keys[k].read(reader, config_setting_get_member(setting, keys[k].name), object);
+			keys[k].read(reader, members[k], object);
 		else if (keys[k].required)
 			config_setting_error(reader, setting, "%s is missing", keys[k].name);
 	}

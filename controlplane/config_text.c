@@ -66,7 +66,8 @@ static int out_of_memory(struct config_text *text)
 	return -ENOMEM;
 }
 
-static int append(struct config_text *text, const char *bytes, size_t length)
+/* lines: newlines among the bytes. */
+static int append(struct config_text *text, const char *bytes, size_t length, int lines)
 {
 	if (text->length + length + 1 > text->capacity) {
 		size_t capacity = text->capacity ? text->capacity : 4096;
@@ -78,9 +79,8 @@ static int append(struct config_text *text, const char *bytes, size_t length)
 		text->bytes = grown;
 		text->capacity = capacity;
 	}
-	for (size_t i = 0; i < length; i++)
-		text->lines += bytes[i] == '\n';
 	memcpy(text->bytes + text->length, bytes, length);
+	text->lines += lines;
 	text->length += length;
 	text->bytes[text->length] = 0;
 	return 0;
@@ -138,16 +138,24 @@ const char *config_text_where(const struct config_text *text, int line, int *ret
 /* Copy up to `to`, counting the file's lines. */
 static int copy_to(struct config_text *text, struct cursor *cursor, const char *to)
 {
+	int lines = 0;
+
 	for (const char *p = cursor->at; p < to; p++)
-		cursor->line += *p == '\n';
-	int error = append(text, cursor->at, (size_t)(to - cursor->at));
+		lines += *p == '\n';
+	int error = append(text, cursor->at, (size_t)(to - cursor->at), lines);
+	cursor->line += lines;
 	cursor->at = to;
 	return error;
 }
 
+static bool is_letter(char c)
+{
+	return (unsigned)((c | 0x20) - 'a') < 26;
+}
+
 static bool is_name(char c)
 {
-	return isalnum((unsigned char)c) || c == '_' || c == '-' || c == '*';
+	return is_letter(c) || (unsigned)(c - '0') < 10 || c == '_' || c == '-' || c == '*';
 }
 
 static int bracket_open(struct config_text *text, char bracket)
@@ -223,7 +231,7 @@ static int number(struct config_text *text, struct cursor *cursor)
 	char marked[32];
 	int length = snprintf(marked, sizeof(marked), "%s%lluL", negative ? "-" : "", (unsigned long long)value);
 	cursor->at = p;
-	return append(text, marked, (size_t)length);
+	return append(text, marked, (size_t)length, 0);
 }
 
 /* A string, from its opening quote to its end. */
@@ -276,19 +284,23 @@ static bool include_is_here(const struct cursor *cursor)
 	return cursor->end - p >= 8 && !memcmp(p, "@include", 8);
 }
 
-/* The longest run from here that begins no token that lex() cares for, at least one byte. */
+/* The end of the character at the cursor, or of the name, and of the names and spaces behind it in this line: lex()
+ * cares for none. */
 static const char *plain_end(const struct cursor *cursor)
 {
-	const char *p = cursor->at;
+	const char *p = cursor->at, *start = NULL;
 
-	if (isalpha((unsigned char)*p) || *p == '*') { /* a name, whole, so that its digits are no number */
-		while (p < cursor->end && is_name(*p))
-			p++;
+	if (!is_letter(*p) && *p != '*' && *p++ == '\n')
 		return p;
+	while (p < cursor->end && p != start) {
+		start = p;
+		if (is_letter(*p) || *p == '*') /* a name, whole, so that its digits are no number */
+			while (p < cursor->end && is_name(*p))
+				p++;
+		while (p < cursor->end && (*p == ' ' || *p == '\t'))
+			p++;
 	}
-	while (p < cursor->end && (*p == ' ' || *p == '\t'))
-		p++;
-	return p == cursor->at ? p + 1 : p;
+	return p;
 }
 
 static int lex(struct config_text *text, struct cursor *cursor)
@@ -340,7 +352,7 @@ static int bytes_add(struct config_text *text, uint32_t file, const char *bytes,
 	if (text->length + length > CONFIG_TEXT_BYTES_MAX)
 		return report(text, line_now(text), "the configuration is larger than %u MiB",
 			      CONFIG_TEXT_BYTES_MAX >> 20);
-	if (segment_start(text, file, 1) || append(text, "", 0))
+	if (segment_start(text, file, 1) || append(text, "", 0, 0))
 		return -ENOMEM;
 	const char *nul = memchr(bytes, 0, length);
 	if (nul) {
@@ -392,7 +404,7 @@ static int file_include(struct config_text *text, const char *path, int depth)
 		error = bytes_add(text, file, bytes, length, depth, true);
 	/* The including file goes on at a new line. */
 	if (!error && depth && text->length && text->bytes[text->length - 1] != '\n')
-		error = append(text, "\n", 1);
+		error = append(text, "\n", 1, 1);
 	free(bytes);
 	return error;
 }

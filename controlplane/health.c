@@ -135,9 +135,10 @@ static struct target *index_find(const struct health *h, const char *service, co
 {
 	if (!h->index_size)
 		return NULL;
-	for (uint32_t i = (uint32_t)names_hash(service, backend);; i++) {
+	const uint64_t hash = names_hash(service, backend);
+	for (uint32_t i = (uint32_t)hash;; i++) {
 		struct target *t = h->index[i & (h->index_size - 1)];
-		if (!t || (!strcmp(t->service->name, service) && !strcmp(t->backend->name, backend)))
+		if (!t || (t->hash == hash && !strcmp(t->service->name, service) && !strcmp(t->backend->name, backend)))
 			return t;
 	}
 }

@@ -165,11 +165,13 @@ def test_change_is_seen(site, counts, measured, how):
                 first_new[near] = min(first_new[near], arrived - history[near].asked)
     took = [change.answered - change.asked for change in history[1:]]
     def tell(values):
-        values = [value for value in values if abs(value) < float("inf")]
-        return f"{min(values) * 1000:.1f}/{statistics.median(values) * 1000:.1f}/{max(values) * 1000:.1f} ms"
+        values = sorted(value * 1000 for value in values if abs(value) < float("inf"))
+        late = sum(value > VISIBLE_WITHIN * 1000 for value in values)
+        return (f"{values[0]:.1f}/{statistics.median(values):.1f}/{values[len(values) * 95 // 100]:.1f}/{values[-1]:.1f} ms "
+                f"({late} of {len(values)} over {VISIBLE_WITHIN * 1000:.0f})")
     late = [old + change.asked - change.answered for old, change in zip(last_old[1:], history[1:])]
     measured(f"{path}: {changes} changes by {how} under {len(sent)} datagrams ({len(sent) / (sent[-1] - sent[0]):.0f} a second): {len(lost)} lost, "
-             f"{len(repeated)} repeated, {len(wrong)} astray; min/median/max from the question to the answer {tell(took)}, to the "
+             f"{len(repeated)} repeated, {len(wrong)} astray; min/median/p95/max from the question to the answer {tell(took)}, to the "
              f"first datagram by the new table {tell(first_new[1:])}, to the last one by the old table {tell(last_old[1:])}; "
              f"from the answer to that one {tell(late)}")
     assert len(sent) > 0.9 * RATE * (sent[-1] - sent[0]), "the stream was not made"
