@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* The answer to a packet that is too big for the way to its backend, in the kernel: icmp.h's, in the packet's frame. */
+/* Answers in the kernel, in the packet's frame: to what is too big (icmp.h), and to who is refused (reset.h). */
 #ifndef BPF_KERNEL_ANSWER_H
 #define BPF_KERNEL_ANSWER_H
 
@@ -10,6 +10,7 @@
 #include "kernel_maps.h"
 
 #include "sluice/icmp.h"
+#include "sluice/reset.h"
 
 /* Sum of what the frame quotes, `bytes` from `offset` on. Of its own, and not static: the verifier takes it once. */
 __noinline uint64_t quote_sum(struct xdp_md *context, uint32_t offset, uint32_t bytes)
@@ -63,6 +64,27 @@ __noinline enum sluice_verdict answer_too_big(struct xdp_md *context, const stru
 		return SLUICE_DROP_TOO_BIG;
 	sluice_icmp_too_big_spend(&cpu->answers, share, now);
 	return SLUICE_ANSWERED_TOO_BIG;
+}
+
+/*
+ * Answer the frame, the first packet of a TCP connection, by a reset. packet: what the parser says of it.
+ * ANSWERED_RESET: the answer stands in its place; DROP_REFUSED: it may not be answered, or too many were. Not static:
+ * likewise.
+ */
+__noinline enum sluice_verdict answer_reset(struct xdp_md *context, const struct sluice_packet *packet)
+{
+	uint8_t *data = (uint8_t *)(long)context->data;
+	const uint8_t *end = (const uint8_t *)(long)context->data_end;
+	struct sluice_kernel_cpu *cpu = cpu_get();
+	uint64_t now = bpf_ktime_get_ns(), frame_bytes = (uint64_t)(end - data);
+
+	SLUICE_OPAQUE(frame_bytes); /* a difference of pointers is one of 64 bits */
+	if (!packet || !cpu || data + SLUICE_ETHERNET_BYTES > end ||
+	    !sluice_icmp_limit_has(&cpu->answers.resets, now) || !sluice_reset_make(data, end, packet) ||
+	    bpf_xdp_adjust_tail(context, (int)sluice_reset_bytes(packet) - (int)frame_bytes))
+		return SLUICE_DROP_REFUSED;
+	sluice_icmp_limit_spend(&cpu->answers.resets, now);
+	return SLUICE_ANSWERED_RESET;
 }
 
 #endif

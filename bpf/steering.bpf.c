@@ -229,12 +229,17 @@ static __always_inline void count_if_first(const struct sluice_kernel_head *head
 		service->new_flows++;
 }
 
-static __always_inline enum fate drop_for_service(const struct sluice_kernel_head *head, uint32_t number,
-						  enum sluice_verdict verdict)
+static __always_inline void count_drop(const struct sluice_kernel_head *head, uint32_t number)
 {
 	struct sluice_service_counters *service = service_counters(head, number);
 	if (service)
 		service->drops++;
+}
+
+static __always_inline enum fate drop_for_service(const struct sluice_kernel_head *head, uint32_t number,
+						  enum sluice_verdict verdict)
+{
+	count_drop(head, number);
 	return finish_drop(verdict);
 }
 
@@ -433,6 +438,17 @@ static __always_inline enum fate transmit(struct xdp_md *context, const struct t
 	return send(context, table, packet, route, backend);
 }
 
+/* The first packet of a connection is refused, and its sender is told, or not. */
+static __always_inline enum fate refuse(struct xdp_md *context, const struct sluice_kernel_head *head,
+					const struct sluice_service *service, uint32_t number,
+					const struct sluice_packet *packet)
+{
+	count_drop(head, number);
+	if (service->resets && answer_reset(context, packet) == SLUICE_ANSWERED_RESET)
+		return finish(STEERING_VERDICT + SLUICE_ANSWERED_RESET, XDP_TX);
+	return finish_drop(SLUICE_DROP_REFUSED);
+}
+
 /* Where a packet of a service goes that no dataplane takes. GO_ON, with *ret_route set; or what becomes of it here. */
 static __always_inline enum fate choose(struct xdp_md *context, const struct sluice_packet *packet,
 					const struct found *found, bool follows, struct route *ret_route)
@@ -449,7 +465,7 @@ static __always_inline enum fate choose(struct xdp_md *context, const struct slu
 	count_if_first(head, number, packet);
 	uint64_t key = hash_of(head, &packet->flow, SLUICE_AFFINITY_FLOW), hash = key;
 	if (is_refused(context, service, number, packet, follows, key))
-		return drop_for_service(head, number, SLUICE_DROP_REFUSED);
+		return refuse(context, head, service, number, packet);
 	if (service->lookup == SLUICE_NONE)
 		return drop_for_service(head, number, SLUICE_DROP_NO_BACKEND);
 

@@ -166,12 +166,15 @@ static void decided_write(const struct explain_result *r, const char *owner, con
 }
 
 /* Why a first packet is refused. */
-static void refused_reason(const struct api *api, uint32_t service, char *ret, size_t bytes)
+static void refused_reason(const struct api *api, const struct explain_result *r, char *ret, size_t bytes)
 {
+	const char *what = r->verdict == SLUICE_ANSWERED_RESET
+			       ? "answered by a TCP reset, at the rate of icmp_rate, else dropped"
+			       : "dropped";
 	struct overload_service_status status;
 
-	overload_service(apply_overload(api->apply), service, &status);
-	snprintf(ret, bytes, "dropped: a new flow, and this one is among those that are refused now: %s",
+	overload_service(apply_overload(api->apply), r->service, &status);
+	snprintf(ret, bytes, "%s: a new flow, and this one is among those that are refused now: %s", what,
 		 status.reason[0] ? status.reason : "by the last look of a control plane that has gone");
 }
 
@@ -224,7 +227,8 @@ static void reason_write(const struct api *api, const struct sluice_table *table
 			 backend, table->backends[r->backend].mtu,
 			 r->verdict == SLUICE_DROP_NOT_SPLIT ? ", and the kernel's path makes no fragments" : "");
 		break;
-	case SLUICE_DROP_REFUSED: refused_reason(api, r->service, ret, bytes); break;
+	case SLUICE_ANSWERED_RESET:
+	case SLUICE_DROP_REFUSED: refused_reason(api, r, ret, bytes); break;
 	case SLUICE_DROP_TRANSMIT:
 		snprintf(ret, bytes, "dropped: the way to %s leads by %s, which is no interface of the kernel", backend,
 			 table->ports[table->backends[r->backend].port].name);

@@ -249,7 +249,7 @@ static json_t *service_json(const struct list *list, uint32_t i)
 		 states->total, overload->reason[0] ? "; " : "", overload->reason);
 	return json_pack(
 	    "{s:s, s:s, s:o, s:s, s:s, s:s, s:s, s:s, s:I, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, "
-	    "s:I, s:I, s:s, s:o, s:s, s:o, s:f, s:s}",
+	    "s:I, s:I, s:s, s:o, s:s, s:o, s:s, s:f, s:s}",
 	    "name", service->name, "address", model_address_text(&service->address, address), "port",
 	    port_json(service->port_first, service->port_last), "protocol", api_protocol_word(service->protocol),
 	    "forward", forward_word(service->forward), "algorithm", algorithm_word(service->algorithm), "affinity",
@@ -265,7 +265,8 @@ static json_t *service_json(const struct list *list, uint32_t i)
 	    row->number == SLUICE_NONE ? json_null() : json_integer(row->number), "priority",
 	    overload_priority_word((int)service->priority), "max_new_flows_pps",
 	    service->max_new_flows_pps ? json_integer((json_int_t)service->max_new_flows_pps) : json_null(),
-	    "refused_share", overload->share, "refused_cause", overload->cause);
+	    "refuse_with", service->resets ? "reset" : "drop", "refused_share", overload->share, "refused_cause",
+	    overload->cause);
 }
 
 static char *services_render(struct api_job *job, size_t *ret_bytes)

@@ -285,6 +285,21 @@ static void read_max_new_flows(struct config_reader *reader, const config_settin
 		service->max_new_flows_pps = limit;
 }
 
+static void read_refuse_with(struct config_reader *reader, const config_setting_t *setting, void *object)
+{
+	static const struct config_word words[] = {{"drop", false, false}, {"reset", true, false}, {NULL}};
+	struct model_service *service = object;
+	int resets;
+
+	if (!config_word(reader, setting, words, &resets))
+		return;
+	if (resets && service->protocol != SLUICE_IP_TCP)
+		config_setting_error(reader, setting,
+				     "\"reset\" is of use with protocol \"tcp\" only: leave it out, or write \"drop\"");
+	else
+		service->resets = resets;
+}
+
 static void read_table_size(struct config_reader *reader, const config_setting_t *setting, void *object)
 {
 	int64_t size, nearest = config_table_sizes[0];
@@ -321,6 +336,7 @@ static const struct config_key service_keys[] = {
     {"quic", read_quic},
     {"priority", read_priority},
     {"max_new_flows", read_max_new_flows},
+    {"refuse_with", read_refuse_with},
     {"table_size", read_table_size},
     {"health", config_read_health},
     {"backends", read_backends, .required = true},

@@ -134,7 +134,7 @@ static enum sluice_verdict decide(const struct sluice_table *table, struct sluic
 	ret->flow_key = sluice_flow_hash(key, flow, SLUICE_AFFINITY_FLOW);
 	ret->refused = is_refused(exceptions, now_s, ret->service, ret->flow_key);
 	if (ret->refused && ret->first)
-		return SLUICE_DROP_REFUSED;
+		return service->resets ? SLUICE_ANSWERED_RESET : SLUICE_DROP_REFUSED;
 	if (service->lookup == SLUICE_NONE)
 		return SLUICE_DROP_NO_BACKEND;
 	const sluice_bucket *lookup = table->lookups[service->lookup];

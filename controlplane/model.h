@@ -92,6 +92,7 @@ struct model_service {
 	uint32_t table_size;
 	enum { MODEL_PRIORITY_LOW, MODEL_PRIORITY_NORMAL, MODEL_PRIORITY_HIGH } priority;
 	uint64_t max_new_flows_pps; /* new flows a second; 0: no limit */
+	bool resets;                /* TCP connections that are refused are answered by a reset */
 	struct model_health health;
 	struct model_backend *backends; /* in the file's order */
 	uint32_t backend_count;

@@ -304,6 +304,7 @@ void model_service_differences(const struct model_service *a, const struct model
 	    {"table_size", a->table_size != b->table_size},
 	    {"priority", a->priority != b->priority},
 	    {"max_new_flows", a->max_new_flows_pps != b->max_new_flows_pps},
+	    {"refuse_with", a->resets != b->resets},
 	    {"health", healths_differ(&a->health, &b->health)},
 	};
 

@@ -249,7 +249,8 @@ static void tell_shedding(struct overload *o, double share, int source)
 
 static uint64_t refused_since(struct overload *o)
 {
-	const uint64_t refused = counters_reader_verdict(o->reader, SLUICE_DROP_REFUSED);
+	const uint64_t refused = counters_reader_verdict(o->reader, SLUICE_DROP_REFUSED) +
+				 counters_reader_verdict(o->reader, SLUICE_ANSWERED_RESET);
 	const uint64_t grown = refused > o->refused ? refused - o->refused : 0;
 
 	o->refused = refused;

@@ -271,6 +271,7 @@ static void write_service(const struct table_assembly *a, const struct parts *pa
 	    .config_id = sluice_checksum(from->name, strlen(from->name)),
 	    .algorithm = rule->algorithm,
 	    .quic = from->quic,
+	    .resets = from->resets,
 	};
 	if (previous == SLUICE_NONE)
 		return;

@@ -48,7 +48,9 @@
 	X(DROP_ECHO_LIMIT, DROP, "echo_limit", "dropped: ping of a VIP with icmp_echo, above the rate of answers")     \
 	X(DROP_NOT_SPLIT, DROP, "not_split",                                                                           \
 	  "dropped: too big for the way and may be fragmented, which XDP cannot do")                                   \
-	X(DROP_REFUSED, DROP, "refused", "dropped: a new connection above the service's limit or the node's capacity")
+	X(DROP_REFUSED, DROP, "refused", "dropped: a new connection above the service's limit or the node's capacity") \
+	X(ANSWERED_RESET, ANSWER, "answered_reset",                                                                    \
+	  "answered: a new connection above the service's limit or the node's capacity, by a TCP reset")
 
 enum sluice_verdict {
 #define X(name, kind, label, help) SLUICE_##name,
@@ -203,11 +205,12 @@ struct sluice_backend_counters {
 
 struct sluice_service_counters {
 	/*
-	 * First packets of TCP connections (sluice_packet_is_first()) that came, those that are refused (DROP_REFUSED)
+	 * First packets of TCP connections (sluice_packet_is_first()) that came, those that are refused (DROP_REFUSED, ANSWERED_RESET)
 	 * among them: what is offered is what a limit is measured by. UDP is not counted.
 	 */
 	uint64_t new_flows;
-	uint64_t drops; /* drops after the service was found, but for the frames that a port did not take */
+	/* After the service was found, but for the frames that a port did not take; resets are drops here. */
+	uint64_t drops;
 };
 
 #endif

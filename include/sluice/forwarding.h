@@ -145,7 +145,8 @@ struct sluice_service {
 	uint8_t previous_closing;  /* 1: its time is over, but another path may still ask it */
 	uint8_t algorithm;         /* enum sluice_algorithm */
 	uint8_t quic;              /* 1: a QUIC Initial is a flow's first packet */
-	uint8_t zero[4];
+	uint8_t resets;            /* 1: TCP connections that are refused are answered by a reset */
+	uint8_t zero[3];
 };
 _Static_assert(sizeof(struct sluice_service) == 64, "one cache line");
 

@@ -204,6 +204,7 @@ SLUICE_INLINE void sluice_icmp_limit_spend(struct sluice_icmp_limit *limit, uint
  */
 struct sluice_icmp_answers {
 	struct sluice_icmp_limit echo;
+	struct sluice_icmp_limit resets;           /* of connections that are refused (reset.h) */
 	struct sluice_icmp_limit too_big;          /* of all senders together */
 	uint64_t too_big_full[SLUICE_ICMP_SHARES]; /* `full` of each share */
 };
@@ -212,6 +213,7 @@ struct sluice_icmp_answers {
 SLUICE_INLINE void sluice_icmp_answers_init(struct sluice_icmp_answers *answers, uint64_t hz, uint32_t per_second)
 {
 	answers->echo = sluice_icmp_limit_make(hz, per_second, SLUICE_ICMP_AT_ONCE);
+	answers->resets = answers->echo;
 	answers->too_big = answers->echo;
 	for (uint32_t i = 0; i < SLUICE_ICMP_SHARES; i++)
 		answers->too_big_full[i] = 0;
@@ -312,18 +314,28 @@ SLUICE_INLINE bool sluice_icmp_may_answer_too_big(const uint8_t *data, const uin
 }
 
 /* Write an IPv4 header without options, complete. Addresses and fragment word in network order. */
-SLUICE_INLINE void sluice_icmp_put_ipv4(uint8_t *ip, uint8_t tos, uint32_t total_bytes, uint32_t id_fragment_be32,
-					uint32_t source_be32, uint32_t destination_be32)
+SLUICE_INLINE void sluice_icmp_put_ipv4(uint8_t *ip, uint8_t protocol, uint8_t tos, uint32_t total_bytes,
+					uint32_t id_fragment_be32, uint32_t source_be32, uint32_t destination_be32)
 {
 	uint64_t sum = 0;
 	sluice_store32(ip, 0x45 | (uint32_t)tos << 8 | (uint32_t)SLUICE_BE16(total_bytes) << 16);
 	sluice_store32(ip + 4, id_fragment_be32);
-	sluice_store32(ip + 8, SLUICE_ICMP_TTL | SLUICE_IP_ICMP << 8);
+	sluice_store32(ip + 8, SLUICE_ICMP_TTL | (uint32_t)protocol << 8);
 	sluice_store32(ip + 12, source_be32);
 	sluice_store32(ip + 16, destination_be32);
 	for (uint32_t i = 0; i < SLUICE_IPV4_BYTES; i += 4)
 		sum += sluice_load32(ip + i);
 	sluice_store16(ip + 10, sluice_sum_checksum(sum));
+}
+
+/* Write an IPv6 header before `payload_bytes` bytes of answer to `packet`. */
+SLUICE_INLINE void sluice_icmp_put_ipv6(uint8_t *ip, uint8_t protocol, uint32_t payload_bytes,
+					const struct sluice_packet *packet)
+{
+	sluice_store32(ip, SLUICE_BE32(6u << 28));
+	sluice_store32(ip + 4, SLUICE_BE16(payload_bytes) | (uint32_t)protocol << 16 | SLUICE_ICMP_TTL << 24);
+	__builtin_memcpy(ip + 8, packet->flow.destination.bytes, 16);
+	__builtin_memcpy(ip + 24, packet->flow.source.bytes, 16);
 }
 
 /* The link header of an answer: the frame's own, its MACs exchanged. Writes SLUICE_ICMP_LINK_ROOM bytes. */
@@ -369,17 +381,14 @@ SLUICE_INLINE bool sluice_icmp_too_big_headers(uint8_t *frame, const uint8_t *en
 	if (is_v4) {
 		icmp = ip + SLUICE_IPV4_BYTES;
 		const uint8_t *quote = icmp + SLUICE_ICMP_BYTES;
-		sluice_icmp_put_ipv4(ip, SLUICE_ICMP_ERROR_TOS, room + quote_bytes, SLUICE_BE16(0x4000) << 16,
-				     sluice_load32(quote + 16), sluice_load32(quote + 12));
+		sluice_icmp_put_ipv4(ip, SLUICE_IP_ICMP, SLUICE_ICMP_ERROR_TOS, room + quote_bytes,
+				     SLUICE_BE16(0x4000) << 16, sluice_load32(quote + 16), sluice_load32(quote + 12));
 		sluice_store32(icmp, SLUICE_ICMP_UNREACHABLE | 4 << 8);
 		sluice_store32(icmp + 4, (uint32_t)SLUICE_BE16(inner_mtu) << 16);
 	} else {
 		uint32_t payload_bytes = SLUICE_ICMP_BYTES + quote_bytes;
 		icmp = ip + SLUICE_IPV6_BYTES;
-		sluice_store32(ip, SLUICE_BE32(6u << 28));
-		sluice_store32(ip + 4, SLUICE_BE16(payload_bytes) | SLUICE_IP_ICMPV6 << 16 | SLUICE_ICMP_TTL << 24);
-		__builtin_memcpy(ip + 8, packet->flow.destination.bytes, 16);
-		__builtin_memcpy(ip + 24, packet->flow.source.bytes, 16);
+		sluice_icmp_put_ipv6(ip, SLUICE_IP_ICMPV6, payload_bytes, packet);
 		sluice_store32(icmp, SLUICE_ICMPV6_TOO_BIG);
 		sluice_store32(icmp + 4, SLUICE_BE32(inner_mtu));
 		/* Checksummed with a pseudo header: addresses, length, next header. */
@@ -453,7 +462,7 @@ SLUICE_INLINE bool sluice_icmp_echo_reply(uint8_t *data, const uint8_t *end, con
 		__builtin_memcpy(ip + 8, packet->flow.destination.bytes, 16);
 		__builtin_memcpy(ip + 24, packet->flow.source.bytes, 16);
 	} else {
-		sluice_icmp_put_ipv4(ip, packet->traffic_class, packet->l3_bytes, sluice_load32(ip + 4),
+		sluice_icmp_put_ipv4(ip, SLUICE_IP_ICMP, packet->traffic_class, packet->l3_bytes, sluice_load32(ip + 4),
 				     packet->flow.destination.words[3], packet->flow.source.words[3]);
 	}
 	/* RFC 1624: only the type's word changes. */

@@ -175,6 +175,9 @@ static inline bool sluice_service_has_sound_rule(const struct sluice_table *t, u
 				     s->tracking);
 	if (s->quic > 1 || (s->quic && s->protocol != SLUICE_IP_UDP))
 		return SLUICE_REFUSE(ret_refusal, "services[%u]: quic %u with protocol %u", n, s->quic, s->protocol);
+	if (s->resets > 1 || (s->resets && s->protocol != SLUICE_IP_TCP))
+		return SLUICE_REFUSE(ret_refusal, "services[%u]: resets %u with protocol %u", n, s->resets,
+				     s->protocol);
 	if (s->previous_lookup == 0) {
 		if (s->previous_size || s->previous_affinity || s->previous_closing)
 			return SLUICE_REFUSE(ret_refusal,

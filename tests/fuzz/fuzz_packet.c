@@ -3,6 +3,7 @@
 #include "sluice/fragments.h"
 #include "sluice/icmp.h"
 #include "sluice/packet.h"
+#include "sluice/reset.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -31,6 +32,19 @@ static void answers(const uint8_t *frame, size_t size, const struct sluice_packe
 		HOLDS(sluice_address_equal(&answer.flow.source, &p->flow.destination));
 		HOLDS(sluice_address_equal(&answer.flow.destination, &p->flow.source));
 		HOLDS(!sluice_icmp_is_echo(copy, copy + size, &answer));
+	}
+	if (sluice_packet_is_first(p)) {
+		struct sluice_packet answer;
+		memcpy(copy, frame, size);
+		if (sluice_reset_make(copy, copy + size, p)) {
+			HOLDS(sluice_reset_bytes(p) <= size);
+			HOLDS(sluice_packet_parse(copy, copy + sluice_reset_bytes(p), &answer) == SLUICE_FORWARD);
+			HOLDS(answer.tcp_flags == (SLUICE_TCP_RST | SLUICE_TCP_ACK) && !answer.is_fragment);
+			HOLDS(sluice_address_equal(&answer.flow.source, &p->flow.destination));
+			HOLDS(sluice_address_equal(&answer.flow.destination, &p->flow.source));
+		} else {
+			HOLDS(!memcmp(copy, frame, size));
+		}
 	}
 	free(copy);
 }

@@ -13,13 +13,14 @@ HELD, NEW = 20, 20  # connections; a second
 FULL = 600  # connections that are remembered, in a table of 1024
 
 
-def configure(lab, dataplane=None, limit=LIMIT, tracking="all"):
+def configure(lab, dataplane=None, limit=LIMIT, tracking="all", refuse_with="drop"):
     """Three services, remembered, of three priorities; the one in the middle has a limit."""
     web = {"forward": "ipip", "tracking": tracking}
     balancer = lab.balancer
     balancer.configure(
         [lab.service("low", lab.vip(4, 1), 80, **web, priority="low"),
-         lab.service("limited", lab.vip(4, 2), 80, **web, **({"max_new_flows": f"{limit}pps"} if limit else {})),
+         lab.service("limited", lab.vip(4, 2), 80, **web, refuse_with=refuse_with,
+                     **({"max_new_flows": f"{limit}pps"} if limit else {})),
          lab.service("high", lab.vip(4, 3), 80, **web, priority="high")],
         interfaces=[{"name": "eth0", "hang_after": "50ms", "path": lab.path}],
         dataplane={**balancer.base_settings()["dataplane"], "exceptions": 1024, "shed_above": 100, **(dataplane or {})})
@@ -60,6 +61,10 @@ def load(lab):
 
 def refused(lab):
     return next(d["packets"] for d in lab.balancer.ctl("drops")["drops"] if d["reason"] == "refused")
+
+
+def answered(lab):
+    return lab.balancer.ctl("counters")["verdicts"]["answered_reset"]
 
 
 def admitted(lab):
@@ -167,6 +172,29 @@ def test_limit(lab, measured):
     assert services(lab)["high"]["drops"] == 0
     log = lab.balancer.controlplane.text()
     assert "overload: service limited" in log and "above max_new_flows" in log
+
+
+def test_resets(lab, measured):
+    """With refuse_with = "reset" who is refused is told at once, by a connection refused; without it he waits."""
+    flood = lab.client.load_start(lab.vip(4, 2), 0, FLOOD, 0)
+    wait_for("the limit refuses", lambda: services(lab)["limited"]["refused_share"] > 0.5, 10)
+    silent = lab.client.http(lab.vip(4, 2), count=40, concurrency=20, timeout=0.9)
+    configure(lab, refuse_with="reset")
+    lab.balancer.ctl("reload")
+    before = answered(lab)
+    told = lab.client.http(lab.vip(4, 2), count=40, concurrency=20, timeout=0.9)
+    explained = lab.balancer.explain([("tcp", "203.0.113.77", port, lab.vip(4, 2), 80) for port in range(2000, 2200)])
+    s = services(lab)["limited"]
+    flood.finish()
+    slowest = max((r.end - r.start for r in told.failed), default=0)
+    measured(f"of 40 requests {len(silent.failed)} failed in silence, and {len(told.failed)} by a reset, the slowest after "
+             f"{slowest * 1000:.1f} ms; resets: {answered(lab) - before}; service: {s['refused_share']:.2f} refused")
+    assert 5 < len(silent.failed) and all("timed out" in f.error for f in silent.failed), silent.failed[:3]
+    assert 5 < len(told.failed) and all("refused" in f.error for f in told.failed), told.failed[:3]
+    assert answered(lab) - before >= len(told.failed)
+    assert s["refuse_with"] == "reset" and s["refused_cause"] == "limit"
+    verdicts = {e["verdict"] for e in explained}
+    assert "answered_reset" in verdicts and verdicts <= {"answered_reset", "forward"}
 
 
 def test_control_plane_is_gone(lab, measured):

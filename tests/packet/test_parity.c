@@ -261,7 +261,7 @@ static void answers_set(uint64_t most)
 		answers.too_big.interval = 1ull << 50;
 		answers.too_big.burst = answers.too_big.interval * (most - 1);
 	}
-	answers.echo = answers.too_big;
+	answers.echo = answers.resets = answers.too_big;
 	worker->answers = cpu->answers = answers;
 }
 
@@ -437,6 +437,7 @@ static void table_draw(uint64_t *s)
 		service->tracking = (uint8_t)(draw(s) % 4 == 0 ? 1 + draw(s) % 2 : 0);
 		service->affinity = (uint8_t)(draw(s) % 2);
 		service->quic = service->protocol == SLUICE_IP_UDP && draw(s) % 2;
+		service->resets = service->protocol == SLUICE_IP_TCP && draw(s) % 2;
 		previous_draw(service, h, refs, s);
 		service->algorithm = service->tracking == SLUICE_TRACKING_ALL
 					 ? (uint8_t)(draw(s) % (SLUICE_ALGORITHM_LEAST_CONNECTIONS + 1))
@@ -516,6 +517,7 @@ static void random_cases(void **state)
 		/* And has spent all its answers. */
 		assert_int_not_equal(worker->counters->verdicts[SLUICE_DROP_ECHO_LIMIT], 0);
 		assert_int_not_equal(worker->counters->verdicts[SLUICE_DROP_REFUSED], 0);
+		assert_int_not_equal(worker->counters->verdicts[SLUICE_ANSWERED_RESET], 0);
 	}
 	print_message("%lu random cases, seed %lu; %lu later fragments after their first one\n", (unsigned long)cases,
 		      (unsigned long)seed, (unsigned long)followed);

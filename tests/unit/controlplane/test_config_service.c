@@ -130,6 +130,15 @@ static void test_services(void **state)
 	     "t:3: service \"web\", max_new_flows: is of use with protocol \"tcp\" only, whose new connections are "
 	     "counted: leave it out\n",
 	     NULL},
+	    {"refuse_with", WEB("refuse_with = \"reset\";"), "", NULL},
+	    {"refuse_with has two words", WEB("refuse_with = \"rst\";"),
+	     "t:3: service \"web\", refuse_with: \"rst\" is unknown; did you mean \"reset\"?\n", NULL},
+	    {"Resets are TCP's",
+	     WEB("protocol = \"udp\"; health = { type = \"none\"; }; quic = true; refuse_with = \"reset\";"),
+	     "t:3: service \"web\", refuse_with: \"reset\" is of use with protocol \"tcp\" only: leave it out, or "
+	     "write "
+	     "\"drop\"\n",
+	     NULL},
 	    {"quic is not for TCP", WEB("quic = true;"),
 	     "t:3: service \"web\", quic: is of use with protocol \"udp\" only\n", NULL},
 	    {"quic wants flows remembered",

@@ -158,9 +158,10 @@ static void test_service(void **state)
 	    {"Every setting",
 	     SERVICE("web",
 		     "forward = \"gue\"; algorithm = \"round_robin\"; tracking = \"all\"; affinity = \"client\";"
-		     "window = \"1s\"; table_size = 251; priority = \"low\"; max_new_flows = \"5kpps\";",
+		     "window = \"1s\"; table_size = 251; priority = \"low\"; max_new_flows = \"5kpps\";"
+		     "refuse_with = \"reset\";",
 		     B1 "," B2),
-	     "forward\nalgorithm\naffinity\ntracking\nwindow\ntable_size\npriority\nmax_new_flows\n"},
+	     "forward\nalgorithm\naffinity\ntracking\nwindow\ntable_size\npriority\nmax_new_flows\nrefuse_with\n"},
 	};
 
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {

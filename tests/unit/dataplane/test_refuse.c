@@ -171,6 +171,46 @@ static void those_let_in_are_spread_over_all_backends(void **state)
 	scene_close(&s);
 }
 
+/* A service that wants it tells by a reset who is refused, as often as answers may be sent. */
+static void a_service_may_answer(void **state)
+{
+	struct scene s = scene_open();
+	struct worker *w = s.f->worker;
+
+	(void)state;
+	s.shares[FIXTURE_WEB] = s.shares[FIXTURE_WEB6] = s.shares[FIXTURE_CLIENT] = SLUICE_REFUSE_ALL;
+	s.f->services[FIXTURE_WEB].resets = s.f->services[FIXTURE_WEB6].resets = 1;
+	/* Ten, and no more while the test lasts. */
+	w->answers.resets = (struct sluice_icmp_limit){.interval = 1ull << 50, .burst = 9ull << 50};
+	for (uint32_t flow = 0; flow < 20; flow++) {
+		const int service = flow % 2 ? FIXTURE_WEB6 : FIXTURE_WEB;
+		struct rte_mbuf *m = frame(&s, service, flow, SLUICE_TCP_SYN);
+		worker_burst(w, &s.f->table, &m, 1, 1);
+		assert_int_equal(w->transmit[1].count, flow < 10);
+		if (flow < 10) {
+			const uint8_t *data = rte_pktmbuf_mtod(m, const uint8_t *);
+			struct sluice_packet p;
+			assert_int_equal(sluice_packet_parse(data, data + m->data_len, &p), SLUICE_FORWARD);
+			assert_int_equal(p.tcp_flags, SLUICE_TCP_RST | SLUICE_TCP_ACK);
+			assert_true(sluice_address_equal(&p.flow.source, &s.f->services[service].address));
+			assert_int_equal(m->data_len, p.l3_offset + p.l3_bytes);
+			assert_int_equal(m->pkt_len, m->data_len);
+			worker_transmitted(w, 1, 1);
+			rte_pktmbuf_free(m);
+		}
+	}
+	assert_int_equal(fixture_verdict(s.f, SLUICE_ANSWERED_RESET), 10);
+	assert_int_equal(fixture_verdict(s.f, SLUICE_DROP_REFUSED), 10);
+	assert_int_equal(w->services[FIXTURE_WEB].drops + w->services[FIXTURE_WEB6].drops, 20);
+	assert_int_equal(w->services[FIXTURE_WEB].new_flows + w->services[FIXTURE_WEB6].new_flows, 20);
+	/* Another service's are not told. */
+	w->answers.resets.full = 0;
+	assert_false(send(&s, FIXTURE_CLIENT, 1, SLUICE_TCP_SYN));
+	assert_int_equal(fixture_verdict(s.f, SLUICE_ANSWERED_RESET), 10);
+	assert_int_equal(fixture_verdicts(s.f), 21);
+	scene_close(&s);
+}
+
 static void it_ends_by_itself(void **state)
 {
 	struct scene s = scene_open();
@@ -241,6 +281,7 @@ int main(void)
 	    cmocka_unit_test(nobody_else_is),
 	    cmocka_unit_test(one_flow_has_one_fate),
 	    cmocka_unit_test(those_let_in_are_spread_over_all_backends),
+	    cmocka_unit_test(a_service_may_answer),
 	    cmocka_unit_test(it_ends_by_itself),
 	    cmocka_unit_test(in_a_mixed_burst),
 	    cmocka_unit_test(a_quic_connection_begins_with_an_initial),

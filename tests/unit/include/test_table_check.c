@@ -138,6 +138,7 @@ static const struct {
     ROW("services[1]: algorithm 3", services[1].algorithm, 3),
     ROW("services[1]: quic 1 with protocol 6", services[1].quic, 1),
     ROW("services[1]: quic 2", services[1].quic, 2),
+    ROW("services[1]: resets 2", services[1].resets, 2),
     ROW("services[1]: no previous lookup, but", services[1].previous_lookup, 0),
     ROW("services[1]: previous lookup 1 of 1", services[1].previous_lookup, 2),
     ROW("services[1]: previous lookup 4294967294 of 1", services[1].previous_lookup, UINT32_MAX),
