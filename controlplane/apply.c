@@ -75,9 +75,23 @@ static void on_publish_changed(void *user)
 		paths_look(apply->paths);
 }
 
+/* The kernel's path could not take any table: build one for it, now and then. */
+static void kernel_try_again(struct apply *apply)
+{
+	if (!apply->kernel_failed_ms || !apply->table || apply->active ||
+	    kernel_path_running(apply->kernel).generation ||
+	    uv_now(apply->loop) - apply->kernel_failed_ms < APPLY_KERNEL_RETRY_MS)
+		return;
+	free(apply->backends);
+	apply->backends = NULL;
+	apply_set_dirty(apply);
+}
+
 static void on_links(uv_timer_t *timer)
 {
 	struct apply *apply = timer->data;
+	if (apply->kernel)
+		kernel_try_again(apply);
 	steering_refresh(apply->steering);
 	if (apply->kernel)
 		kernel_path_refresh(apply->kernel);
@@ -258,6 +272,7 @@ static void modules_destroy(struct apply *apply)
 	kernel_counters_destroy(apply->kernel_counters);
 	apply->kernel_counters = NULL;
 	steering_destroy(apply->steering);
+	apply->steering = NULL;
 	peers_destroy(apply->peers);
 	apply->peers = NULL;
 	exceptions_memory_destroy(apply->exceptions);

@@ -25,19 +25,20 @@
 #include "windows.h"
 
 enum {
-	APPLY_FOLD_MS = 10,           /* changes of backends make one table in this time at most */
-	APPLY_RETRY_MS = 1000,        /* after a table that no dataplane would take */
-	APPLY_LINKS_MS = 1000,        /* how often re-created interfaces are looked for */
-	APPLY_CLOSE_EVERY_MS = 3000,  /* ends of windows make one table in this time at most */
-	APPLY_FAILING_S = 10,         /* after an insertion that failed, windows are extended for so long */
-	APPLY_START_POLL_MS = 10,     /* at start over a running dataplane: */
-	APPLY_START_HELLO_MS = 500,   /* how long to wait for it to connect */
-	APPLY_START_SETTLE_MS = 3000, /* and for adjacencies, and perhaps health, to be known */
-	APPLY_REBUILDS_MAX = 3,       /* of one change, when backends die while it is compiled */
-	APPLY_THREADS_MAX = 3,        /* libuv's pool has 4 by default: orders are written beside a compilation */
-	APPLY_LINES_MAX = 24,         /* said by apply itself, besides the configuration's */
-	APPLY_DOUBTS_MAX = 8,         /* of which of what this host has not */
-	APPLY_LATER_MAX = 8,          /* and of what waits for a restart */
+	APPLY_FOLD_MS = 10,            /* changes of backends make one table in this time at most */
+	APPLY_RETRY_MS = 1000,         /* after a table that no dataplane would take */
+	APPLY_LINKS_MS = 1000,         /* how often re-created interfaces are looked for */
+	APPLY_CLOSE_EVERY_MS = 3000,   /* ends of windows make one table in this time at most */
+	APPLY_FAILING_S = 10,          /* after an insertion that failed, windows are extended for so long */
+	APPLY_KERNEL_RETRY_MS = 10000, /* a kernel's path that has no table at all is tried again after so long */
+	APPLY_START_POLL_MS = 10,      /* at start over a running dataplane: */
+	APPLY_START_HELLO_MS = 500,    /* how long to wait for it to connect */
+	APPLY_START_SETTLE_MS = 3000,  /* and for adjacencies, and perhaps health, to be known */
+	APPLY_REBUILDS_MAX = 3,        /* of one change, when backends die while it is compiled */
+	APPLY_THREADS_MAX = 3,         /* libuv's pool has 4 by default: orders are written beside a compilation */
+	APPLY_LINES_MAX = 24,          /* said by apply itself, besides the configuration's */
+	APPLY_DOUBTS_MAX = 8,          /* of which of what this host has not */
+	APPLY_LATER_MAX = 8,           /* and of what waits for a restart */
 };
 
 enum transaction_kind {
@@ -84,6 +85,7 @@ struct transaction {
 	int store_error;     /* of writing table.next */
 	uint32_t rebuilds;   /* because somebody died meanwhile */
 	bool publishing;     /* waits for dataplanes */
+	bool may_run;        /* a path may forward by its table, which is to be known at the next start */
 	bool committed;      /* the table, and perhaps a model, has come into force */
 	uint64_t started_ns; /* of the wait at start */
 	uint64_t stage_ns;   /* when the present step began, for the log */
@@ -109,6 +111,7 @@ struct apply {
 	struct steering *steering;               /* NULL when this host cannot have it */
 	struct kernel_counters *kernel_counters; /* NULL likewise */
 	struct kernel_path *kernel;              /* NULL likewise */
+	uint64_t kernel_failed_ms;               /* uv_now() when it could not take a table last; 0: it could */
 	bool steering_narrowed; /* services that are to go no longer come to us; undone when the change fails */
 	struct vips *vips;
 	struct operator_state *operators;

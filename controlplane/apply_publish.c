@@ -13,7 +13,9 @@
 /* No dataplane has it, so neither has the kernel's path by now. */
 static void refused(struct transaction *t)
 {
-	if (t->start) {
+	if (t->apply->closing && !t->error)
+		t->error = -ECANCELED;
+	if (t->start && !t->apply->closing) {
 		/* Better to run, probe and try again than not to be there. */
 		built_table_put(t->table);
 		t->table = NULL;
@@ -31,6 +33,7 @@ static void kernel_taken_back(void *user, int error)
 		log_error("apply: the kernel's path keeps a table that no dataplane has: %s: until the next change it "
 			  "may disagree with them",
 			  strerror(-error));
+	t->may_run = error != 0;
 	refused(t);
 }
 
@@ -61,6 +64,7 @@ static void published(void *user, const struct publish_result *result)
 		t->error = result->error;
 		transaction_say(t, "%s", result->text);
 	}
+	t->may_run = apply->kernel != NULL;
 	if (!apply->kernel || !apply->table || kernel_path_publish(apply->kernel, apply->table, kernel_taken_back, t))
 		refused(t);
 }
@@ -69,8 +73,31 @@ static void publish_to_dataplanes(struct transaction *t)
 {
 	t->error = publish_table(t->apply->publish, t->table, published, t);
 	t->publishing = !t->error;
+	t->may_run |= t->publishing;
 	if (t->error)
 		transaction_end(t);
+}
+
+/*
+ * A path that has no table disagrees with nobody: dataplanes need not wait for it, and at start nobody does. Where it
+ * has one, a dataplane with another would send flows elsewhere than the kernel does when it takes over.
+ */
+static bool goes_on_without_kernel(const struct transaction *t)
+{
+	const struct apply *apply = t->apply;
+	return t->start ||
+	       (kernel_path_running(apply->kernel).generation == 0 && publish_peer_count(apply->publish) > 0);
+}
+
+static void kernel_has_failed(struct transaction *t, int error)
+{
+	const char *text =
+	    "the kernel's path cannot take the table, and drops what no dataplane takes; it is tried again";
+
+	transaction_say(t, "warning: %s: %s", text, strerror(-error));
+	if (!t->apply->kernel_failed_ms)
+		log_error("apply: %s: %s", text, strerror(-error));
+	t->apply->kernel_failed_ms = uv_now(t->apply->loop);
 }
 
 static void kernel_published(void *user, int error)
@@ -78,10 +105,13 @@ static void kernel_published(void *user, int error)
 	struct transaction *t = user;
 
 	transaction_mark(t, "publish to the kernel");
+	t->may_run = !error;
+	if (!error)
+		t->apply->kernel_failed_ms = 0;
 	if (t->apply->closing)
 		error = -ECANCELED;
-	if (error && t->start && !t->apply->closing) {
-		transaction_say(t, "warning: the kernel's path cannot take the table: %s", strerror(-error));
+	if (error && !t->apply->closing && goes_on_without_kernel(t)) {
+		kernel_has_failed(t, error);
 	} else if (error) {
 		t->error = error;
 		transaction_say(t, "the kernel's path cannot take the table: %s", strerror(-error));
@@ -113,6 +143,7 @@ void transaction_publish(struct transaction *t)
 		return;
 	}
 	t->error = kernel_path_publish(apply->kernel, t->table, kernel_published, t);
+	t->may_run = !t->error;
 	if (t->error)
 		transaction_end(t);
 }

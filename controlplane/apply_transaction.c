@@ -534,11 +534,11 @@ void transaction_end(struct transaction *t)
 	struct apply *apply = t->apply;
 
 	apply->active = NULL;
-	if (!t->committed && apply->steering_narrowed)
+	if (!t->committed && apply->steering_narrowed && apply->steering)
 		steering_publish_services(apply->steering, apply->model);
 	apply->steering_narrowed = false;
-	/* Ended in the middle of a publication: a dataplane may run it, and tells the next control plane. */
-	if (!t->committed && t->table && !(apply->closing && t->publishing)) {
+	/* Ended in the middle of a publication: who runs it tells the next control plane. */
+	if (!t->committed && t->table && !t->may_run) {
 		table_store_abandon(apply->state_dir);
 		windows_abandon(apply->state_dir);
 	}

@@ -51,6 +51,12 @@ static struct {
 	} services[FAKES_MAX];
 	uint32_t service_count;
 	uint32_t vips_configured;
+	struct {
+		bool is_there;
+		uint32_t milliseconds, loads;
+		int error;
+		struct kernel_table_running running;
+	} kernel;
 } fakes;
 
 void (*fake_steering_published)(uint32_t services);
@@ -309,27 +315,97 @@ int steering_status(const struct steering *steering, uint32_t i, struct steering
 	return -ENOENT;
 }
 
-/* No kernel path: what the dataplanes say is all. */
-int kernel_path_create(uv_loop_t *loop, const struct steering *steering, struct kernel_path **ret)
+/* --------------------------------------------------------- the kernel's path ---- */
+
+struct kernel_path {
+	uv_timer_t timer; /* a load's end */
+	struct built_table *table;
+	kernel_path_done_fn done;
+	void *user;
+	bool closing;
+};
+
+static uint8_t kernel_states[SLUICE_BACKENDS_MAX];
+
+void fake_kernel_start(void)
 {
-	(void)loop;
-	(void)steering;
-	(void)ret;
-	return -ENOTSUP;
+	fakes.kernel.is_there = true;
+	memset(kernel_states, 0, sizeof(kernel_states));
 }
 
+void fake_kernel_loads(uint32_t milliseconds, int error)
+{
+	fakes.kernel.milliseconds = milliseconds;
+	fakes.kernel.error = error;
+}
+
+uint32_t fake_kernel_loaded(void)
+{
+	return fakes.kernel.loads;
+}
+
+bool fake_kernel_has(const struct built_table *table)
+{
+	return fakes.kernel.running.generation == table->generation &&
+	       fakes.kernel.running.digest == table->view.header->checksum;
+}
+
+/* Without one, what the dataplanes say is all. */
+int kernel_path_create(uv_loop_t *loop, const struct steering *steering, struct kernel_path **ret)
+{
+	(void)steering;
+	if (!fakes.kernel.is_there)
+		return -ENOTSUP;
+	struct kernel_path *path = calloc(1, sizeof(*path));
+	if (!path)
+		return -ENOMEM;
+	uv_timer_init(loop, &path->timer);
+	path->timer.data = path;
+	*ret = path;
+	return 0;
+}
+
+static void on_kernel_closed(uv_handle_t *handle)
+{
+	free(handle->data);
+}
+
+/* As the real one: a load that is under way ends first. */
 void kernel_path_destroy(struct kernel_path *path)
 {
-	(void)path;
+	if (!path)
+		return;
+	path->closing = true;
+	if (!path->table)
+		uv_close((uv_handle_t *)&path->timer, on_kernel_closed);
+}
+
+static void on_kernel_loaded(uv_timer_t *timer)
+{
+	struct kernel_path *path = timer->data;
+	const kernel_path_done_fn done = path->done;
+	void *user = path->user;
+	const int error = fakes.kernel.error;
+
+	fakes.kernel.loads++;
+	if (!error)
+		fakes.kernel.running =
+		    (struct kernel_table_running){path->table->generation, path->table->view.header->checksum};
+	built_table_put(path->table);
+	path->table = NULL;
+	if (path->closing)
+		uv_close((uv_handle_t *)&path->timer, on_kernel_closed);
+	done(user, error);
 }
 
 int kernel_path_publish(struct kernel_path *path, struct built_table *table, kernel_path_done_fn done, void *user)
 {
-	(void)path;
-	(void)table;
-	(void)done;
-	(void)user;
-	return -ENOTSUP;
+	if (path->table || path->closing)
+		return -EBUSY;
+	path->table = built_table_get(table);
+	path->done = done;
+	path->user = user;
+	return uv_timer_start(&path->timer, on_kernel_loaded, fakes.kernel.milliseconds, 0);
 }
 
 void kernel_path_refresh(struct kernel_path *path)
@@ -340,7 +416,7 @@ void kernel_path_refresh(struct kernel_path *path)
 struct kernel_table_running kernel_path_running(const struct kernel_path *path)
 {
 	(void)path;
-	return (struct kernel_table_running){0, 0};
+	return fakes.kernel.running;
 }
 
 const struct sluice_counters_header *kernel_path_counters(const struct kernel_path *path)
@@ -352,7 +428,7 @@ const struct sluice_counters_header *kernel_path_counters(const struct kernel_pa
 uint8_t *kernel_path_states(const struct kernel_path *path)
 {
 	(void)path;
-	return NULL;
+	return kernel_states;
 }
 
 int steering_service_packets(const struct steering *steering, const char *name, uint64_t *ret)

@@ -8,6 +8,7 @@
 
 #include "adjacency.h"
 #include "health.h"
+#include "kernel_path.h"
 #include "steering.h"
 #include "vips.h"
 
@@ -28,5 +29,13 @@ bool fake_steering_has(const char *vip, uint16_t port);
 extern void (*fake_steering_published)(uint32_t services);
 
 uint32_t fake_vips_configured(void); /* how often */
+
+/* From the next control plane on there is a kernel's path, which keeps its table from one to the next. */
+void fake_kernel_start(void);
+/* Each load takes so long, and ends so: 0 or -errno. */
+void fake_kernel_loads(uint32_t milliseconds, int error);
+uint32_t fake_kernel_loaded(void); /* how often, failures among them */
+/* Whether it forwards by the table that is in force. */
+bool fake_kernel_has(const struct built_table *table);
 
 #endif

@@ -122,6 +122,85 @@ static void test_stop_while_publishing(void **state)
 	apply_site_finish(heir);
 }
 
+static void not_after_its_end(uint32_t services)
+{
+	fail_msg("steering is told of %u services after its end", services);
+}
+
+/*
+ * Stopped while the kernel's path loads a table, which cannot be stopped: it forwards by that, and the next control
+ * plane knows it, its open windows among the rest. The services that were to go do not come back.
+ */
+static void test_stop_while_the_kernel_loads(void **state)
+{
+	struct apply_site *site = *state;
+
+	fake_kernel_start();
+	apply_site_start(site, WEB "10.0.0.1;" APPLY_SITE_PROBED);
+	fake_health_set("hot", "b1", HEALTH_UP);
+	fake_health_set("hot", "b2", HEALTH_UP);
+	apply_site_until(site, apply_site_b1_has_half);
+	const uint32_t number = apply_site_number(site, "hot", "b2"), loaded = fake_kernel_loaded();
+	fake_kernel_loads(50, 0);
+	apply_site_write(site, site->config, APPLY_SITE_PROBED " 10.0.0.3");
+	apply_reload(site->apply, apply_site_done, site);
+	apply_site_turn(site, 25);
+	assert_int_equal(fake_kernel_loaded(), loaded);
+	fake_steering_published = not_after_its_end;
+	apply_site_close(site);
+	fake_steering_published = NULL;
+	assert_int_equal(fake_kernel_loaded(), loaded + 1);
+	assert_int_equal(site->error, -ECANCELED);
+	assert_true(apply_site_has_file(site, "table.next"));
+	assert_true(apply_site_has_file(site, "windows.next"));
+
+	fake_kernel_loads(0, 0);
+	fake_health_default(HEALTH_UNKNOWN);
+	apply_site_open(site);
+	assert_int_equal(apply_site_reload(site), 0);
+	assert_int_equal(apply_site_number(site, "hot", "b2"), number);
+	assert_string_equal(apply_site_backend(site, "hot", "b2").state, "up");
+}
+
+/* The kernel's path has no table and can have none: dataplanes get theirs all the same; as soon as it can, so does it.
+ */
+static void test_the_kernel_takes_no_table(void **state)
+{
+	struct apply_site *site = *state;
+
+	fake_kernel_start();
+	fake_kernel_loads(0, -ENOMEM);
+	the_dataplane = apply_site_start_probed(site);
+	assert_true(fake_kernel_loaded() > 0);
+	apply_site_write(site, site->config, APPLY_SITE_PROBED " 10.0.0.3");
+	assert_int_equal(apply_site_reload(site), 0);
+	assert_non_null(strstr(site->lines, "warning: the kernel's path cannot take the table"));
+	apply_site_synced(site, the_dataplane);
+	assert_int_equal(apply_model(site->apply)->services[0].backend_count, 3);
+	fake_kernel_loads(0, 0);
+	assert_int_equal(apply_site_reload(site), 0);
+	assert_null(strstr(site->lines, "warning: the kernel's path"));
+	/* But from when it has one the paths agree, or nothing changes. */
+	fake_kernel_loads(0, -ENOMEM);
+	apply_site_write(site, site->config, APPLY_SITE_PROBED);
+	assert_int_equal(apply_site_reload(site), -ENOMEM);
+	assert_int_equal(apply_model(site->apply)->services[0].backend_count, 3);
+	apply_site_finish(the_dataplane);
+}
+
+/* Nobody forwards: that is no success. */
+static void test_no_path_takes_a_table(void **state)
+{
+	struct apply_site *site = *state;
+
+	fake_kernel_start();
+	fake_kernel_loads(0, -ENOMEM);
+	apply_site_start(site, WEB "10.0.0.1");
+	apply_site_write(site, site->config, WEB "10.0.0.1 10.0.0.2");
+	assert_int_equal(apply_site_reload(site), -ENOMEM);
+	assert_non_null(strstr(site->lines, "the kernel's path cannot take the table: Cannot allocate memory"));
+}
+
 static void test_corrupt_table_is_set_aside(void **state)
 {
 	struct apply_site *site = *state;
@@ -236,13 +315,11 @@ static void test_start_over_a_stranger(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    SITE_TEST(test_restart_disturbs_nothing),
-	    SITE_TEST(test_restart_after_a_refusal),
-	    SITE_TEST(test_stop_while_publishing),
-	    SITE_TEST(test_corrupt_table_is_set_aside),
-	    SITE_TEST(test_full_disk_leaves_the_last_table),
-	    SITE_TEST(test_table_that_cannot_be_kept),
-	    SITE_TEST(test_lost_state_directory),
+	    SITE_TEST(test_restart_disturbs_nothing),   SITE_TEST(test_restart_after_a_refusal),
+	    SITE_TEST(test_stop_while_publishing),      SITE_TEST(test_stop_while_the_kernel_loads),
+	    SITE_TEST(test_the_kernel_takes_no_table),  SITE_TEST(test_no_path_takes_a_table),
+	    SITE_TEST(test_corrupt_table_is_set_aside), SITE_TEST(test_full_disk_leaves_the_last_table),
+	    SITE_TEST(test_table_that_cannot_be_kept),  SITE_TEST(test_lost_state_directory),
 	    SITE_TEST(test_start_over_a_stranger),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
