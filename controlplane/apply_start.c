@@ -10,7 +10,8 @@ static void wait_adopt(struct transaction *t)
 	struct apply *apply = t->apply;
 	struct model *model;
 
-	if (apply_retire(apply, t->model, &model)) {
+	/* Twice, where the kernel's path and a dataplane introduce themselves: from the file's each time. */
+	if (apply_retire(apply, retire_origin(t->model), &model)) {
 		log_error("apply: out of memory: backends that are in no file any more lose their connections");
 		model = model_get(t->model);
 	}

@@ -235,18 +235,31 @@ static int map_make(uint32_t size_log2, struct exceptions_table *ret)
 	return error;
 }
 
-/* It takes its place: for who maps it, and for the host's programs. It is closed when that fails. */
-static int map_publish(const char *path, int in_use_fd, struct exceptions_table *table)
+/*
+ * It takes its place: for the host's programs, and for who maps it. When that fails it is closed, and both have what
+ * they had. before_fd: that; -1: nothing.
+ */
+static int map_publish(const char *path, int in_use_fd, int before_fd, struct exceptions_table *table)
 {
 	const uint32_t zero = 0;
-	int error = unlink(path) && errno != ENOENT ? -errno : 0;
+	char made[PATH_MAX];
 
+	int error = snprintf(made, sizeof(made), "%s.new", path) < (int)sizeof(made) ? 0 : -ENAMETOOLONG;
+	if (!error && unlink(made) && errno != ENOENT)
+		error = -errno;
 	if (!error)
-		error = bpf_obj_pin(table->fd, path);
+		error = bpf_obj_pin(table->fd, made);
 	if (!error)
 		error = bpf_map_update_elem(in_use_fd, &zero, &table->fd, BPF_ANY);
-	if (error)
+	if (!error && rename(made, path)) {
+		error = -errno;
+		if (before_fd >= 0)
+			bpf_map_update_elem(in_use_fd, &zero, &before_fd, BPF_ANY);
+	}
+	if (error) {
+		unlink(made);
 		exceptions_table_close(table);
+	}
 	return error;
 }
 
@@ -310,7 +323,7 @@ static void map_resize(const char *dir, const char *path, uint32_t size_log2, in
 	int error = map_make(size_log2, &larger);
 	if (!error) {
 		flows_move(table, &larger, path);
-		error = map_publish(path, in_use_fd, &larger);
+		error = map_publish(path, in_use_fd, table->fd, &larger);
 	}
 	if (!error) {
 		flows_copy(table, &larger);
@@ -333,7 +346,7 @@ int exceptions_table_open_map(const char *runtime_dir, uint32_t size_log2, int i
 	error = map_adopt(path, ret);
 	if (error == -ENOENT || error == -EBADMSG) {
 		error = map_make(size_log2, ret);
-		return error ? error : map_publish(path, in_use_fd, ret);
+		return error ? error : map_publish(path, in_use_fd, -1, ret);
 	}
 	if (error)
 		return error;

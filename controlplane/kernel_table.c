@@ -149,12 +149,41 @@ static bool table_is_ours(const struct lines *table)
 
 	return table->bytes >= SLUICE_KERNEL_TABLE_LINE * SLUICE_KERNEL_LINE + sizeof(*flat) &&
 	       flat->magic == SLUICE_TABLE_MAGIC && flat->abi >= SLUICE_ABI_MIN && flat->abi <= SLUICE_ABI &&
-	       flat->total_bytes <= room && lookups->count <= SLUICE_SERVICES_MAX &&
+	       flat->total_bytes <= room && lookups->count <= 2 * SLUICE_SERVICES_MAX &&
 	       lookups->offset <= flat->total_bytes &&
 	       lookups->count * sizeof(struct sluice_lookup_ref) <= flat->total_bytes - lookups->offset &&
 	       flat->ports.count <= SLUICE_PORTS_MAX && flat->ports.offset <= flat->total_bytes &&
 	       flat->ports.count * sizeof(struct sluice_port) <= flat->total_bytes - flat->ports.offset &&
 	       (lines_of(flat->total_bytes) + lines_of(lookups->count * sizeof(uint32_t))) * SLUICE_KERNEL_LINE <= room;
+}
+
+/* Of the shape that this version's code counts in: what lies there is read and added up by its header. */
+static bool counters_are_ours(const struct lines *counters)
+{
+	const struct sluice_counters_header *h = (const void *)counters->map;
+
+	return h->magic == SLUICE_COUNTERS_MAGIC && h->abi == SLUICE_ABI && h->workers > 0 &&
+	       h->service_capacity <= SLUICE_SERVICES_MAX && h->backend_capacity <= SLUICE_BACKENDS_MAX &&
+	       h->worker_offset >= sizeof(*h) && h->worker_offset <= counters->bytes &&
+	       h->worker_bytes <= (counters->bytes - h->worker_offset) / h->workers &&
+	       h->service_offset <= h->worker_bytes &&
+	       h->service_capacity * sizeof(struct sluice_service_counters) <= h->worker_bytes - h->service_offset &&
+	       h->backend_offset <= h->worker_bytes &&
+	       h->backend_capacity * sizeof(struct sluice_backend_counters) <= h->worker_bytes - h->backend_offset &&
+	       (h->worker_offset | h->worker_bytes | h->service_offset | h->backend_offset) % sizeof(uint64_t) == 0;
+}
+
+/* The counters that the table in force uses; without them it forwards all the same, and counts from 0 with the next. */
+static int adopt_counters(struct kernel_table *kernel)
+{
+	const uint32_t part = head_of(&kernel->table)->counters_part;
+	int error = part == SLUICE_KERNEL_COUNTERS || part == SLUICE_KERNEL_COUNTERS + 1
+			? lines_at(kernel->parts_fd, part, &kernel->counters)
+			: -ENOENT;
+
+	if (!error && !counters_are_ours(&kernel->counters))
+		lines_close(&kernel->counters);
+	return error;
 }
 
 /* Whatever lookup tables are there, those too that the table in force does not name: to be given back. */
@@ -183,7 +212,7 @@ static int adopt(struct kernel_table *kernel)
 		return error == -ENOENT ? 0 : error;
 	error = table_is_ours(&kernel->table) ? 0 : -ENOENT;
 	if (!error)
-		error = lines_at(kernel->parts_fd, head_of(&kernel->table)->counters_part, &kernel->counters);
+		error = adopt_counters(kernel);
 	if (error) {
 		lines_close(&kernel->table);
 		return error == -ENOENT ? 0 : error;
@@ -356,8 +385,12 @@ static int lookups_load(struct kernel_table *kernel, const struct sluice_table *
 		int fd;
 		if (numbers[i] != SLUICE_NONE)
 			continue;
-		while (kernel->numbers[free_number].wanted || kernel->numbers[free_number].live)
-			free_number++; /* there are as many as two generations name */
+		/* Two generations of one table each for all services find room; fewer may have two for a time. */
+		while (free_number < SLUICE_KERNEL_PARTS &&
+		       (kernel->numbers[free_number].wanted || kernel->numbers[free_number].live))
+			free_number++;
+		if (free_number == SLUICE_KERNEL_PARTS)
+			return -ENOSPC;
 		numbers[i] = free_number;
 		n = &kernel->numbers[free_number];
 		error = lookup_make(table->lookups[i], table->lookup_refs[i].size, &fd);

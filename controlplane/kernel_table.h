@@ -29,7 +29,8 @@ struct kernel_table_running kernel_table_running(const struct kernel_table *kern
 /*
  * Put `table` (sound, with lookups) in force: lookup tables first, those that are there already untouched; then, by
  * one pointer, all else. ifindexes: of the table's ports, 0 for one that the kernel does not have. Returns after the
- * grace period: no packet meets the one before any more. 0; or -errno, and the one before is in force. Blocks for
+ * grace period: no packet meets the one before any more. 0; or -errno, and the one before is in force (-ENOSPC: two
+ * generations name more lookup tables than there are numbers). Blocks for
  * that one grace period, some 10 ms, and for one more for each 128 lookup tables that are new.
  */
 int kernel_table_load(struct kernel_table *kernel, const struct sluice_table *table, const uint32_t *ifindexes);

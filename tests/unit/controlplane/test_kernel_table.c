@@ -137,6 +137,53 @@ static uint32_t part_read(int parts_fd, uint32_t part, uint32_t line, void *ret_
 }
 
 /* The number that the table in force gives service n's lookup table. */
+/* Counters that another version, or nobody in his right mind, has left: the table is adopted, they are not. */
+static void counters_that_lie_are_left(void **state)
+{
+	static const struct {
+		const char *sentence;
+		size_t offset;
+		uint64_t value;
+		bool is_32;
+	} rows[] = {
+	    {"no counters", offsetof(struct sluice_counters_header, magic), 1, false},
+	    {"another ABI", offsetof(struct sluice_counters_header, abi), SLUICE_ABI - 1, true},
+	    {"no worker", offsetof(struct sluice_counters_header, workers), 0, true},
+	    {"too many", offsetof(struct sluice_counters_header, workers), UINT32_MAX, true},
+	    {"too many services", offsetof(struct sluice_counters_header, service_capacity), 65536, true},
+	    {"too many backends", offsetof(struct sluice_counters_header, backend_capacity), 1048576, true},
+	    {"blocks beyond the end", offsetof(struct sluice_counters_header, worker_bytes), 1ull << 62, false},
+	    {"blocks from beyond it", offsetof(struct sluice_counters_header, worker_offset), 1ull << 62, false},
+	    {"services beyond their block", offsetof(struct sluice_counters_header, service_offset), 1ull << 62, false},
+	    {"backends beyond it", offsetof(struct sluice_counters_header, backend_offset), UINT64_MAX - 7, false},
+	    {"an odd place", offsetof(struct sluice_counters_header, backend_offset), 20001, false},
+	};
+	struct kernel_table *kernel;
+	struct steering_bpf *skeleton = steering_bpf__open();
+
+	(void)state;
+	assert_non_null(skeleton);
+	bpf_program__set_autoload(skeleton->progs.sluice_steering, false);
+	assert_int_equal(steering_bpf__load(skeleton), 0);
+	const int parts_fd = bpf_map__fd(skeleton->maps.parts);
+	assert_int_equal(kernel_table_create(parts_fd, &kernel), 0);
+	for (uint32_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		assert_int_equal(load(kernel, 10, i + 1), 0);
+		backends_of(kernel)[3].packets = 7;
+		uint8_t *field = (uint8_t *)(uintptr_t)kernel_table_counters(kernel) + rows[i].offset;
+		memcpy(field, &rows[i].value, rows[i].is_32 ? 4 : 8);
+		kernel_table_destroy(kernel);
+		assert_int_equal(kernel_table_create(parts_fd, &kernel), 0);
+		assert_int_equal(kernel_table_running(kernel).generation, i + 1);
+		if (kernel_table_counters(kernel))
+			fail_msg("%s: adopted", rows[i].sentence);
+		assert_int_equal(load(kernel, 10, i + 1), 0);
+		assert_int_equal(packets_of(kernel, 3), 0);
+	}
+	kernel_table_destroy(kernel);
+	steering_bpf__destroy(skeleton);
+}
+
 static uint32_t number_of(int parts_fd, uint32_t n)
 {
 	struct sluice_service service = {0};
@@ -251,9 +298,9 @@ static void a_batch_that_is_refused_is_written_again(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(counters_grow_again_and_again),
-					   cmocka_unit_test(lookups_stay_or_go),
-					   cmocka_unit_test(a_batch_that_is_refused_is_written_again)};
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(counters_grow_again_and_again), cmocka_unit_test(counters_that_lie_are_left),
+	    cmocka_unit_test(lookups_stay_or_go), cmocka_unit_test(a_batch_that_is_refused_is_written_again)};
 	if (geteuid() != 0) {
 		fputs("needs root: BPF\n", stderr);
 		return SKIPPED;
