@@ -282,7 +282,8 @@ static enum peers_outcome outcome_of(enum sluice_heard heard)
 static enum peers_outcome hear_entry(struct peers *peers, const struct peers_entry *entry, uint32_t now_s)
 {
 	const uint32_t seen_s = now_s - entry->age_s;
-	uint64_t value = sluice_exception_value(0, SLUICE_EXCEPTION_CLOSING, seen_s, seen_s);
+	uint64_t value = sluice_exception_value(0, SLUICE_EXCEPTION_CLOSING, seen_s,
+						sluice_exception_closing_detail(SLUICE_NONE, seen_s));
 
 	if (!peers->exceptions || !peers->table)
 		return PEERS_UNKNOWN;

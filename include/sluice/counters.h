@@ -205,8 +205,8 @@ struct sluice_backend_counters {
 
 struct sluice_service_counters {
 	/*
-	 * First packets of TCP connections (sluice_packet_is_first()) that came, those that are refused (DROP_REFUSED, ANSWERED_RESET)
-	 * among them: what is offered is what a limit is measured by. UDP is not counted.
+	 * First packets of TCP connections (sluice_packet_is_first()) that came, those that are refused (DROP_REFUSED,
+	 * ANSWERED_RESET) among them: what is offered is what a limit is measured by. UDP is not counted.
 	 */
 	uint64_t new_flows;
 	/* After the service was found, but for the frames that a port did not take; resets are drops here. */

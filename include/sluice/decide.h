@@ -137,9 +137,9 @@ SLUICE_INLINE bool sluice_exception_is_near(uint64_t value, const struct sluice_
 SLUICE_INLINE bool sluice_exception_is_of_another(uint64_t value, const struct sluice_decide_input *in)
 {
 	uint32_t kind = sluice_exception_kind(value), service = sluice_exception_service(value);
-	uint32_t says = sluice_is_equal(kind, SLUICE_EXCEPTION_PROVISIONAL) |
-			sluice_is_equal(kind, SLUICE_EXCEPTION_ESTABLISHED) |
-			sluice_is_equal(kind, SLUICE_EXCEPTION_DATAGRAM);
+	uint32_t says =
+	    sluice_is_equal(kind, SLUICE_EXCEPTION_PROVISIONAL) | sluice_is_equal(kind, SLUICE_EXCEPTION_ESTABLISHED) |
+	    sluice_is_equal(kind, SLUICE_EXCEPTION_CLOSING) | sluice_is_equal(kind, SLUICE_EXCEPTION_DATAGRAM);
 	uint32_t is_other = (sluice_is_equal(service, SLUICE_NONE) ^ 1) & (sluice_is_equal(service, in->service) ^ 1);
 	uint32_t is_first = sluice_is_equal(kind, SLUICE_EXCEPTION_SYN);
 	uint32_t is_first_other = sluice_is_equal(sluice_exception_first_service(value), in->service) ^ 1;
@@ -177,12 +177,12 @@ SLUICE_INLINE uint64_t sluice_exception_after(uint64_t value, const struct sluic
 		return sluice_exception_value(slot, SLUICE_EXCEPTION_DATAGRAM, now_s,
 					      sluice_exception_service_detail(in->service));
 	if (ends)
-		return sluice_exception_value(slot, SLUICE_EXCEPTION_CLOSING, now_s, now_s);
+		return sluice_exception_value(slot, SLUICE_EXCEPTION_CLOSING, now_s,
+					      sluice_exception_closing_detail(in->service, now_s));
 	/* The last ACKs of a close do not take it back, even if another path's clock, which is ahead, has set it. */
-	uint32_t closed_s = sluice_exception_closed_s(value);
 	if (kind == SLUICE_EXCEPTION_CLOSING && in->role == SLUICE_ROLE_OTHER &&
-	    (int32_t)(now_s - closed_s) < (int32_t)SLUICE_EXCEPTION_CLOSE_S)
-		return sluice_exception_value(slot, kind, now_s, closed_s);
+	    sluice_exception_closed_within(value, now_s, SLUICE_EXCEPTION_CLOSE_S))
+		return sluice_exception_value(slot, kind, now_s, sluice_exception_detail(value));
 	return sluice_exception_value(slot, SLUICE_EXCEPTION_ESTABLISHED, now_s,
 				      sluice_exception_service_detail(in->service));
 }

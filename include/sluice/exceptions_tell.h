@@ -184,8 +184,9 @@ static inline enum sluice_heard sluice_exceptions_hear(struct sluice_exceptions_
 	if (ends) {
 		/* A packet here since then says that it lives. */
 		if (kind == SLUICE_EXCEPTION_ESTABLISHED && age <= age_here)
-			after = sluice_exception_value(sluice_exception_slot(here), SLUICE_EXCEPTION_CLOSING,
-						       now_s - age, now_s - age);
+			after = sluice_exception_value(
+			    sluice_exception_slot(here), SLUICE_EXCEPTION_CLOSING, now_s - age,
+			    sluice_exception_closing_detail(sluice_exception_service(here), now_s - age));
 	} else if (!same_slot && !is_guess) {
 		return SLUICE_HEARD_DIFFERS;
 	} else if (is_guess || is_first || age < age_here) {

@@ -7,8 +7,8 @@
  * What `detail` says depends on the kind, and each meaning has its accessor:
  *
  *   SYN                                 upper half of its sequence number, and the service's number
- *   PROVISIONAL, ESTABLISHED, DATAGRAM  the service's number + 1, for those who count flows or tell of them
- *   CLOSING                             the second of the FIN or RST
+ *   PROVISIONAL, ESTABLISHED, DATAGRAM  the service's number + 1, for those who count flows or tell of them; 0: not
+ * known CLOSING                             the same in the lower 17 bits; above them the second of the FIN or RST
  *   CLAIMED                             the key's lower half, so that two writers' claims differ
  *
  * Time is an input: coarse seconds of CLOCK_MONOTONIC, the same epoch for every path.
@@ -108,16 +108,23 @@ SLUICE_INLINE uint32_t sluice_exception_service_detail(uint32_t service)
 	return service + 1;
 }
 
-/* PROVISIONAL, ESTABLISHED, DATAGRAM: the service's number, or UINT32_MAX (SLUICE_NONE): not known. */
-SLUICE_INLINE uint32_t sluice_exception_service(uint64_t value)
+/* CLOSING. service: number, or UINT32_MAX (SLUICE_NONE): not known. closed_s: when its FIN or RST was seen. */
+SLUICE_INLINE uint32_t sluice_exception_closing_detail(uint32_t service, uint32_t closed_s)
 {
-	return sluice_exception_detail(value) - 1;
+	return (service + 1) | closed_s << 17;
 }
 
-/* CLOSING: when its FIN or RST was seen, coarse seconds. */
-SLUICE_INLINE uint32_t sluice_exception_closed_s(uint64_t value)
+/* PROVISIONAL, ESTABLISHED, DATAGRAM, CLOSING: the service's number, or UINT32_MAX (SLUICE_NONE): not known. */
+SLUICE_INLINE uint32_t sluice_exception_service(uint64_t value)
 {
-	return sluice_exception_detail(value);
+	return (sluice_exception_detail(value) & 0x1ffffu) - 1;
+}
+
+/* CLOSING: whether its FIN or RST was seen less than so many seconds ago, or by a clock that is ahead. 0 or 1. */
+SLUICE_INLINE uint32_t sluice_exception_closed_within(uint64_t value, uint32_t now_s, uint32_t seconds)
+{
+	uint32_t age = (now_s - (sluice_exception_detail(value) >> 17)) & 0x7fff;
+	return sluice_is_below(age, seconds) | sluice_is_below(0x7c00, age);
 }
 
 /* Seconds since `seen`. Paths differ by a moment: what lies a little in the future was seen now. */

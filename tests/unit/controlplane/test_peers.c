@@ -416,8 +416,9 @@ static void test_two_nodes(void **state)
 	const uint32_t now_s = windows_now_s();
 	uint64_t value = 0;
 	struct sluice_exception *e = sluice_exception_find(&at, KEY, now_s, &value);
-	assert_true(
-	    sluice_exception_change(e, value, sluice_exception_value(2, SLUICE_EXCEPTION_CLOSING, now_s, now_s)));
+	assert_true(sluice_exception_change(
+	    e, value,
+	    sluice_exception_value(2, SLUICE_EXCEPTION_CLOSING, now_s, sluice_exception_closing_detail(0, now_s))));
 	run_until(end_is_there);
 	peers_status(sites[0].peers, &a);
 	peers_status(sites[1].peers, &b);

@@ -413,6 +413,41 @@ static void what_another_service_remembered_is_forgotten(void **state)
 	free(w.table);
 }
 
+/* Whatever it was to the other one: half a connection, or one that was closed on one side and goes on on the other. */
+static void so_is_what_it_has_seen_end(void **state)
+{
+	static const struct {
+		enum sluice_exception_kind kind;
+		uint8_t roles[3];
+	} rows[] = {{SLUICE_EXCEPTION_SYN, {SYN}},
+		    {SLUICE_EXCEPTION_PROVISIONAL, {DATA}},
+		    {SLUICE_EXCEPTION_ESTABLISHED, {DATA, DATA, DATA}},
+		    {SLUICE_EXCEPTION_CLOSING, {DATA, DATA, FIN}}};
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+		for (uint32_t other = 0; other < 2; other++) {
+			struct world w;
+			struct sluice_decide_input in;
+			world_make(&w);
+			w.lookup[BUCKET] =
+			    rows[i].kind == SLUICE_EXCEPTION_SYN ? sluice_bucket_make(1, 3) : sluice_bucket_make(2, 1);
+			for (uint32_t k = 0; k < 3 && (k == 0 || rows[i].roles[k] != SYN); k++) {
+				in = packet_of(&w, KEY, rows[i].roles[k], START_S + k);
+				in.service = SLUICE_SERVICES_MAX - 1;
+				assert_int_equal(world_decide(&w, &in).backend, FIRST_BACKEND + 1);
+			}
+			assert_int_equal(kind_of_entry(&w), rows[i].kind);
+			/* After the last ACKs of a close too. */
+			in = packet_of(&w, KEY, DATA, START_S + 3 + SLUICE_EXCEPTION_CLOSE_S);
+			in.word = w.lookup[BUCKET] = sluice_bucket_make(2, 2);
+			in.service = SLUICE_SERVICES_MAX - 1 - other;
+			assert_int_equal(world_decide(&w, &in).backend, FIRST_BACKEND + (other ? 2 : 1));
+			assert_int_equal(kind_of_entry(&w),
+					 other ? SLUICE_EXCEPTION_FREE : SLUICE_EXCEPTION_ESTABLISHED);
+			free(w.table);
+		}
+}
+
 static void repeated_syn_over_a_change_is_counted(void **state)
 {
 	struct world w;
@@ -466,6 +501,7 @@ int main(void)
 	    cmocka_unit_test(slot_outside_the_service_is_kept),
 	    cmocka_unit_test(anothers_answer_outside_the_service_is_not_taken),
 	    cmocka_unit_test(what_another_service_remembered_is_forgotten),
+	    cmocka_unit_test(so_is_what_it_has_seen_end),
 	    cmocka_unit_test(repeated_syn_over_a_change_is_counted),
 	    cmocka_unit_test(tcp_flags_have_their_role),
 	    cmocka_unit_test(only_steady_buckets_without_a_bit_are_stateless),

@@ -56,7 +56,9 @@ static int teardown(void **state)
 
 static uint64_t value_of(uint32_t slot, enum sluice_exception_kind kind, uint32_t seen_s)
 {
-	return sluice_exception_value(slot, kind, seen_s, kind == SLUICE_EXCEPTION_CLOSING ? seen_s : SERVICE + 1);
+	return sluice_exception_value(
+	    slot, kind, seen_s,
+	    kind == SLUICE_EXCEPTION_CLOSING ? sluice_exception_closing_detail(SERVICE, seen_s) : SERVICE + 1);
 }
 
 /* As packets leave it there. */
