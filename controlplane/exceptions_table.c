@@ -244,7 +244,8 @@ static int map_publish(const char *path, int in_use_fd, int before_fd, struct ex
 	const uint32_t zero = 0;
 	char made[PATH_MAX];
 
-	int error = snprintf(made, sizeof(made), "%s.new", path) < (int)sizeof(made) ? 0 : -ENAMETOOLONG;
+	/* bpffs has no names with dots. */
+	int error = snprintf(made, sizeof(made), "%s_new", path) < (int)sizeof(made) ? 0 : -ENAMETOOLONG;
 	if (!error && unlink(made) && errno != ENOENT)
 		error = -errno;
 	if (!error)

@@ -64,7 +64,7 @@ def refused(lab):
 
 
 def answered(lab):
-    return lab.balancer.ctl("counters")["verdicts"]["answered_reset"]
+    return next(v["packets"] for v in lab.balancer.ctl("counters")["verdicts"] if v["verdict"] == "answered_reset")
 
 
 def admitted(lab):
@@ -189,8 +189,8 @@ def test_resets(lab, measured):
     slowest = max((r.end - r.start for r in told.failed), default=0)
     measured(f"of 40 requests {len(silent.failed)} failed in silence, and {len(told.failed)} by a reset, the slowest after "
              f"{slowest * 1000:.1f} ms; resets: {answered(lab) - before}; service: {s['refused_share']:.2f} refused")
-    assert 5 < len(silent.failed) and all("timed out" in f.error for f in silent.failed), silent.failed[:3]
-    assert 5 < len(told.failed) and all("refused" in f.error for f in told.failed), told.failed[:3]
+    assert 5 < len(silent.failed) and all("Timeout" in f.error for f in silent.failed), silent.failed[:3]
+    assert 5 < len(told.failed) and all("ConnectionRefused" in f.error for f in told.failed), told.failed[:3]
     assert answered(lab) - before >= len(told.failed)
     assert s["refuse_with"] == "reset" and s["refused_cause"] == "limit"
     verdicts = {e["verdict"] for e in explained}
