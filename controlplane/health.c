@@ -24,6 +24,7 @@ enum {
 	HEALTH_PROBES_MAX = 8192,    /* at once; fewer when descriptors are scarce */
 	HEALTH_FIRST_SPREAD_MS = 50, /* a few new backends are asked within this; thousands get longer */
 	HEALTH_COMPLAIN_MS = 60 * 1000,
+	HEALTH_LATE_MS = 5,     /* a timeout that comes later than this has waited for this process */
 	HEALTH_LOG_LINES = 100, /* about changes, in a second */
 };
 
@@ -41,6 +42,7 @@ struct target {
 	bool waiting; /* in the queue for a free place */
 	bool late;    /* its next start came while the last probe was still under way */
 	bool kept;    /* during configure */
+	bool excused; /* the probe under way has been given the time that this process was late by */
 	uint8_t open_handles;
 	uv_timer_t start, timeout;
 };
@@ -275,11 +277,24 @@ static void on_probe_done(void *user, enum probe_verdict verdict, const char *re
 	target_ended(user, verdict, reason);
 }
 
+static uint64_t timeout_ms_of(const struct target *t)
+{
+	const uint64_t ms = t->service->health.timeout_ns / 1000000;
+	return ms ? ms : 1;
+}
+
 static void on_probe_timeout(uv_timer_t *timer)
 {
 	struct target *t = timer->data;
+	const uint64_t timeout_ms = timeout_ms_of(t), ran_ms = (uv_hrtime() - t->started_ns) / 1000000;
 	char duration[32], reason[64];
 
+	/* The loop runs timers before it looks at sockets: after a stall of ours the answer may be waiting there. */
+	if (!t->excused && ran_ms > timeout_ms + HEALTH_LATE_MS) {
+		t->excused = true;
+		uv_timer_start(timer, on_probe_timeout, ran_ms < 2 * timeout_ms ? ran_ms - timeout_ms : timeout_ms, 0);
+		return;
+	}
 	t->kind->cancel(t->probe);
 	duration_text(t->service->health.timeout_ns, duration, sizeof(duration));
 	snprintf(reason, sizeof(reason), "timed out after %s", duration);
@@ -325,8 +340,8 @@ static void target_probe(struct target *t)
 		return;
 	}
 	h->running++;
-	uint64_t timeout_ms = settings->timeout_ns / 1000000;
-	uv_timer_start(&t->timeout, on_probe_timeout, timeout_ms ? timeout_ms : 1, 0);
+	t->excused = false;
+	uv_timer_start(&t->timeout, on_probe_timeout, timeout_ms_of(t), 0);
 }
 
 static void on_start(uv_timer_t *timer)

@@ -137,6 +137,51 @@ static void test_first_result_down(void **state)
 	health_destroy(health);
 }
 
+struct stall {
+	uv_check_t check;
+	const struct server *server;
+	uint32_t seen;
+};
+
+/* Once for each connection, when its request is under way. */
+static void on_check(uv_check_t *check)
+{
+	struct stall *stall = check->data;
+	if (stall->seen == stall->server->accepted)
+		return;
+	stall->seen = stall->server->accepted;
+	usleep(60 * 1000);
+}
+
+/* This process had something else to do for longer than the timeout: the answers that came meanwhile are answers. */
+static void test_stall_of_ours(void **state)
+{
+	struct server server = {.answer = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"};
+	struct stall stall = {.server = &server};
+	struct watcher w = {0};
+	struct health *health;
+	char text[256];
+
+	server_open(*state, &server, "127.0.0.1", 0);
+	uv_check_init(*state, &stall.check);
+	stall.check.data = &stall;
+	uv_check_start(&stall.check, on_check);
+	assert_int_equal(health_create(*state, on_change, &w, &health), 0);
+	snprintf(text, sizeof(text), "type = \"http\"; port = %u; " FAST " fall = 1;", server.port);
+	configure(health, web(text, "{ name = \"w1\"; address = \"10.0.0.1\"; }"));
+	RUN_UNTIL(*state, server.accepted >= 6);
+	assert_int_equal(w.ups, 1);
+	assert_int_equal(w.downs, 0);
+	uv_close((uv_handle_t *)&stall.check, NULL);
+
+	/* Silence is none, though. */
+	server.answer = NULL;
+	RUN_UNTIL(*state, w.downs == 1);
+	assert_string_equal(w.last.reason, "timed out after 20ms");
+	server_close(&server);
+	health_destroy(health);
+}
+
 static void test_timeout(void **state)
 {
 	struct server server = {0}; /* accepts and says nothing */
@@ -399,6 +444,7 @@ int main(void)
 	static const struct CMUnitTest tests[] = {
 	    cmocka_unit_test_setup_teardown(test_rise_and_fall, loop_setup, loop_teardown),
 	    cmocka_unit_test_setup_teardown(test_first_result_down, loop_setup, loop_teardown),
+	    cmocka_unit_test_setup_teardown(test_stall_of_ours, loop_setup, loop_teardown),
 	    cmocka_unit_test_setup_teardown(test_timeout, loop_setup, loop_teardown),
 	    cmocka_unit_test_setup_teardown(test_http_host_is_the_vip, loop_setup, loop_teardown),
 	    cmocka_unit_test_setup_teardown(test_configure_keeps_states, loop_setup, loop_teardown),
