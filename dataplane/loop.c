@@ -246,10 +246,11 @@ static void sleep_until_work(struct loop *l, struct rte_rcu_qsbr *rcu, bool park
 	uint32_t count, armed;
 
 	/*
-	 * Pairs with loops_wait(): either it sees us asleep and wakes us, or we see here what it has unpublished. The
-	 * descriptors are collected before we go offline: until then their sockets stay.
+	 * Pairs with loops_wait(): either it sees us asleep and wakes us, or we see here what was published before it.
+	 * The descriptors are collected before we go offline: until then their sockets stay.
 	 */
 	atomic_store(&l->asleep, true);
+	atomic_thread_fence(memory_order_seq_cst);
 	int outcome = prepare_wait(l, &count, &armed);
 	if (outcome != -EAGAIN) {
 		if (outcome == -ENOTSUP) {
@@ -451,6 +452,8 @@ void loops_stop(struct loops *loops)
 
 void loops_wait(struct loops *loops)
 {
+	/* Pairs with sleep_until_work(): else what was published by a release store may come after this look. */
+	atomic_thread_fence(memory_order_seq_cst);
 	for (uint32_t i = 0; i < loops->context.workers; i++)
 		if (loops->loop[i].running && atomic_load(&loops->loop[i].asleep))
 			wake(&loops->loop[i]);

@@ -46,8 +46,8 @@ void loops_follow_parked(struct loops *loops);
 void loops_stop(struct loops *loops);
 
 /*
- * Wait until no worker uses a table, port or socket that was unpublished before this call, and every sleeping one has
- * looked again at what there is to wait for. At once when none runs. Control thread.
+ * Wake every sleeping worker, so that it looks again at what there is to wait for, and wait until none uses a table,
+ * port or socket that was unpublished before this call. At once when none runs. Control thread.
  */
 void loops_wait(struct loops *loops);
 
