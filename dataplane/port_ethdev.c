@@ -8,6 +8,7 @@
 #include "tap.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -63,8 +64,9 @@ static void ethdev_wait_end(struct port *port, uint32_t queue)
 	struct ethdev_port *p = ethdev_of(port);
 	uint64_t events;
 	rte_eth_dev_rx_intr_disable(p->id, (uint16_t)queue);
-	/* An eventfd of VFIO counts until read; other descriptors say that there is nothing. */
-	if (read(p->fds[queue], &events, sizeof(events)) < 0) {
+	/* Readable until all is read: of an eventfd (VFIO's) 8 bytes, of /dev/uioN 4; each refuses the other's. */
+	if (read(p->fds[queue], &events, sizeof(events)) < 0 && errno == EINVAL &&
+	    read(p->fds[queue], &events, sizeof(uint32_t)) < 0) {
 		/* Nothing to do: the queue is polled next anyway. */
 	}
 }
@@ -196,6 +198,14 @@ static int configure(struct ethdev_port *p, const struct rte_eth_dev_info *info,
 	return error ? error : rte_eth_dev_start(p->id);
 }
 
+/* The descriptor of a queue's interrupt, of which a read does not wait: /dev/uioN's would. -1: none. */
+static int interrupt_fd(const struct ethdev_port *p, uint16_t queue)
+{
+	int fd = rte_eth_dev_rx_intr_ctl_q_get_fd(p->id, queue);
+	int flags = fd >= 0 ? fcntl(fd, F_GETFL) : -1;
+	return flags >= 0 && !fcntl(fd, F_SETFL, flags | O_NONBLOCK) ? fd : -1;
+}
+
 /* After the start: addresses, descriptors of interrupts. */
 static int read_started(struct ethdev_port *p)
 {
@@ -210,7 +220,7 @@ static int read_started(struct ethdev_port *p)
 		/* In this order: a driver without interrupts would make DPDK log an error at the second. */
 		p->interrupts = !rte_eth_dev_rx_intr_enable(p->id, queue) && !rte_eth_dev_rx_intr_disable(p->id, queue);
 		if (p->interrupts) {
-			p->fds[queue] = rte_eth_dev_rx_intr_ctl_q_get_fd(p->id, queue);
+			p->fds[queue] = interrupt_fd(p, queue);
 			p->interrupts = p->fds[queue] >= 0;
 		}
 	}
