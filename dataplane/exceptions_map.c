@@ -149,9 +149,11 @@ static int mapping_open_pin(const char *pin, struct mapping *ret)
 	return error;
 }
 
-static int mapping_open(const struct exceptions_map *map, struct mapping *ret)
+/* *ret_path: which of the two it was, whatever became of it. */
+static int mapping_open(const struct exceptions_map *map, struct mapping *ret, const char **ret_path)
 {
 	int error = mapping_open_pin(map->pin, ret);
+	*ret_path = error == -ENOENT ? map->path : map->pin;
 	return error == -ENOENT ? mapping_open_file(map->path, ret) : error;
 }
 
@@ -176,13 +178,14 @@ static bool is_up_to_date(const struct exceptions_map *map)
 void exceptions_map_visit(struct exceptions_map *map)
 {
 	struct mapping old = map->mapping;
+	const char *path;
 
 	if (is_up_to_date(map))
 		return;
-	int error = mapping_open(map, &map->mapping);
+	int error = mapping_open(map, &map->mapping, &path);
 	if (error) {
 		if (error != -EWOULDBLOCK && error != map->told)
-			log_warning("%s: %s; trying again. %s", map->path,
+			log_warning("%s: %s; trying again. %s", path,
 				    error == -EBADMSG ? "no sound table of exceptions of this version"
 						      : strerror(-error),
 				    old.fd >= 0 ? "The one before it stays in use"

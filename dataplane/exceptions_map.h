@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The host's exceptions (sluice/exceptions.h) as this dataplane has them: RUNTIME_DIR/exceptions, which the control
- * plane makes, and which outlives us both. Mapped as soon as it is there, and again when another file has taken its
- * place. A file that goes away is kept: forwarding never depends on the control plane.
+ * The host's exceptions (sluice/exceptions.h) as this dataplane has them: the BPF map that is pinned for the programs
+ * in the kernel or, when there is none, RUNTIME_DIR/exceptions. The control plane makes either, and either outlives us
+ * both. Mapped as soon as it is there, and again when another has taken its place. What goes away is kept: forwarding
+ * never depends on the control plane.
  */
 #ifndef DATAPLANE_EXCEPTIONS_MAP_H
 #define DATAPLANE_EXCEPTIONS_MAP_H
@@ -21,8 +22,8 @@ int exceptions_map_create(const char *runtime_dir, void (*wait_for_workers)(void
 void exceptions_map_destroy(struct exceptions_map *map);
 
 /*
- * Look whether there is a file, or another one, and use it when it is sound. Failing is normal, logged once, and
- * changes nothing. Waits for the workers after a change. Control thread, some times a second.
+ * Look whether there is a map or a file, or another one, and use it when it is sound. Failing is normal, logged once,
+ * and changes nothing. Waits for the workers after a change. Control thread, some times a second.
  */
 void exceptions_map_visit(struct exceptions_map *map);
 
