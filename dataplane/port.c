@@ -95,7 +95,7 @@ bool ports_are_parked(const struct ports *ports)
 
 uint32_t ports_park(const struct ports *ports, uint32_t bits)
 {
-	for (uint32_t i = 0; i < ports->count && i < SLUICE_PORTS_MAX; i++) {
+	for (uint32_t i = 0; i < ports->count; i++) {
 		struct port *port = ports->port[i];
 		bool park = bits >> i & 1;
 		if (!port || !port_can_park(port) || port->parked == park)

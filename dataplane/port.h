@@ -30,7 +30,6 @@ struct port_status {
 };
 
 struct port_ops {
-	const char *kind; /* for people */
 	/* Up to `count` frames of a receive queue; they belong to the caller. The queue's worker. */
 	uint16_t (*receive)(struct port *port, uint32_t queue, struct rte_mbuf **packets, uint16_t count);
 	/* Hand `packets` to a transmit queue. Returns how many the port took; the rest stay the caller's. Its worker,

@@ -303,7 +303,6 @@ static void af_xdp_close(struct port *port)
 }
 
 static const struct port_ops af_xdp_ops = {
-    .kind = "AF_XDP",
     .receive = af_xdp_receive,
     .transmit = af_xdp_transmit,
     .push = af_xdp_push,

@@ -118,7 +118,6 @@ static void ethdev_close(struct port *port)
 }
 
 static const struct port_ops ethdev_ops = {
-    .kind = "DPDK",
     .receive = ethdev_receive,
     .transmit = ethdev_transmit,
     .wait_begin = ethdev_wait_begin,

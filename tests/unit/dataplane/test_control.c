@@ -463,8 +463,7 @@ static uint32_t ask_to_park(struct scene *s, uint32_t ports)
 
 static void test_parking(void **state)
 {
-	static const struct port_ops ops = {
-	    .kind = "fake", .retire = fake_retire, .visit = fake_visit, .status = fake_status};
+	static const struct port_ops ops = {.retire = fake_retire, .visit = fake_visit, .status = fake_status};
 	struct scene *s = *state;
 	struct port port = {.ops = &ops, .config = &s->config.ports[0]};
 	struct table_fixture *f = make(5);

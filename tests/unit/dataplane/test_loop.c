@@ -108,7 +108,6 @@ static int wire_wait_begin(struct port *port, uint32_t queue)
 }
 
 static const struct port_ops wire_ops = {
-    .kind = "wire",
     .receive = wire_receive,
     .transmit = wire_transmit,
     .push = wire_push,
