@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "capture_memory.h"
 #include "log.h"
-#include "refuse.h"
+#include "reject.h"
 #include "sluice/control.h"
 
 #include <errno.h>
@@ -60,18 +60,18 @@ static int header_check(const struct sluice_capture_header *header, uint32_t wor
 			struct sluice_refusal *ret_refusal)
 {
 	if (header->magic != SLUICE_CAPTURE_MAGIC || header->abi < SLUICE_ABI_MIN || header->abi > SLUICE_ABI)
-		return refuse(ret_refusal, -EINVAL, "capture: magic %llx and ABI %u are none that are known",
+		return reject(ret_refusal, -EINVAL, "capture: magic %llx and ABI %u are none that are known",
 			      (unsigned long long)header->magic, header->abi);
 	if (header->writers != workers)
-		return refuse(ret_refusal, -EINVAL, "capture: %u rings for %u workers", header->writers, workers);
+		return reject(ret_refusal, -EINVAL, "capture: %u rings for %u workers", header->writers, workers);
 	if (!header->records || header->records > SLUICE_CAPTURE_RECORDS_MAX || header->records & (header->records - 1))
-		return refuse(ret_refusal, -EINVAL, "capture: %u records a ring; a power of 2 up to %u is possible",
+		return reject(ret_refusal, -EINVAL, "capture: %u records a ring; a power of 2 up to %u is possible",
 			      header->records, SLUICE_CAPTURE_RECORDS_MAX);
 	if (header->total_bytes != bytes || bytes != sluice_capture_bytes(workers, header->records))
-		return refuse(ret_refusal, -EINVAL, "capture: %llu bytes for %u rings of %u records",
+		return reject(ret_refusal, -EINVAL, "capture: %llu bytes for %u rings of %u records",
 			      (unsigned long long)bytes, workers, header->records);
 	if (!sluice_capture_filter_is_sound(&header->filter))
-		return refuse(ret_refusal, -EINVAL, "capture: one in %u, %u bytes of each: not possible",
+		return reject(ret_refusal, -EINVAL, "capture: one in %u, %u bytes of each: not possible",
 			      header->filter.sample, header->filter.snaplen);
 	return 0;
 }
@@ -85,12 +85,12 @@ static int mapping_open(int fd, uint64_t bytes, uint32_t workers, struct mapping
 	int seals = fcntl(fd, F_GET_SEALS);
 
 	if (seals < 0 || (seals & wanted) != wanted || fstat(fd, &file) || (uint64_t)file.st_size != bytes)
-		return refuse(ret_refusal, -EINVAL, "capture: no memfd of %llu bytes sealed against resizing",
+		return reject(ret_refusal, -EINVAL, "capture: no memfd of %llu bytes sealed against resizing",
 			      (unsigned long long)bytes);
 	/* Touched here, so that no worker meets a page fault for it. */
 	void *map = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0);
 	if (map == MAP_FAILED)
-		return refuse(ret_refusal, -errno, "capture: cannot be mapped: %s", strerror(errno));
+		return reject(ret_refusal, -errno, "capture: cannot be mapped: %s", strerror(errno));
 	mapping.header = map;
 	/* What was checked is what is used: the other side may go on writing. */
 	const struct sluice_capture_header header = *mapping.header;
@@ -98,7 +98,7 @@ static int mapping_open(int fd, uint64_t bytes, uint32_t workers, struct mapping
 	if (!error) {
 		mapping.writers = calloc(workers, sizeof(*mapping.writers));
 		if (!mapping.writers)
-			error = refuse(ret_refusal, -ENOMEM, "capture: out of memory");
+			error = reject(ret_refusal, -ENOMEM, "capture: out of memory");
 	}
 	for (uint32_t i = 0; !error && i < workers; i++)
 		capture_writer_init(&mapping.writers[i], mapping.header, &header, i);

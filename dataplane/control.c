@@ -3,7 +3,7 @@
 #include "capture_memory.h"
 #include "log.h"
 #include "message.h"
-#include "refuse.h"
+#include "reject.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -225,7 +225,7 @@ static int handle_table(struct control *control, const struct message *message, 
 	if (!error) {
 		header = bytes;
 		if (header->generation != message->generation)
-			error = refuse(&refusal, -EINVAL, "table: is of generation %llu, the message says %llu",
+			error = reject(&refusal, -EINVAL, "table: is of generation %llu, the message says %llu",
 				       (unsigned long long)header->generation, (unsigned long long)message->generation);
 		else
 			error = table_store_publish(control->context.store, bytes, message->bytes, &refusal);
@@ -268,7 +268,7 @@ static int handle_capture(struct control *control, const struct message *message
 			  struct sluice_refusal *ret_refusal)
 {
 	if (!control->context.capture)
-		return refuse(ret_refusal, -EPROTO, "CAPTURE: was not offered");
+		return reject(ret_refusal, -EPROTO, "CAPTURE: was not offered");
 	if (!message->bytes) {
 		capture_memory_end(control->context.capture);
 		return 0;
@@ -296,7 +296,7 @@ static int handle(struct control *control, const void *bytes, size_t length, con
 	case SLUICE_MESSAGE_PARK: error = handle_park(control, message.ports); break;
 	default: error = handle_table(control, &message, fds[0]);
 	}
-	return error ? refuse(ret_refusal, error, "an acknowledgement cannot be sent: %s", strerror(-error)) : 0;
+	return error ? reject(ret_refusal, error, "an acknowledgement cannot be sent: %s", strerror(-error)) : 0;
 }
 
 void control_receive(struct control *control)
@@ -320,7 +320,7 @@ void control_receive(struct control *control)
 		return;
 	}
 	if (length < 0)
-		error = refuse(&refusal, (int)length, "%s", strerror((int)-length));
+		error = reject(&refusal, (int)length, "%s", strerror((int)-length));
 	if (error && !control->quiet)
 		log_error("control plane: %s; closing the connection", refusal.text);
 	else if (!control->quiet)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "held_lookups.h"
 #include "lookup_memory.h"
-#include "refuse.h"
+#include "reject.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -95,7 +95,7 @@ static int add_one(struct held_lookups *held, const struct sluice_lookups_entry 
 		return 0;
 	}
 	if (known || held->count >= LOOKUPS_MAX) {
-		return refuse(ret_refusal, -EINVAL,
+		return reject(ret_refusal, -EINVAL,
 			      known ? "lookup %016llx: is held with another size" : "lookup %016llx: too many are held",
 			      (unsigned long long)entry->id);
 	}
@@ -104,7 +104,7 @@ static int add_one(struct held_lookups *held, const struct sluice_lookups_entry 
 	if (l)
 		l->buckets = lookup_memory_get(entry->size);
 	if (!l || !l->buckets) {
-		refuse(ret_refusal, error, "lookup %016llx: no memory for %zu bytes", (unsigned long long)entry->id,
+		reject(ret_refusal, error, "lookup %016llx: no memory for %zu bytes", (unsigned long long)entry->id,
 		       bytes);
 		goto free;
 	}
@@ -135,12 +135,12 @@ int held_lookups_add(struct held_lookups *held, const void *blob, uint64_t bytes
 	struct sluice_lookups_header header;
 
 	if (bytes < sizeof(header)) {
-		return refuse(ret_refusal, -EINVAL, "lookups: %llu bytes, shorter than the header",
+		return reject(ret_refusal, -EINVAL, "lookups: %llu bytes, shorter than the header",
 			      (unsigned long long)bytes);
 	}
 	memcpy(&header, base, sizeof(header));
 	if (header.magic != SLUICE_LOOKUPS_MAGIC || header.abi < SLUICE_ABI_MIN || header.abi > SLUICE_ABI) {
-		return refuse(ret_refusal, -EINVAL,
+		return reject(ret_refusal, -EINVAL,
 			      "lookups: magic %016llx, ABI %u; this program accepts ABI %u to %u: upgrade the older of "
 			      "control plane "
 			      "and dataplane",
@@ -148,7 +148,7 @@ int held_lookups_add(struct held_lookups *held, const void *blob, uint64_t bytes
 	}
 	uint64_t entries_end = sizeof(header) + (uint64_t)header.count * sizeof(struct sluice_lookups_entry);
 	if (header.total_bytes != bytes || entries_end > bytes) {
-		return refuse(ret_refusal, -EINVAL, "lookups: says %llu bytes with %u tables, has %llu bytes",
+		return reject(ret_refusal, -EINVAL, "lookups: says %llu bytes with %u tables, has %llu bytes",
 			      (unsigned long long)header.total_bytes, header.count, (unsigned long long)bytes);
 	}
 	for (uint32_t i = 0; i < header.count; i++) {
@@ -156,7 +156,7 @@ int held_lookups_add(struct held_lookups *held, const void *blob, uint64_t bytes
 		memcpy(&entry, base + sizeof(header) + i * sizeof(entry), sizeof(entry));
 		if (!sluice_lookup_size_is_allowed(entry.size) || entry.offset % 64 || entry.offset < entries_end ||
 		    entry.offset > bytes || (uint64_t)entry.size * sizeof(sluice_bucket) > bytes - entry.offset) {
-			return refuse(
+			return reject(
 			    ret_refusal, -EINVAL,
 			    "lookups: entry %u of size %u at %llu is outside the blob, or of a size that is none", i,
 			    entry.size, (unsigned long long)entry.offset);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "last_table.h"
 #include "log.h"
-#include "refuse.h"
+#include "reject.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -169,16 +169,16 @@ static bool span_fits(uint64_t offset, uint64_t bytes, uint64_t total)
 static int check_header(const struct last_table_header *header, uint64_t length, struct sluice_refusal *ret_refusal)
 {
 	if (header->magic != LAST_TABLE_MAGIC)
-		return refuse(ret_refusal, -EINVAL, "no saved table (magic %016llx)",
+		return reject(ret_refusal, -EINVAL, "no saved table (magic %016llx)",
 			      (unsigned long long)header->magic);
 	if (header->abi < SLUICE_ABI_MIN || header->abi > SLUICE_ABI)
-		return refuse(ret_refusal, -EINVAL, "saved with ABI %u, this program reads %u to %u", header->abi,
+		return reject(ret_refusal, -EINVAL, "saved with ABI %u, this program reads %u to %u", header->abi,
 			      SLUICE_ABI_MIN, SLUICE_ABI);
 	if (header->total_bytes != length || header->checksum != header_checksum(header) ||
 	    !span_fits(header->table_offset, header->table_bytes, length) ||
 	    !span_fits(header->lookups_offset, header->lookups_bytes, length) ||
 	    !span_fits(header->states_offset, header->states_bytes, length))
-		return refuse(ret_refusal, -EINVAL, "torn or corrupt: its header does not fit its %llu bytes",
+		return reject(ret_refusal, -EINVAL, "torn or corrupt: its header does not fit its %llu bytes",
 			      (unsigned long long)length);
 	return 0;
 }
@@ -189,7 +189,7 @@ static int load_bytes(const uint8_t *bytes, uint64_t length, struct table_store 
 	struct last_table_header header;
 
 	if (length < sizeof(header))
-		return refuse(ret_refusal, -EINVAL, "torn: %llu bytes, shorter than its header",
+		return reject(ret_refusal, -EINVAL, "torn: %llu bytes, shorter than its header",
 			      (unsigned long long)length);
 	memcpy(&header, bytes, sizeof(header));
 	int error = check_header(&header, length, ret_refusal);
@@ -198,7 +198,7 @@ static int load_bytes(const uint8_t *bytes, uint64_t length, struct table_store 
 	const uint8_t *states = bytes + header.states_offset;
 	if (sluice_checksum(states, header.states_bytes) != header.states_checksum ||
 	    header.states_bytes > SLUICE_BACKENDS_MAX)
-		return refuse(ret_refusal, -EINVAL, "torn or corrupt: the backend states' checksum disagrees");
+		return reject(ret_refusal, -EINVAL, "torn or corrupt: the backend states' checksum disagrees");
 	error = table_store_add_lookups(store, bytes + header.lookups_offset, header.lookups_bytes, ret_refusal);
 	if (error)
 		return error;
@@ -249,7 +249,7 @@ int last_table_load(const char *directory, struct table_store *store)
 		goto close;
 	}
 	if (!S_ISREG(file.st_mode) || file.st_size < 1) {
-		error = refuse(&refusal, -EINVAL, "torn: it is empty or no file");
+		error = reject(&refusal, -EINVAL, "torn: it is empty or no file");
 		goto report;
 	}
 	void *map = mmap(NULL, (size_t)file.st_size, PROT_READ, MAP_PRIVATE, fd, 0);

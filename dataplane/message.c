@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "message.h"
-#include "refuse.h"
+#include "reject.h"
 #include "sluice/capture.h"
 #include "table_store.h"
 
@@ -14,18 +14,18 @@ static int parse_header(const void *bytes, size_t length, struct sluice_message_
 			struct sluice_refusal *ret_refusal)
 {
 	if (length < sizeof(*ret) || length > SLUICE_MESSAGE_MAX)
-		return refuse(ret_refusal, -EPROTO, "message: %zu bytes; %zu to %u are possible", length, sizeof(*ret),
+		return reject(ret_refusal, -EPROTO, "message: %zu bytes; %zu to %u are possible", length, sizeof(*ret),
 			      SLUICE_MESSAGE_MAX);
 	memcpy(ret, bytes, sizeof(*ret));
 	if (ret->magic != SLUICE_MESSAGE_MAGIC)
-		return refuse(ret_refusal, -EPROTO, "message: magic %08x, not %08x", ret->magic, SLUICE_MESSAGE_MAGIC);
+		return reject(ret_refusal, -EPROTO, "message: magic %08x, not %08x", ret->magic, SLUICE_MESSAGE_MAGIC);
 	if (ret->abi < SLUICE_ABI_MIN || ret->abi > SLUICE_ABI)
-		return refuse(
+		return reject(
 		    ret_refusal, -EPROTONOSUPPORT,
 		    "message: ABI %u, this program speaks %u to %u; upgrade the older of control plane and dataplane",
 		    ret->abi, SLUICE_ABI_MIN, SLUICE_ABI);
 	if (ret->bytes != length || ret->zero)
-		return refuse(ret_refusal, -EPROTO, "message of type %u: says %u bytes and %u, has %zu bytes and 0",
+		return reject(ret_refusal, -EPROTO, "message of type %u: says %u bytes and %u, has %zu bytes and 0",
 			      ret->type, ret->bytes, ret->zero, length);
 	return 0;
 }
@@ -34,7 +34,7 @@ static int check_length(const char *name, size_t length, size_t wanted, struct s
 {
 	if (length == wanted)
 		return 0;
-	return refuse(ret_refusal, -EPROTO, "%s: %zu bytes, not %zu", name, length, wanted);
+	return reject(ret_refusal, -EPROTO, "%s: %zu bytes, not %zu", name, length, wanted);
 }
 
 int message_parse(const void *bytes, size_t length, uint32_t descriptors, struct message *ret,
@@ -59,7 +59,7 @@ int message_parse(const void *bytes, size_t length, uint32_t descriptors, struct
 			break;
 		memcpy(&lookups, bytes, sizeof(lookups));
 		if (lookups.bytes < sizeof(struct sluice_lookups_header) || lookups.bytes > SLUICE_LOOKUPS_BLOB_MAX)
-			error = refuse(ret_refusal, -EPROTO, "LOOKUPS: a blob of %llu bytes; %zu to %llu are possible",
+			error = reject(ret_refusal, -EPROTO, "LOOKUPS: a blob of %llu bytes; %zu to %llu are possible",
 				       (unsigned long long)lookups.bytes, sizeof(struct sluice_lookups_header),
 				       (unsigned long long)SLUICE_LOOKUPS_BLOB_MAX);
 		message.bytes = lookups.bytes;
@@ -72,9 +72,9 @@ int message_parse(const void *bytes, size_t length, uint32_t descriptors, struct
 			break;
 		memcpy(&table, bytes, sizeof(table));
 		if (!table.generation)
-			error = refuse(ret_refusal, -EPROTO, "TABLE: generation 0; they count from 1");
+			error = reject(ret_refusal, -EPROTO, "TABLE: generation 0; they count from 1");
 		else if (table.bytes < sizeof(struct sluice_table_header) || table.bytes > TABLE_STORE_TABLE_BYTES_MAX)
-			error = refuse(ret_refusal, -EPROTO, "TABLE: a table of %llu bytes; %zu to %llu are possible",
+			error = reject(ret_refusal, -EPROTO, "TABLE: a table of %llu bytes; %zu to %llu are possible",
 				       (unsigned long long)table.bytes, sizeof(struct sluice_table_header),
 				       (unsigned long long)TABLE_STORE_TABLE_BYTES_MAX);
 		message.generation = table.generation;
@@ -88,7 +88,7 @@ int message_parse(const void *bytes, size_t length, uint32_t descriptors, struct
 			break;
 		memcpy(&park, bytes, sizeof(park));
 		if (park.zero)
-			error = refuse(ret_refusal, -EPROTO, "PARK: %u where zero must be", park.zero);
+			error = reject(ret_refusal, -EPROTO, "PARK: %u where zero must be", park.zero);
 		message.ports = park.ports;
 		wanted = 0;
 		break;
@@ -102,17 +102,17 @@ int message_parse(const void *bytes, size_t length, uint32_t descriptors, struct
 		if (capture.bytes &&
 		    (capture.bytes < sluice_capture_bytes(1, 1) ||
 		     capture.bytes > sluice_capture_bytes(SLUICE_CAPTURE_WRITERS_MAX, SLUICE_CAPTURE_RECORDS_MAX)))
-			error = refuse(ret_refusal, -EPROTO, "CAPTURE: a memory of %llu bytes is not possible",
+			error = reject(ret_refusal, -EPROTO, "CAPTURE: a memory of %llu bytes is not possible",
 				       (unsigned long long)capture.bytes);
 		message.bytes = capture.bytes;
 		wanted = capture.bytes != 0;
 		break;
 	}
 	default:
-		error = refuse(ret_refusal, -EPROTO, "message: type %u is none that a dataplane receives", header.type);
+		error = reject(ret_refusal, -EPROTO, "message: type %u is none that a dataplane receives", header.type);
 	}
 	if (!error && descriptors != wanted)
-		error = refuse(ret_refusal, -EPROTO, "message of type %u: %u descriptors, not %u", header.type,
+		error = reject(ret_refusal, -EPROTO, "message of type %u: %u descriptors, not %u", header.type,
 			       descriptors, wanted);
 	if (error)
 		return error;
@@ -127,15 +127,15 @@ int message_map(const struct message *message, int fd, const void **ret, struct 
 	int seals = fcntl(fd, F_GET_SEALS);
 
 	if (seals < 0 || (seals & wanted) != wanted)
-		return refuse(ret_refusal, -EPROTO,
+		return reject(ret_refusal, -EPROTO,
 			      "descriptor: no memfd sealed against writing, shrinking and growing");
 	if (fstat(fd, &file) || (uint64_t)file.st_size != message->bytes)
-		return refuse(ret_refusal, -EPROTO, "descriptor: %lld bytes, the message says %llu",
+		return reject(ret_refusal, -EPROTO, "descriptor: %lld bytes, the message says %llu",
 			      (long long)file.st_size, (unsigned long long)message->bytes);
 	/* Private: a shared mapping of a sealed memfd is refused by kernels before 6.7. */
 	void *map = mmap(NULL, message->bytes, PROT_READ, MAP_PRIVATE, fd, 0);
 	if (map == MAP_FAILED)
-		return refuse(ret_refusal, -errno, "descriptor: cannot be mapped: %s", strerror(errno));
+		return reject(ret_refusal, -errno, "descriptor: cannot be mapped: %s", strerror(errno));
 	*ret = map;
 	return 0;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "table_store.h"
 #include "held_lookups.h"
-#include "refuse.h"
+#include "reject.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -138,18 +138,18 @@ int table_store_adopt_states(struct table_store *store, int fd, struct sluice_re
 	int seals = fcntl(fd, F_GET_SEALS);
 
 	if (store->states) {
-		return refuse(ret_refusal, -EEXIST, "states: this dataplane has an array already, HELLO brought it");
+		return reject(ret_refusal, -EEXIST, "states: this dataplane has an array already, HELLO brought it");
 	}
 	if (seals < 0 || fstat(fd, &file) || file.st_size != (off_t)SLUICE_BACKENDS_MAX ||
 	    (seals & ~F_SEAL_SEAL) != (F_SEAL_SHRINK | F_SEAL_GROW)) {
-		return refuse(ret_refusal, -EINVAL,
+		return reject(ret_refusal, -EINVAL,
 			      "states: must be a memfd of %u bytes, sealed against resizing, and writable",
 			      SLUICE_BACKENDS_MAX);
 	}
 	int own = fcntl(fd, F_DUPFD_CLOEXEC, 0);
 	int error = own < 0 ? -errno : states_map(store, own);
 	if (error)
-		refuse(ret_refusal, error, "states: cannot be mapped: %s", strerror(-error));
+		reject(ret_refusal, error, "states: cannot be mapped: %s", strerror(-error));
 	return error;
 }
 
@@ -246,7 +246,7 @@ static int fit_ports(const struct table_store *store, struct table_snapshot *sna
 	for (uint32_t i = 0; i < count; i++) {
 		const struct sluice_backend *b = &table->backends[i];
 		if (b->encap != SLUICE_ENCAP_NONE && ours[b->port] == SLUICE_NONE)
-			return refuse(ret_refusal, -ENXIO,
+			return reject(ret_refusal, -ENXIO,
 				      "backends[%u] is behind port %u (\"%s\"), which this dataplane does not have: "
 				      "add that interface with path = \"dpdk\", restart sluice-dataplane, and then add "
 				      "what is behind it",
@@ -256,7 +256,7 @@ static int fit_ports(const struct table_store *store, struct table_snapshot *sna
 		return 0;
 	snapshot->backends = copy_table(table->backends, count * sizeof(*table->backends));
 	if (!snapshot->backends)
-		return refuse(ret_refusal, -ENOMEM, "table: no memory for %u backends", count);
+		return reject(ret_refusal, -ENOMEM, "table: no memory for %u backends", count);
 	for (uint32_t i = 0; i < count; i++)
 		if (snapshot->backends[i].encap != SLUICE_ENCAP_NONE) /* else nothing leaves to it */
 			snapshot->backends[i].port = (uint16_t)ours[snapshot->backends[i].port];
@@ -276,12 +276,12 @@ static int resolve_lookups(struct table_store *store, struct table_snapshot *sna
 	snapshot->table.lookups = buckets;
 	snapshot->held = calloc(count ? count : 1, sizeof(*snapshot->held));
 	if (!buckets || !snapshot->held) {
-		return refuse(ret_refusal, -ENOMEM, "table: no memory for %u references to lookups", count);
+		return reject(ret_refusal, -ENOMEM, "table: no memory for %u references to lookups", count);
 	}
 	for (uint32_t i = 0; i < count; i++) {
 		struct held_lookup *lookup = held_lookups_get(store->held, &snapshot->table.lookup_refs[i]);
 		if (!lookup) {
-			error = refuse(ret_refusal, -ENOENT,
+			error = reject(ret_refusal, -ENOENT,
 				       "lookups[%u]: %016llx of size %u with slots below %u has not been sent", i,
 				       (unsigned long long)snapshot->table.lookup_refs[i].id,
 				       snapshot->table.lookup_refs[i].size, snapshot->table.lookup_refs[i].slots_bound);
@@ -300,7 +300,7 @@ static int snapshot_create(struct table_store *store, const void *bytes, uint64_
 	int error = -EINVAL;
 
 	if (length < sizeof(struct sluice_table_header) || length > TABLE_STORE_TABLE_BYTES_MAX) {
-		return refuse(ret_refusal, -EINVAL, "table: %llu bytes; %zu to %llu are possible",
+		return reject(ret_refusal, -EINVAL, "table: %llu bytes; %zu to %llu are possible",
 			      (unsigned long long)length, sizeof(struct sluice_table_header),
 			      (unsigned long long)TABLE_STORE_TABLE_BYTES_MAX);
 	}
@@ -309,7 +309,7 @@ static int snapshot_create(struct table_store *store, const void *bytes, uint64_
 		snapshot->bytes = copy_table(bytes, length);
 	if (!snapshot || !snapshot->bytes) {
 		free(snapshot);
-		return refuse(ret_refusal, -ENOMEM, "table: no memory for %llu bytes", (unsigned long long)length);
+		return reject(ret_refusal, -ENOMEM, "table: no memory for %llu bytes", (unsigned long long)length);
 	}
 	atomic_init(&snapshot->references, 1);
 	if (!sluice_table_is_sound(snapshot->bytes, length, &snapshot->table, ret_refusal))
@@ -318,7 +318,7 @@ static int snapshot_create(struct table_store *store, const void *bytes, uint64_
 	if (error)
 		goto put;
 	if (!snapshot->table.header->generation) {
-		error = refuse(ret_refusal, -EINVAL, "table: generation 0; they count from 1");
+		error = reject(ret_refusal, -EINVAL, "table: generation 0; they count from 1");
 		goto put;
 	}
 	error = fit_ports(store, snapshot, ret_refusal);
@@ -326,7 +326,7 @@ static int snapshot_create(struct table_store *store, const void *bytes, uint64_
 		goto put;
 	if (!store->states) {
 		error =
-		    refuse(ret_refusal, -ENODATA, "table: there is no array of backend states yet; STATES comes first");
+		    reject(ret_refusal, -ENODATA, "table: there is no array of backend states yet; STATES comes first");
 		goto put;
 	}
 	atomic_fetch_add(&store->states->references, 1);
@@ -360,10 +360,10 @@ int table_store_restore(struct table_store *store, const void *bytes, uint64_t l
 			uint32_t count, struct sluice_refusal *ret_refusal)
 {
 	if (store->states)
-		return refuse(ret_refusal, -EEXIST, "states: there is an array already");
+		return reject(ret_refusal, -EEXIST, "states: there is an array already");
 	int error = states_make(store, states, count);
 	if (error)
-		return refuse(ret_refusal, error, "states: no array can be made: %s", strerror(-error));
+		return reject(ret_refusal, error, "states: no array can be made: %s", strerror(-error));
 	error = table_store_publish(store, bytes, length, ret_refusal);
 	if (error) {
 		states_put(store->states);
