@@ -6,7 +6,6 @@
 #ifndef SLUICE_CHECKSUM_H
 #define SLUICE_CHECKSUM_H
 
-#include "packet.h"
 #include "types.h"
 
 /* --------------------------------------------------------------- packets ---- */

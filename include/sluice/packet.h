@@ -58,24 +58,6 @@ enum sluice_tcp_flag {
 /* Counted in words of 4 bytes; with a number that is no extension, lest the compiler make a branch of it. */
 #define SLUICE_EXTENSIONS_OF_WORDS (1ull << SLUICE_IP_AUTH | 1ull << 63)
 
-/*
- * For the kernel's verifier alone; nothing in the host's code.
- * OPAQUE: the compiler must not look through x. A comparison with the frame's end counts for
- * the very register that was compared, so a pointer must not be computed anew after it.
- * UNROLL: the extension headers' loop costs 10 thousand steps of verification unrolled and
- * with the length kept free of branches, 466 thousand written naively.
- * ROLLED: keep the loop a loop, which is fewer instructions to verify.
- */
-#ifdef __BPF__
-#define SLUICE_OPAQUE(x) __asm__ volatile("" : "+r"(x))
-#define SLUICE_UNROLL _Pragma("unroll")
-#define SLUICE_ROLLED _Pragma("nounroll")
-#else
-#define SLUICE_OPAQUE(x) ((void)0)
-#define SLUICE_UNROLL
-#define SLUICE_ROLLED
-#endif
-
 /* A flow's identity: what is hashed and looked up. Ports and addresses in network order. */
 struct sluice_flow {
 	union sluice_address source;

@@ -6,7 +6,6 @@
 #ifndef SLUICE_SHARED_H
 #define SLUICE_SHARED_H
 
-#include "packet.h"
 #include "types.h"
 
 /*
