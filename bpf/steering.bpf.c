@@ -159,7 +159,7 @@ static __always_inline bool is_for_service(const struct sluice_flow *flow, struc
 		return false;
 	uint16_t port = SLUICE_BE16(flow->destination_port_be16);
 	for (uint32_t i = 0; i < SLUICE_WILDCARD_RANGES; i++) {
-		if (i >= e->count)
+		if (i >= e->range_count)
 			break;
 		if (port >= e->ranges[i].first && port <= e->ranges[i].last)
 			return true;
@@ -170,7 +170,7 @@ static __always_inline bool is_for_service(const struct sluice_flow *flow, struc
 static __always_inline bool is_vip_that_echoes(const union sluice_address *address)
 {
 	const struct steering_value *e = entry_find(address, 0, 0);
-	return e && e->kind == SLUICE_INDEX_VIP && (e->count & SLUICE_VIP_ECHO);
+	return e && e->kind == SLUICE_INDEX_VIP && (e->vip_flags & SLUICE_VIP_ECHO);
 }
 
 /*

@@ -75,9 +75,9 @@ static int entries_merge(struct entries *entries)
 		}
 		if (e->value.kind != SLUICE_INDEX_WILDCARD)
 			continue;
-		if (last->value.count == SLUICE_WILDCARD_RANGES)
+		if (last->value.range_count == SLUICE_WILDCARD_RANGES)
 			return -E2BIG;
-		last->value.ranges[last->value.count++] = e->value.ranges[0];
+		last->value.ranges[last->value.range_count++] = e->value.ranges[0];
 	}
 	entries->count = kept;
 	return 0;
@@ -94,14 +94,14 @@ static int entries_of_services(const struct model *model, const union sluice_add
 		if (!e)
 			return -ENOMEM;
 		if (!single) {
-			e->value.count = 1;
+			e->value.range_count = 1;
 			e->value.ranges[0].first = s->port_first;
 			e->value.ranges[0].last = s->port_last;
 		}
 		e = entry_add(ret, &s->address, 0, 0, SLUICE_INDEX_VIP);
 		if (!e)
 			return -ENOMEM;
-		e->value.count = model_address_is_in(echoes, echo_count, &s->address) ? SLUICE_VIP_ECHO : 0;
+		e->value.vip_flags = model_address_is_in(echoes, echo_count, &s->address) ? SLUICE_VIP_ECHO : 0;
 	}
 	return 0;
 }

@@ -46,8 +46,11 @@ struct steering_key {
 _Static_assert(sizeof(struct steering_key) == 24, "hashed as a whole: no padding");
 
 struct steering_value {
-	uint16_t kind;  /* enum sluice_index_kind; never EMPTY */
-	uint16_t count; /* WILDCARD: ranges; VIP: enum sluice_vip_flag; else 0 */
+	uint16_t kind;                /* enum sluice_index_kind; never EMPTY */
+	union {                       /* 0 of a service */
+		uint16_t range_count; /* WILDCARD */
+		uint16_t vip_flags;   /* VIP: enum sluice_vip_flag */
+	};
 	struct {
 		uint16_t first, last; /* host order, disjoint */
 	} ranges[SLUICE_WILDCARD_RANGES];

@@ -149,13 +149,13 @@ static int services_publish(const struct kernel_run *run, const struct sluice_ta
 		if (e->kind == SLUICE_INDEX_VIP) {
 			const uint64_t hash = steering_vip_hash(&e->address);
 			run->vips[steering_vip_word(hash)] |= steering_vip_bit(hash);
-			value.count = (uint16_t)e->value; /* its flags */
+			value.vip_flags = (uint16_t)e->value;
 		}
 		if (e->kind == SLUICE_INDEX_EMPTY)
 			continue;
 		if (e->kind == SLUICE_INDEX_WILDCARD) {
 			const struct sluice_wildcard *w = &table->wildcards[e->value];
-			value.count = (uint16_t)w->count;
+			value.range_count = (uint16_t)w->count;
 			for (uint32_t r = 0; r < w->count; r++) {
 				value.ranges[r].first = w->ranges[r].first;
 				value.ranges[r].last = w->ranges[r].last;

@@ -285,7 +285,7 @@ static int load(void **state)
 	for (uint32_t i = 0; i < (uint32_t)cpu_count; i++)
 		assert_int_equal(bpf_map_update_elem(bpf_map__fd(skeleton->maps.cpus), &i, &cpu, BPF_ANY), 0);
 	publish("192.0.2.1", 0, 0, (struct steering_value){.kind = SLUICE_INDEX_VIP});
-	publish("192.0.2.2", 0, 0, (struct steering_value){.kind = SLUICE_INDEX_VIP, .count = SLUICE_VIP_ECHO});
+	publish("192.0.2.2", 0, 0, (struct steering_value){.kind = SLUICE_INDEX_VIP, .vip_flags = SLUICE_VIP_ECHO});
 	publish("192.0.2.1", 80, SLUICE_IP_TCP, (struct steering_value){.kind = SLUICE_INDEX_SERVICE});
 	return 0;
 }

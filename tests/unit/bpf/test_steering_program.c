@@ -402,16 +402,17 @@ static int load(void **state)
 		assert_int_equal(bpf_map_update_elem(bpf_map__fd(skeleton->maps.cpus), &i, &cpu, BPF_ANY), 0);
 	publish("192.0.2.1", 0, 0, vip);
 	publish("2001:db8::1", 0, 0, vip);
-	publish("192.0.2.2", 0, 0, (struct steering_value){.kind = SLUICE_INDEX_VIP, .count = SLUICE_VIP_ECHO});
-	publish("2001:db8::2", 0, 0, (struct steering_value){.kind = SLUICE_INDEX_VIP, .count = SLUICE_VIP_ECHO});
+	publish("192.0.2.2", 0, 0, (struct steering_value){.kind = SLUICE_INDEX_VIP, .vip_flags = SLUICE_VIP_ECHO});
+	publish("2001:db8::2", 0, 0, (struct steering_value){.kind = SLUICE_INDEX_VIP, .vip_flags = SLUICE_VIP_ECHO});
 	publish("192.0.2.1", 80, SLUICE_IP_TCP, service);
 	publish("2001:db8::1", 80, SLUICE_IP_TCP, service);
 	publish("2001:db8::1", 53, SLUICE_IP_UDP, service);
 	publish("192.0.2.1", 0, SLUICE_IP_TCP,
-		(struct steering_value){
-		    .kind = SLUICE_INDEX_WILDCARD, .count = 2, .ranges = {{1000, 1999}, {3000, 3001}, {1, 65535}}});
+		(struct steering_value){.kind = SLUICE_INDEX_WILDCARD,
+					.range_count = 2,
+					.ranges = {{1000, 1999}, {3000, 3001}, {1, 65535}}});
 	publish("192.0.2.1", 0, SLUICE_IP_UDP,
-		(struct steering_value){.kind = SLUICE_INDEX_WILDCARD, .count = 1, .ranges = {{1, 65535}}});
+		(struct steering_value){.kind = SLUICE_INDEX_WILDCARD, .range_count = 1, .ranges = {{1, 65535}}});
 	return 0;
 }
 

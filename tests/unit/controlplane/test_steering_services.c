@@ -145,11 +145,11 @@ static void the_map_says_what_the_model_says(void **state)
 	assert_int_equal(entries(f), 5); /* 2 services, 1 list of ranges, 2 VIPs */
 	assert_int_equal(entry(f, "192.0.2.1", 80, SLUICE_IP_TCP, &v), SLUICE_INDEX_SERVICE);
 	assert_int_equal(entry(f, "192.0.2.1", 0, SLUICE_IP_TCP, &v), SLUICE_INDEX_WILDCARD);
-	assert_int_equal(v.count, 2);
+	assert_int_equal(v.range_count, 2);
 	assert_int_equal(entry(f, "192.0.2.1", 0, 0, &v), SLUICE_INDEX_VIP);
-	assert_int_equal(v.count, 0);
+	assert_int_equal(v.vip_flags, 0);
 	assert_int_equal(entry(f, "192.0.2.2", 0, 0, &v), SLUICE_INDEX_VIP);
-	assert_int_equal(v.count, SLUICE_VIP_ECHO);
+	assert_int_equal(v.vip_flags, SLUICE_VIP_ECHO);
 	assert_int_equal(entry(f, "192.0.2.2", 53, SLUICE_IP_UDP, &v), SLUICE_INDEX_SERVICE);
 	assert_true(may_be_vip(f, "192.0.2.1"));
 	assert_true(may_be_vip(f, "192.0.2.2"));
@@ -159,9 +159,9 @@ static void the_map_says_what_the_model_says(void **state)
 	vips[2].icmp_echo = true;
 	assert_int_equal(steering_publish_services(f->steering, &f->model), 0);
 	assert_int_equal(entry(f, "192.0.2.1", 0, 0, &v), SLUICE_INDEX_VIP);
-	assert_int_equal(v.count, SLUICE_VIP_ECHO);
+	assert_int_equal(v.vip_flags, SLUICE_VIP_ECHO);
 	assert_int_equal(entry(f, "192.0.2.2", 0, 0, &v), SLUICE_INDEX_VIP);
-	assert_int_equal(v.count, 0);
+	assert_int_equal(v.vip_flags, 0);
 
 	steering_site_restart(f); /* the difference is to what the kernel holds, not to what we remember */
 	f->model.services = after;
@@ -169,7 +169,7 @@ static void the_map_says_what_the_model_says(void **state)
 	assert_int_equal(steering_publish_services(f->steering, &f->model), 0);
 	assert_int_equal(entries(f), 5);
 	assert_int_equal(entry(f, "192.0.2.1", 0, SLUICE_IP_TCP, &v), SLUICE_INDEX_WILDCARD);
-	assert_int_equal(v.count, 1);
+	assert_int_equal(v.range_count, 1);
 	assert_int_equal(v.ranges[0].first, 2000);
 	assert_int_equal(v.ranges[0].last, 2999);
 	assert_int_equal(entry(f, "192.0.2.2", 53, SLUICE_IP_UDP, &v), SLUICE_INDEX_EMPTY);
@@ -208,7 +208,7 @@ static void too_many_ranges_change_nothing(void **state)
 	assert_int_equal(steering_publish_services(f->steering, &f->model), -E2BIG);
 	struct steering_value v;
 	assert_int_equal(entry(f, "192.0.2.1", 0, SLUICE_IP_TCP, &v), SLUICE_INDEX_WILDCARD);
-	assert_int_equal(v.count, SLUICE_WILDCARD_RANGES);
+	assert_int_equal(v.range_count, SLUICE_WILDCARD_RANGES);
 }
 
 /* The most there can be, then all others: additions come before removals and must find room. */
