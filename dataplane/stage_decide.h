@@ -62,15 +62,15 @@ static __rte_always_inline uint32_t stage_decide(struct worker *w, const struct 
 	const struct sluice_backend_counters *counters = w->backends;
 	for (i = 0; i < count; i++) {
 		sluice_bucket word = *lanes->bucket[i];
-		uint32_t number = lanes->service[i]->first_backend + sluice_bucket_cur(word);
+		uint32_t backend_number = lanes->service[i]->first_backend + sluice_bucket_cur(word);
 		special |= word ^ (word << 16 | word >> 16); /* not 0: not at rest, for its halves differ */
 		trackings |= lanes->service[i]->tracking;
-		lanes->backend[i] = number;
-		rte_prefetch0(&states[number]);
-		rte_prefetch0(&backends[number]);
-		rte_prefetch0(&counters[number]);
+		lanes->backend[i] = backend_number;
+		rte_prefetch0(&states[backend_number]);
+		rte_prefetch0(&backends[backend_number]);
+		rte_prefetch0(&counters[backend_number]);
 		if (is_long)
-			rte_prefetch0(backends[number].outer_head);
+			rte_prefetch0(backends[backend_number].outer_head);
 	}
 	/* An open bucket, or every flow is remembered: track_choose() asks sluice_decide_is_stateless() of each. */
 	if (SLUICE_UNLIKELY((special | (trackings & SLUICE_TRACKING_ALL)) && !any))

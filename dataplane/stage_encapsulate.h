@@ -21,29 +21,29 @@
 
 /* A lane whose packet does not fit the way to its backend: answered, split or dropped. */
 static __rte_noinline void judge_too_big(struct worker *w, const struct sluice_table *table, uint32_t lane,
-					 uint32_t number)
+					 uint32_t backend_number)
 {
 	struct worker_lanes *lanes = &w->lanes;
-	const struct sluice_backend *backend = &table->backends[number];
+	const struct sluice_backend *backend = &table->backends[backend_number];
 	struct rte_mbuf *m = lanes->packet[lane];
 	const uint8_t *l3 = lanes->data[lane] + lanes->facts[lane].l3_offset;
 	uint32_t overhead = sluice_encap_overhead(backend->encap);
 	uint32_t inner_mtu = backend->mtu > overhead ? backend->mtu - overhead : 0;
 	enum sluice_verdict verdict = SLUICE_DROP_TOO_BIG;
 	if (sluice_icmp_may_fragment(l3, l3[0] >> 4))
-		verdict = split(w, table, number, lane, inner_mtu);
+		verdict = split(w, table, backend_number, lane, inner_mtu);
 	else if (icmp_answer_too_big(w, table, m, inner_mtu))
 		verdict = SLUICE_ANSWERED_TOO_BIG;
-	uint32_t service = (uint32_t)(lanes->service[lane] - table->services);
+	uint32_t service_number = (uint32_t)(lanes->service[lane] - table->services);
 	if (sluice_verdict_is_drop(verdict))
-		exit_drop_for_service(w, m, service, number, verdict);
+		exit_drop_for_service(w, m, service_number, backend_number, verdict);
 	else if (SLUICE_UNLIKELY(w->capture != NULL) && verdict == SLUICE_ANSWERED_TOO_BIG)
-		capture_answer(w, m, service, number, verdict);
+		capture_answer(w, m, service_number, backend_number, verdict);
 }
 
 /* What a lane adds to the burst's modes, and who serves it; SLUICE_NONE: it has left. */
 struct judgement {
-	uint32_t number;
+	uint32_t backend_number;
 	uint32_t modes;
 };
 
@@ -51,24 +51,24 @@ struct judgement {
 static __rte_noinline struct judgement judge_closely(struct worker *w, const struct sluice_table *table, uint32_t lane)
 {
 	struct worker_lanes *lanes = &w->lanes;
-	uint32_t number = decide_again(lanes, table, lane);
-	uint32_t service = (uint32_t)(lanes->service[lane] - table->services);
+	uint32_t backend_number = decide_again(lanes, table, lane);
+	uint32_t service_number = (uint32_t)(lanes->service[lane] - table->services);
 	uint32_t room = lane_room(lanes, lane);
 	enum sluice_verdict verdict = SLUICE_FORWARD;
-	if (number == SLUICE_NONE || table->backends[number].encap == SLUICE_ENCAP_NONE) {
+	if (backend_number == SLUICE_NONE || table->backends[backend_number].encap == SLUICE_ENCAP_NONE) {
 		verdict = SLUICE_DROP_NO_BACKEND;
 	} else {
-		const struct sluice_backend *backend = &table->backends[number];
+		const struct sluice_backend *backend = &table->backends[backend_number];
 		if (lanes->facts[lane].l3_bytes + sluice_encap_overhead(backend->encap) > backend->mtu) {
-			judge_too_big(w, table, lane, number);
+			judge_too_big(w, table, lane, backend_number);
 			return (struct judgement){SLUICE_NONE, 0};
 		}
 		if (room < backend->outer_bytes)
 			verdict = SLUICE_DROP_HEADROOM;
 	}
 	if (verdict == SLUICE_FORWARD)
-		return (struct judgement){number, room < SLUICE_OUTER_MAX ? MODE_TIGHT : 0};
-	exit_drop_for_service(w, lanes->packet[lane], service, number, verdict);
+		return (struct judgement){backend_number, room < SLUICE_OUTER_MAX ? MODE_TIGHT : 0};
+	exit_drop_for_service(w, lanes->packet[lane], service_number, backend_number, verdict);
 	return (struct judgement){SLUICE_NONE, 0};
 }
 
@@ -80,11 +80,11 @@ static __rte_noinline uint32_t judge_each(struct worker *w, const struct sluice_
 	uint32_t kept = 0, modes = 0;
 	for (uint32_t i = 0; i < count; i++) {
 		struct judgement judgement = judge_closely(w, table, i);
-		if (judgement.number == SLUICE_NONE)
+		if (judgement.backend_number == SLUICE_NONE)
 			continue;
-		const struct sluice_backend *backend = &table->backends[judgement.number];
+		const struct sluice_backend *backend = &table->backends[judgement.backend_number];
 		lane_move(lanes, kept, i);
-		lanes->backend[kept] = judgement.number;
+		lanes->backend[kept] = judgement.backend_number;
 		lanes->chosen[kept] = backend;
 		lanes->port[kept++] = backend->port;
 		modes |= judgement.modes | 1u << backend->encap;
@@ -116,10 +116,10 @@ static __rte_always_inline uint32_t judge(struct worker *w, const struct sluice_
 	const uint8_t *states = table->states;
 	uint32_t modes = 0, dead = 0, beyond = 0;
 	for (uint32_t i = 0; i < count; i++) {
-		uint32_t number = lanes->backend[i];
-		const struct sluice_backend *backend = &backends[number];
+		uint32_t backend_number = lanes->backend[i];
+		const struct sluice_backend *backend = &backends[backend_number];
 		uint32_t encap = backend->encap;
-		dead |= !sluice_state_lives(states[number]);
+		dead |= !sluice_state_lives(states[backend_number]);
 		beyond |= backend->mtu - (lanes->facts[i].l3_bytes + overheads[encap]); /* below 0: its top bit */
 		modes |= 1u << encap;
 		lanes->chosen[i] = backend;

@@ -71,13 +71,13 @@ static __rte_noinline void fragments_record(struct worker *w, const struct sluic
 		if (lane == count)
 			continue;
 		const struct sluice_service *service = lanes->service[lane];
-		uint32_t number = decide_again(lanes, table, lane);
-		if (number == SLUICE_NONE)
+		uint32_t backend_number = decide_again(lanes, table, lane);
+		if (backend_number == SLUICE_NONE)
 			continue;
 		for (uint32_t tries = 0; tries < SLUICE_FRAGMENT_RECORD_TRIES; tries++)
 			if (sluice_fragment_record(sluice_fragment_group(w->fragments, key), key,
 						   (uint32_t)(service - table->services),
-						   number - service->first_backend, w->now_s)) {
+						   backend_number - service->first_backend, w->now_s)) {
 				fragments_await_no_more(w, key);
 				break;
 			}
@@ -100,15 +100,15 @@ static __rte_always_inline bool fragment_send(struct worker *w, const struct slu
 					      const struct worker_held *held, uint64_t value, uint32_t lane)
 {
 	struct worker_lanes *lanes = &w->lanes;
-	uint32_t number = sluice_fragment_service(value), backend = SLUICE_NONE;
+	uint32_t service_number = sluice_fragment_service(value), backend_number = SLUICE_NONE;
 	union sluice_address destination = fragment_destination(held);
 	const struct sluice_service *service = NULL;
 	/* A record may be of a time when the table had more services. */
-	if (number < table->header->services.count) {
-		service = &table->services[number];
-		backend = sluice_fragment_backend(service, table->states, value, &destination, held->protocol);
+	if (service_number < table->header->services.count) {
+		service = &table->services[service_number];
+		backend_number = sluice_fragment_backend(service, table->states, value, &destination, held->protocol);
 	}
-	if (backend == SLUICE_NONE) {
+	if (backend_number == SLUICE_NONE) {
 		exit_drop(w, held->packet, SLUICE_DROP_FRAGMENT);
 		return false;
 	}
@@ -121,7 +121,7 @@ static __rte_always_inline bool fragment_send(struct worker *w, const struct slu
 	lanes->hash[lane] = held->key;
 	/* For who serves in its place, should it die at this very moment. */
 	lanes->bucket[lane] = &table->lookups[service->lookup][sluice_hash_bucket(held->key, service->lookup_size)];
-	lanes->backend[lane] = backend;
+	lanes->backend[lane] = backend_number;
 	return true;
 }
 

@@ -31,16 +31,16 @@ static __rte_always_inline bool service_find(struct worker *w, const struct slui
 	uint64_t differs = (e->address.halves[0] ^ lanes->destination[0][from]) |
 			   (e->address.halves[1] ^ lanes->destination[1][from]) |
 			   (e->port_protocol ^ lanes->port_protocol[from]) | (e->kind ^ SLUICE_INDEX_SERVICE);
-	uint32_t number = e->value;
+	uint32_t service_number = e->value;
 	if (SLUICE_UNLIKELY(differs)) {
-		number = service_search(lanes, table, from);
-		if (number == SLUICE_NONE) {
+		service_number = service_search(lanes, table, from);
+		if (service_number == SLUICE_NONE) {
 			exit_pass(w, lanes->packet[from], SLUICE_PASS_NO_SERVICE);
 			return false;
 		}
 	}
 	lane_move(lanes, to, from);
-	lanes->service[to] = &table->services[number];
+	lanes->service[to] = &table->services[service_number];
 	rte_prefetch0(lanes->service[to]);
 	return true;
 }

@@ -53,14 +53,14 @@ static void split_write(uint8_t *ip, const uint8_t *packet, uint32_t header_byte
 	sluice_store16(ip + 10, sluice_sum_checksum(sluice_sum_of(ip, ip + header_bytes, header_bytes)));
 }
 
-static __rte_noinline void capture_fragment(struct worker *w, const struct sluice_table *table, uint32_t number,
+static __rte_noinline void capture_fragment(struct worker *w, const struct sluice_table *table, uint32_t backend_number,
 					    uint32_t lane, const struct rte_mbuf *f)
 {
-	const struct sluice_backend *backend = &table->backends[number];
+	const struct sluice_backend *backend = &table->backends[backend_number];
 	const struct capture_about about = {
 	    .outcome = SLUICE_FRAGMENTED,
 	    .service = (uint32_t)(w->lanes.service[lane] - table->services),
-	    .backend = number,
+	    .backend = backend_number,
 	    .bucket = lane_bucket(w, table, lane),
 	    .port = backend->port,
 	    .inner_offset = backend->outer_bytes,
@@ -73,11 +73,11 @@ static __rte_noinline void capture_fragment(struct worker *w, const struct sluic
  * Send the lane's packet in fragments of at most inner_mtu bytes to the backend of that number. Returns
  * SLUICE_FRAGMENTED: the packet has left; else why it cannot, and the lane is as before.
  */
-static __rte_noinline enum sluice_verdict split(struct worker *w, const struct sluice_table *table, uint32_t number,
-						uint32_t lane, uint32_t inner_mtu)
+static __rte_noinline enum sluice_verdict split(struct worker *w, const struct sluice_table *table,
+						uint32_t backend_number, uint32_t lane, uint32_t inner_mtu)
 {
 	struct worker_lanes *lanes = &w->lanes;
-	const struct sluice_backend *backend = &table->backends[number];
+	const struct sluice_backend *backend = &table->backends[backend_number];
 	struct rte_mbuf *m = lanes->packet[lane], *fragments[SPLIT_MAX];
 	const union worker_facts *facts = &lanes->facts[lane];
 	const uint8_t *packet = lanes->data[lane] + facts->l3_offset;
@@ -110,10 +110,10 @@ static __rte_noinline enum sluice_verdict split(struct worker *w, const struct s
 		f->pkt_len = f->data_len;
 		exit_transmit_as(w, backend->port, f, i == count - 1 ? SLUICE_FRAGMENTED : WORKER_GOES_ON);
 		if (SLUICE_UNLIKELY(w->capture != NULL))
-			capture_fragment(w, table, number, lane, f);
+			capture_fragment(w, table, backend_number, lane, f);
 	}
-	w->backends[number].packets++;
-	w->backends[number].bytes += facts->l3_bytes;
+	w->backends[backend_number].packets++;
+	w->backends[backend_number].bytes += facts->l3_bytes;
 	rte_pktmbuf_free(m);
 	return SLUICE_FRAGMENTED;
 }

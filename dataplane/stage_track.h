@@ -223,14 +223,14 @@ static __rte_noinline void track(struct worker *w, const struct sluice_table *ta
 	for (uint32_t i = 0; i < list->count; i++) {
 		uint32_t lane = list->lane[i], was = lanes->backend[lane];
 		bool is_chosen = w->exceptions && lanes->service[lane]->algorithm != SLUICE_ALGORITHM_TABLE;
-		uint32_t number =
+		uint32_t backend_number =
 		    SLUICE_UNLIKELY(is_chosen) ? track_decide_chosen(w, table, lane) : track_decide(w, table, lane);
-		lanes->backend[lane] = number;
-		if (number == was)
+		lanes->backend[lane] = backend_number;
+		if (backend_number == was)
 			continue;
-		rte_prefetch0(&table->states[number]);
-		rte_prefetch0(&table->backends[number]);
-		rte_prefetch0(&w->backends[number]);
+		rte_prefetch0(&table->states[backend_number]);
+		rte_prefetch0(&table->backends[backend_number]);
+		rte_prefetch0(&w->backends[backend_number]);
 	}
 }
 
