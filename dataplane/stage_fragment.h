@@ -22,16 +22,15 @@
 static __rte_always_inline void fragment_note(struct worker *w, const struct sluice_table *table, struct rte_mbuf *m,
 					      const struct sluice_packet *p)
 {
-	if (w->fragments)
-		w->first[w->first_count++] =
-		    (struct worker_first_fragment){m, sluice_fragment_key(&table->header->hash_key, p)};
+	w->first[w->first_count++] =
+	    (struct worker_first_fragment){m, sluice_fragment_key(&table->header->hash_key, p)};
 }
 
-/* A later fragment to a VIP. True: it is held; false: there is no memory or no room, and it is the caller's. */
+/* A later fragment to a VIP. True: it is held; false: there is no room, and it is the caller's. */
 static __rte_always_inline bool fragment_hold(struct worker *w, const struct sluice_table *table, struct rte_mbuf *m,
 					      const struct sluice_packet *p)
 {
-	if (!w->fragments || w->held_count == RTE_DIM(w->held))
+	if (w->held_count == RTE_DIM(w->held))
 		return false;
 	w->held_due++;
 	w->held[w->held_count++] = (struct worker_held){

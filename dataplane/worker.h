@@ -177,7 +177,7 @@ struct worker {
 	/* The caller: writes between two bursts, worker_burst(): reads. */
 	uint32_t now_s;                              /* coarse seconds of CLOCK_MONOTONIC; at most one late */
 	struct sluice_exceptions_header *exceptions; /* the host's, sound; NULL: none, as if it had no room */
-	struct sluice_fragments *fragments;          /* shared by all workers, and the kernel; NULL: none */
+	struct sluice_fragments *fragments;          /* of all workers, and the kernel; set before the first burst */
 	struct capture_writer *capture; /* of this worker, unchanged until its queues are flushed; NULL: none */
 	uint32_t now_ms;                /* CLOCK_MONOTONIC; read by worker_release() alone */
 

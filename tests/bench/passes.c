@@ -11,6 +11,8 @@
 #define CHUNK_BURSTS 64u
 #define CHUNK_PACKETS (CHUNK_BURSTS * WORKER_BURST)
 
+static struct sluice_fragments fragments; /* of all workers; there are none */
+
 int bench_worker_open(const struct bench_setup *setup, struct scene *scene, uint32_t number, struct bench_worker *ret)
 {
 	char name[32];
@@ -27,6 +29,7 @@ int bench_worker_open(const struct bench_setup *setup, struct scene *scene, uint
 	}
 	worker_init(ret->worker, scene->counters, number, 1);
 	ret->worker->exceptions = scene->exceptions;
+	ret->worker->fragments = &fragments;
 	ret->worker->now_s = SCENE_NOW_S + 1;
 	if (setup->isa >= 0 && worker_set_isa(ret->worker, (enum worker_isa)setup->isa)) {
 		fprintf(stderr, "bench: this CPU has no %s\n", worker_isa_name((enum worker_isa)setup->isa));

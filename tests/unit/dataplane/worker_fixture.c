@@ -158,6 +158,10 @@ struct fixture *fixture_create(enum sluice_encap encap, uint16_t vlan)
 	assert_non_null(f->worker);
 	memset(f->worker, 0xa5, sizeof(*f->worker)); /* worker_init() takes any content */
 	worker_init(f->worker, f->counters, 1, FIXTURE_PORTS);
+	f->fragments = aligned_alloc(SLUICE_FRAGMENTS_LINE, sizeof(*f->fragments));
+	assert_non_null(f->fragments);
+	memset(f->fragments, 0, sizeof(*f->fragments));
+	f->worker->fragments = f->fragments;
 	worker_limit_answers(f->worker, 0); /* who tests answers asks for some */
 	f->pool = pool;
 	return f;
@@ -166,6 +170,7 @@ struct fixture *fixture_create(enum sluice_encap encap, uint16_t vlan)
 void fixture_destroy(struct fixture *f)
 {
 	assert_int_equal(rte_mempool_in_use_count(f->pool), 0);
+	free(f->fragments);
 	free(f->worker);
 	free(f->counters);
 	free(f);

@@ -35,7 +35,8 @@ struct fixture {
 	uint8_t states[FIXTURE_SERVICES * FIXTURE_BACKENDS];
 	struct sluice_counters_header *counters;
 	struct worker *worker;
-	struct rte_mempool *pool; /* the process's */
+	struct sluice_fragments *fragments; /* the worker's; empty */
+	struct rte_mempool *pool;           /* the process's */
 };
 
 /* What a test frame is made of; anything left 0 takes a sane value. */
