@@ -19,6 +19,10 @@
 #include "forwarding.h"
 #include "types.h"
 
+#ifndef __BPF__
+#include <errno.h>
+#endif
+
 #define SLUICE_GUE_PORT 6080u
 #define SLUICE_GRE_BYTES 4u
 #define SLUICE_OUTER_TTL 64u
@@ -130,6 +134,8 @@ SLUICE_INLINE void sluice_encap_copy_mode(uint8_t *inner, const struct sluice_ba
 
 /* ------------------------------------------------------ building a template ---- */
 
+#ifndef __BPF__
+
 /* What a template is made of. Addresses in network order. */
 struct sluice_encap_spec {
 	enum sluice_encap encap;
@@ -144,8 +150,8 @@ struct sluice_encap_spec {
 
 /*
  * Write the template, its length, sum and mode into *ret (its other fields are left).
- * Control path. Returns 0, or -1 when the families of mode and addresses disagree or a
- * spread bit is set in the source.
+ * Control path, host only. Returns 0, or -EINVAL when the families of mode and addresses
+ * disagree or a spread bit is set in the source.
  */
 static inline __attribute__((unused)) int sluice_encap_build(const struct sluice_encap_spec *spec,
 							     struct sluice_backend *ret)
@@ -156,11 +162,11 @@ static inline __attribute__((unused)) int sluice_encap_build(const struct sluice
 	uint16_t sum = 0;
 
 	if (spec->encap <= SLUICE_ENCAP_NONE || spec->encap >= SLUICE_ENCAPS)
-		return -1;
+		return -EINVAL;
 	if ((v4 || v6) &&
 	    (sluice_address_is_v4(&spec->outer_source) != v4 || sluice_address_is_v4(&spec->outer_destination) != v4 ||
 	     (spec->outer_source.words[3] & spec->spread_mask_be32)))
-		return -1;
+		return -EINVAL;
 
 	__builtin_memset(bytes, 0, sizeof(bytes));
 	__builtin_memcpy(p, spec->destination_mac, 6);
@@ -224,5 +230,7 @@ static inline __attribute__((unused)) int sluice_encap_build(const struct sluice
 	ret->spread_mask_be32 = spec->spread_mask_be32;
 	return 0;
 }
+
+#endif
 
 #endif

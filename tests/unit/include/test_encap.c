@@ -160,14 +160,14 @@ static void build_refuses_what_disagrees(void **state)
 	spec.outer_destination = sluice_address_v4(SLUICE_BE32(0x0a000002));
 	assert_int_equal(sluice_encap_build(&spec, &backend), 0);
 	spec.spread_mask_be32 = SLUICE_BE32(0xff); /* meets the source's last byte */
-	assert_int_equal(sluice_encap_build(&spec, &backend), -1);
+	assert_int_equal(sluice_encap_build(&spec, &backend), -EINVAL);
 	spec.spread_mask_be32 = 0;
 	spec.encap = SLUICE_ENCAP_IPIP6; /* an IPv6 outer with IPv4 addresses */
-	assert_int_equal(sluice_encap_build(&spec, &backend), -1);
+	assert_int_equal(sluice_encap_build(&spec, &backend), -EINVAL);
 	spec.encap = SLUICE_ENCAP_NONE;
-	assert_int_equal(sluice_encap_build(&spec, &backend), -1);
+	assert_int_equal(sluice_encap_build(&spec, &backend), -EINVAL);
 	spec.encap = SLUICE_ENCAPS;
-	assert_int_equal(sluice_encap_build(&spec, &backend), -1);
+	assert_int_equal(sluice_encap_build(&spec, &backend), -EINVAL);
 }
 
 int main(void)
