@@ -35,7 +35,7 @@ struct config_port {
 };
 
 struct config {
-	struct config_port ports[SLUICE_PORTS_MAX]; /* in the file's order, which is the table's */
+	struct config_port ports[SLUICE_PORTS_MAX]; /* in the file's order; a table's may be another */
 	uint32_t port_count;
 	uint32_t cores[CONFIG_CORES_MAX]; /* one worker each */
 	uint32_t core_count;              /* 0: one worker, on whatever core this process may use */

@@ -71,7 +71,7 @@ struct port_ops {
 struct port {
 	const struct port_ops *ops;
 	const struct config_port *config;
-	uint32_t index; /* the table's and the configuration's */
+	uint32_t index; /* in this program's configuration; workers' tables have it, too (table_store.c) */
 	uint32_t rx_queues, tx_queues;
 	struct tap *tap;       /* the kernel's side; NULL: the kernel has its own way, or none */
 	bool transmit_shared;  /* fewer transmit queues than workers */

@@ -64,7 +64,10 @@ static __rte_noinline void capture_answer(struct worker *w, const struct rte_mbu
 	capture_leaving(w->capture, m, w->in_port, &about);
 }
 
-/* Close the gap that packets which left have made: lane `to` gets what the stages up to "hash" have written of `from`.
+/*
+ * Close the gap that packets which left have made: lane `to` gets of `from` what is named here. Not lengths, at_* and
+ * strange, which are read at their first place only, nor what "decide" and "encapsulate" write: they know the new
+ * place.
  */
 static __rte_always_inline void lane_move(struct worker_lanes *lanes, uint32_t to, uint32_t from)
 {

@@ -166,8 +166,9 @@ static __rte_noinline uint32_t track_first_bucket(struct worker *w, const struct
 	return 1 + sluice_choose_least(service, lookup, table->states, table->backends, live, in->bucket, in->flow_key);
 }
 
-/* Who was decided on, or when none lives, the dead one that was asked: decide_again() finds no living one for it
- * either, and the packet leaves.
+/*
+ * Who was decided on, or when none lives, the dead one that was asked: unless one came up since, decide_again() finds
+ * no living one for it either, and the packet leaves.
  */
 static __rte_always_inline uint32_t track_backend(const struct sluice_service *service,
 						  const struct sluice_decide_input *in, struct sluice_decision decision)

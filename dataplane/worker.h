@@ -96,9 +96,9 @@ union worker_facts {
 _Static_assert(sizeof(union worker_facts) == 8, "one word");
 
 /*
- * The burst between two stages: lane i of every array is one packet. Lanes are dense: when a packet leaves
- * (pass, drop) the later ones move up. Arrays of one kind of 64-bit word, so that a loop over lanes becomes
- * vector code. Written and read by stages only.
+ * The burst between two stages: lane i of every array but words_v6 is one packet. Lanes are dense: when a packet leaves
+ * (pass, drop) the later ones move up, with what is read of them again (lane_move()). What is computed side by side is
+ * in arrays of 64-bit words, so that a loop over lanes becomes vector code. Written and read by stages only.
  */
 struct worker_lanes {
 	/* From "receive". */
@@ -130,8 +130,8 @@ struct worker_lanes {
 	    hash[WORKER_BURST]; /* of the 5-tuple, whatever the affinity; of a later fragment its datagram's name */
 
 	/* From "decide". */
-	const sluice_bucket *bucket[WORKER_BURST];
-	uint32_t backend[WORKER_BURST]; /* number of who was decided on */
+	const sluice_bucket *bucket[WORKER_BURST]; /* stays where it is when "encapsulate" moves lanes up */
+	uint32_t backend[WORKER_BURST];            /* number of who was decided on */
 
 	/* Inside "encapsulate". */
 	const struct sluice_backend *chosen[WORKER_BURST]; /* the backend of that number */
@@ -172,7 +172,7 @@ struct worker {
 	struct sluice_worker_counters *counters;  /* pointee: worker writes, control plane reads */
 	struct sluice_service_counters *services; /* likewise, by service number */
 	struct sluice_backend_counters *backends; /* likewise, by backend number */
-	uint32_t port_count;                      /* transmit[] beyond it stay empty with a table of so many ports */
+	uint32_t port_count;                      /* of the dataplane; transmit[] beyond it stay empty */
 
 	/* The caller: writes between two bursts, worker_burst(): reads. */
 	uint32_t now_s;                              /* coarse seconds of CLOCK_MONOTONIC; at most one late */
@@ -189,7 +189,7 @@ struct worker {
 	struct sluice_icmp_answers answers;
 	uint32_t in_port; /* of the burst; SLUICE_NONE: its packets came in by several */
 
-	/* worker_burst(): appends; the caller: flushes after each burst. By the table's port index. */
+	/* worker_burst(): appends; the caller: flushes after each burst. By port->index (port.h). */
 	struct worker_pass_queue pass;
 	struct worker_transmit_queue transmit[SLUICE_PORTS_MAX];
 
@@ -237,7 +237,7 @@ const char *worker_isa_name(enum worker_isa isa);
 
 /*
  * Take the worker's next burst through all stages. `packets`: `count` frames (1 to WORKER_BURST) received on
- * port `in_port` (the table's index, below SLUICE_PORTS_MAX), which now belong to the worker: afterwards each is
+ * port `in_port` (its index in port.h, below SLUICE_PORTS_MAX), which now belong to the worker: afterwards each is
  * in a queue or freed. `table`: what decides, unchanging during the call; NULL: none yet, all are passed.
  * On entry no queue holds more than WORKER_QUEUE - WORKER_BURST packets.
  * Counts received packets and bytes of in_port, drops, and by service and backend. The worker's thread.

@@ -175,7 +175,7 @@ struct sluice_port_counters {
 	uint64_t transmitted_packets, transmitted_bytes;
 };
 
-/* What a port lost where no verdict is given. By the table's port index. */
+/* What a port lost where no verdict is given. By the number that the port has in the HELLO (control.h). */
 struct sluice_port_losses {
 	uint64_t missed_packets;      /* came, and found a queue full or no buffer; control thread: writes */
 	uint64_t from_kernel_dropped; /* of the kernel, by its TAP, not taken; the worker that reads that: writes */
@@ -190,7 +190,7 @@ struct sluice_worker_counters {
 	uint64_t busy_tsc;                                   /* handling packets */
 	uint64_t idle_tsc;                                   /* polling in vain or asleep */
 	uint64_t heartbeat;                                  /* grows at every turn of the loop */
-	struct sluice_port_counters ports[SLUICE_PORTS_MAX]; /* by table port index */
+	struct sluice_port_counters ports[SLUICE_PORTS_MAX]; /* numbered as in the HELLO */
 } __attribute__((aligned(64)));
 
 /*

@@ -38,7 +38,7 @@
  * table, when flows from before may be unknown. algorithm (choose.h): a first packet goes to the owner of
  * in->first_bucket instead; without room for it the flow's own bucket answers.
  *
- * In three stages, so that a worker does the first for a whole burst at once and calls the rest for the few:
+ * In three stages, of which most packets need the first alone:
  *   sluice_decide_is_stateless()   bucket and bit: nothing to remember or recall
  *   sluice_decide_recall()         the flow's exception
  *   sluice_decide_anew()           a flow without one
@@ -115,7 +115,7 @@ struct sluice_decision {
 
 /*
  * Stage 1: true when owner(cur) is the answer without a look at the exceptions. maybe: the flow's
- * "surely none" bit. No branch, no memory: for vectors.
+ * "surely none" bit. No branch, no memory.
  */
 SLUICE_INLINE bool sluice_decide_is_stateless(sluice_bucket word, uint32_t tracking, uint32_t maybe)
 {

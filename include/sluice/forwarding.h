@@ -178,7 +178,7 @@ struct sluice_backend {
 	uint16_t mtu;        /* of the adjacency: largest IP packet, outer headers included */
 	uint8_t outer_bytes; /* length of the template, Ethernet included */
 	uint8_t encap;       /* enum sluice_encap */
-	uint16_t port;       /* egress, index in ports[] */
+	uint16_t port;       /* egress, index in ports[]; what a worker sees is its dataplane's own number */
 	uint16_t outer_sum;  /* IPv4 outer: folded sum of the template's header, checksum field 0 (not complemented) */
 	uint32_t spread_mask_be32; /* bits of the outer source's last 4 bytes that take entropy; 0: none */
 	uint32_t slot;
