@@ -22,7 +22,8 @@ struct api_server {
 	bool read_only;
 	uv_poll_t poll;
 	uv_timer_t timer;
-	bool woken; /* since libmicrohttpd ran */
+	bool woken;   /* since libmicrohttpd ran */
+	bool closing; /* nothing begins any more: what comes is answered at once */
 	unsigned handles;
 	void (*closed)(void *user);
 	void *user;
@@ -247,6 +248,8 @@ static enum MHD_Result answer_queue(struct request *request)
 		MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, exchange->allow);
 	if (exchange->retry_after)
 		MHD_add_response_header(response, MHD_HTTP_HEADER_RETRY_AFTER, exchange->retry_after);
+	if (request->server->closing)
+		MHD_add_response_header(response, MHD_HTTP_HEADER_CONNECTION, "close");
 	/* Who reads a stream may take a rest: it has limits of its own, and ends with its client. */
 	if (request->streaming)
 		MHD_set_connection_option(request->connection, MHD_CONNECTION_OPTION_TIMEOUT, 0u);
@@ -304,6 +307,11 @@ static void request_dispatch(struct request *request)
 	struct api_exchange *exchange = request->exchange;
 
 	request->dispatched = true;
+	/* Put off, it would be suspended when libmicrohttpd stops, and ask for an API that is gone. */
+	if (request->server->closing) {
+		api_reply_error(exchange, 503, NULL, "ask again", "the listener closes");
+		return;
+	}
 	exchange->server = request;
 	exchange->finished = exchange_finished;
 	if (request->target_problem) {
@@ -411,6 +419,7 @@ void api_server_destroy(struct api_server *server, void (*closed)(void *user), v
 	uv_poll_stop(&server->poll);
 	uv_close((uv_handle_t *)&server->poll, handle_closed);
 	uv_close((uv_handle_t *)&server->timer, handle_closed);
-	MHD_run(server->daemon); /* sends what resumed connections have to say */
+	server->closing = true;
+	MHD_run(server->daemon); /* sends what resumed connections have to say, and reads what has just come */
 	MHD_stop_daemon(server->daemon);
 }

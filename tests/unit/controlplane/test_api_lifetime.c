@@ -206,6 +206,39 @@ static void test_stop_in_transaction(void **state)
 	assert_int_equal(api_create(&options, &api), 0);
 }
 
+/* One that comes in while the listener closes is told so, and begins nothing. */
+static void test_request_while_stopping(void **state)
+{
+	static const char *const requests[] = {
+	    "POST /v1/reload HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n",
+	    "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n",
+	};
+	const struct api_options options = {&loop, apply, folder, folder};
+	const struct client client = {0};
+	char answer[4096];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(requests) / sizeof(requests[0]); i++) {
+		size_t got = 0;
+		ssize_t n;
+		int fd = client_connect(&client);
+		assert_true(fd >= 0);
+		for (int turn = 0; turn < 10; turn++) /* accepted, and nothing asked yet */
+			uv_run(&loop, UV_RUN_NOWAIT);
+		assert_int_equal(send(fd, requests[i], strlen(requests[i]), 0), strlen(requests[i]));
+		api_destroy(api);
+		uv_run(&loop, UV_RUN_DEFAULT);
+		while ((n = recv(fd, answer + got, sizeof(answer) - 1 - got, 0)) > 0)
+			got += (size_t)n;
+		answer[got] = '\0';
+		close(fd);
+		assert_non_null(strstr(answer, "HTTP/1.1 503"));
+		assert_non_null(strstr(answer, "Connection: close"));
+		assert_int_equal(apply->reloads, 0);
+		assert_int_equal(api_create(&options, &api), 0);
+	}
+}
+
 /* A client that leaves before the answer is there. */
 static void test_client_leaves(void **state)
 {
@@ -275,9 +308,9 @@ static void test_before_the_first_table(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    TEST(test_long_answers_over_tcp), TEST(test_audit_log_is_bounded),   TEST(test_socket),
-	    TEST(test_tcp_is_read_only),      TEST(test_stop_in_transaction),    TEST(test_client_leaves),
-	    TEST(test_new_configuration),     TEST(test_before_the_first_table),
+	    TEST(test_long_answers_over_tcp), TEST(test_audit_log_is_bounded), TEST(test_socket),
+	    TEST(test_tcp_is_read_only),      TEST(test_stop_in_transaction),  TEST(test_request_while_stopping),
+	    TEST(test_client_leaves),         TEST(test_new_configuration),    TEST(test_before_the_first_table),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
