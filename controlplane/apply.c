@@ -291,6 +291,7 @@ int apply_create(const struct apply_options *options, struct apply **ret)
 	apply->user = options->user;
 	apply->hello_wait_ms = options->hello_wait_ms ? options->hello_wait_ms : APPLY_START_HELLO_MS;
 	apply->close_every_ms = options->close_every_ms ? options->close_every_ms : APPLY_CLOSE_EVERY_MS;
+	apply->exceptions_retry_ms = options->exceptions_retry_ms ? options->exceptions_retry_ms : APPLY_EXCEPTIONS_MS;
 	apply->queue_last = &apply->queue;
 	/* Absolute: replaced and reread whatever the working directory is by then. It may not exist yet. */
 	apply->config_file = strdup(realpath(options->config_file, path) ? path : options->config_file);

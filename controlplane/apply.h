@@ -40,7 +40,8 @@ struct apply_options {
 	 * control plane; 0: 500.
 	 */
 	uint64_t hello_wait_ms;
-	uint64_t close_every_ms; /* windows that end make one table in this time at most; 0: 3 s */
+	uint64_t close_every_ms;      /* windows that end make one table in this time at most; 0: 3 s */
+	uint64_t exceptions_retry_ms; /* an exception table that could not be had is tried for again after; 0: 60 s */
 };
 
 /* Why a transaction ended. Strings are valid during the call. */

@@ -28,6 +28,7 @@ enum {
 	APPLY_FOLD_MS = 10,            /* changes of backends make one table in this time at most */
 	APPLY_RETRY_MS = 1000,         /* after a table that no dataplane would take */
 	APPLY_LINKS_MS = 1000,         /* how often re-created interfaces are looked for */
+	APPLY_EXCEPTIONS_MS = 60000,   /* after a table of exceptions that could not be had */
 	APPLY_CLOSE_EVERY_MS = 3000,   /* ends of windows make one table in this time at most */
 	APPLY_FAILING_S = 10,          /* after an insertion that failed, windows are extended for so long */
 	APPLY_KERNEL_RETRY_MS = 10000, /* a kernel's path that has no table at all is tried again after so long */
@@ -152,6 +153,10 @@ struct apply {
 
 	/* Time in a change. */
 	struct exceptions_memory *exceptions; /* NULL: this host has none */
+	int exceptions_error;                 /* of the last attempt to have it; 0: it went well, or there was none */
+	uint32_t exceptions_failed_log2;      /* its size, and */
+	uint64_t exceptions_failed_ms;        /* uv_now() */
+	uint64_t exceptions_retry_ms;
 	struct peers *peers;
 	bool windows_due;
 	uint64_t close_every_ms;

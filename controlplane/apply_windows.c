@@ -8,6 +8,8 @@
 #include "log.h"
 #include "transition.h"
 
+#include "sluice/control.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -159,15 +161,41 @@ void apply_exceptions_follow(struct apply *apply, const struct model *model, con
 	exceptions_memory_windows(apply->exceptions, tcp_s, udp_s);
 }
 
+/* Told once, until it is had or cannot be for another reason. */
+static void exceptions_failed(struct apply *apply, uint32_t size_log2, bool in_kernel, int error)
+{
+	apply->exceptions_failed_ms = uv_now(apply->loop);
+	apply->exceptions_failed_log2 = size_log2;
+	if (error == apply->exceptions_error)
+		return;
+	apply->exceptions_error = error;
+	log_error("exceptions: %s/%s cannot be had: %s: it takes %llu MiB of memory there; connections that a change "
+		  "moves are not protected; it is tried again",
+		  apply->runtime_dir, in_kernel ? SLUICE_EXCEPTIONS_PIN : SLUICE_EXCEPTIONS_FILE, strerror(-error),
+		  (unsigned long long)((sluice_exceptions_bytes(size_log2) + sluice_exceptions_tail_bytes()) >> 20));
+}
+
 void apply_exceptions_make(struct apply *apply, const struct model *model)
 {
+	const uint32_t size_log2 = model->dataplane.exceptions_log2;
+
 	if (apply->exceptions)
 		return;
-	/* Without it the control plane runs all the same: the log has said what is missing. */
+	/* The loop waits for an attempt to clear tens of MiB, and there may be a refresh each 10 ms. */
+	if (apply->exceptions_error && size_log2 == apply->exceptions_failed_log2 &&
+	    uv_now(apply->loop) - apply->exceptions_failed_ms < apply->exceptions_retry_ms)
+		return;
+	/* Without it the control plane runs all the same. */
 	const int in_use_fd = apply->kernel ? steering_kernel_maps(apply->steering).exceptions_fd : -1;
-	if (exceptions_memory_create(apply->loop, apply->runtime_dir, model->dataplane.exceptions_log2, in_use_fd,
-				     &apply->exceptions))
+	const int error =
+	    exceptions_memory_create(apply->loop, apply->runtime_dir, size_log2, in_use_fd, &apply->exceptions);
+	if (error) {
 		apply->exceptions = NULL;
+		exceptions_failed(apply, size_log2, in_use_fd >= 0, error);
+	} else if (apply->exceptions_error) {
+		apply->exceptions_error = 0;
+		log_notice("exceptions: the table is there now: connections that a change moves are protected");
+	}
 }
 
 /* For how long a slot that is given up is not used again: as an exception may hold it, and a window on top. */

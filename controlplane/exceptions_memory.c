@@ -359,11 +359,6 @@ int exceptions_memory_create(uv_loop_t *loop, const char *runtime_dir, uint32_t 
 	int error = in_use_fd >= 0 ? exceptions_table_open_map(runtime_dir, size_log2, in_use_fd, &memory->memory)
 				   : exceptions_table_open_file(runtime_dir, size_log2, &memory->memory);
 	if (error) {
-		log_error(
-		    "exceptions: %s/%s cannot be had: %s: it takes %llu MiB of memory there; connections that a "
-		    "change moves are not protected",
-		    runtime_dir, in_use_fd >= 0 ? SLUICE_EXCEPTIONS_PIN : SLUICE_EXCEPTIONS_FILE, strerror(-error),
-		    (unsigned long long)((sluice_exceptions_bytes(size_log2) + sluice_exceptions_tail_bytes()) >> 20));
 		free(memory);
 		return error;
 	}

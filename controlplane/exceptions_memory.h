@@ -20,7 +20,7 @@ struct exceptions_memory;
 
 /*
  * in_use_fd: the array of maps by which the host's XDP programs find the table (exceptions_table_open_map()); -1 on a
- * host without XDP (exceptions_table_open_file()). Then sweeps begin. 0 or -errno (logged).
+ * host without XDP (exceptions_table_open_file()). Then sweeps begin. 0 or -errno.
  */
 int exceptions_memory_create(uv_loop_t *loop, const char *runtime_dir, uint32_t size_log2, int in_use_fd,
 			     struct exceptions_memory **ret);

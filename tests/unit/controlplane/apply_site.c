@@ -92,7 +92,8 @@ void apply_site_open(struct apply_site *site)
 							      .running = on_running,
 							      .user = site,
 							      .hello_wait_ms = site->hello_wait_ms,
-							      .close_every_ms = 30},
+							      .close_every_ms = 30,
+							      .exceptions_retry_ms = site->exceptions_retry_ms},
 				      &site->apply),
 			 0);
 }

@@ -12,9 +12,9 @@ struct apply_site {
 	uv_loop_t loop;
 	char dir[64], config[128], other[128], socket[128];
 	struct apply *apply;
-	uint64_t hello_wait_ms; /* of apply_site_open(); 0: as the program */
-	uint32_t ended, runs;   /* transactions that told; models that came into force */
-	int error;              /* of the last */
+	uint64_t hello_wait_ms, exceptions_retry_ms; /* of apply_site_open(); 0: as the program */
+	uint32_t ended, runs;                        /* transactions that told; models that came into force */
+	int error;                                   /* of the last */
 	uint64_t generation;
 	char lines[2048]; /* of the last, with newlines */
 	struct json_t *plan;

@@ -281,6 +281,23 @@ static void test_fifo_is_no_configuration(void **state)
 	assert_int_equal(apply_site_reload(site), 0);
 }
 
+/* An attempt takes the loop long: after one that failed, none for a while, however often backends change. */
+static void test_exceptions_are_not_tried_for_each_time(void **state)
+{
+	struct apply_site *site = *state;
+	char path[128];
+
+	apply_site_write(site, site->config, WEB "10.0.0.1 10.0.0.2");
+	snprintf(path, sizeof(path), "%s/" SLUICE_EXCEPTIONS_FILE, site->dir);
+	assert_int_equal(mkdir(path, 0700), 0);
+	apply_site_open(site);
+	assert_int_equal(apply_site_reload(site), 0);
+	assert_int_equal(rmdir(path), 0);
+	assert_int_equal(apply_site_order(site, "web", "b1", drained), 0);
+	assert_null(apply_exceptions(site->apply));
+	assert_false(apply_site_has_file(site, SLUICE_EXCEPTIONS_FILE));
+}
+
 /* A network of this process alone, with the address of a node. */
 static void own_network(const char *address)
 {
@@ -323,10 +340,12 @@ static void test_peers_of_late_exceptions(void **state)
 	fclose(file);
 	snprintf(path, sizeof(path), "%s/" SLUICE_EXCEPTIONS_FILE, site->dir);
 	assert_int_equal(mkdir(path, 0700), 0);
+	site->exceptions_retry_ms = 1;
 	apply_site_open(site);
 	assert_int_equal(apply_site_reload(site), 0);
 	assert_null(apply_exceptions(site->apply));
 	assert_int_equal(rmdir(path), 0);
+	apply_site_turn(site, 2);
 	assert_int_equal(apply_site_order(site, "web", "b1", light), 0);
 	struct sluice_exceptions_header *header = apply_exceptions(site->apply);
 	assert_non_null(header);
@@ -355,6 +374,7 @@ int main(void)
 	    SITE_TEST(test_bad_apply_leaves_the_file),
 	    SITE_TEST(test_included_files_are_warned_of),
 	    SITE_TEST(test_fifo_is_no_configuration),
+	    SITE_TEST(test_exceptions_are_not_tried_for_each_time),
 	    SITE_TEST(test_peers_of_late_exceptions), /* the last: in another network from there on */
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
