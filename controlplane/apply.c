@@ -93,6 +93,7 @@ static void on_links(uv_timer_t *timer)
 	if (apply->kernel)
 		kernel_try_again(apply);
 	steering_refresh(apply->steering);
+	apply_steering_retry(apply);
 	if (apply->kernel)
 		kernel_path_refresh(apply->kernel);
 }

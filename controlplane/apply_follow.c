@@ -100,6 +100,16 @@ void apply_commit_retired(struct apply *apply, struct model *model)
 	apply_set_dirty(apply);
 }
 
+/* While a change is under way that takes services away, steering knows those that stay. */
+void apply_steering_retry(struct apply *apply)
+{
+	if (!apply->steering_behind || apply->steering_narrowed || !apply->model ||
+	    steering_publish_services(apply->steering, apply->model))
+		return;
+	apply->steering_behind = false;
+	log_notice("apply: the XDP program knows every service now");
+}
+
 int apply_commit_model(struct apply *apply, struct model *model, bool start)
 {
 	int error = 0;
@@ -111,6 +121,7 @@ int apply_commit_model(struct apply *apply, struct model *model, bool start)
 	}
 	if (apply->steering)
 		error = steering_publish_services(apply->steering, apply->model);
+	apply->steering_behind = error && error != -E2BIG; /* that one is the configuration's */
 	peers_configure(apply->peers, apply->model, apply->exceptions);
 	vips_configure(apply->vips, apply->model); /* it logs what it cannot do, and tries again */
 	if (apply->running)

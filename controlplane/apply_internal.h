@@ -113,6 +113,7 @@ struct apply {
 	struct kernel_counters *kernel_counters; /* NULL likewise */
 	struct kernel_path *kernel;              /* NULL likewise */
 	uint64_t kernel_failed_ms;               /* uv_now() when it could not take a table last; 0: it could */
+	bool steering_behind;   /* it does not know the running model's services: it is told again each second */
 	bool steering_narrowed; /* services that are to go no longer come to us; undone when the change fails */
 	struct vips *vips;
 	struct operator_state *operators;
@@ -217,6 +218,8 @@ void apply_follow(struct apply *apply, struct model *model);
 int apply_narrow_steering(struct apply *apply, const struct model *next);
 /* `model` is the running one. 0, or -errno of steering, which stops nothing. */
 int apply_commit_model(struct apply *apply, struct model *model, bool start);
+/* Each second: what steering could not be told then. */
+void apply_steering_retry(struct apply *apply);
 
 /* The same model as read, with fewer of the retired. */
 void apply_commit_retired(struct apply *apply, struct model *model);

@@ -54,8 +54,8 @@ int steering_configure_interfaces(struct steering *steering, const struct model 
 void steering_refresh(struct steering *steering);
 
 /*
- * Make the services map say exactly what the model says: first additions, then removals. 0 or -errno (logged): then the
- * old services are all there still, and perhaps some of the new ones.
+ * Make the services map say exactly what the model says: first additions, then removals. 0 or -errno (logged, once
+ * while it is the same): then the old services are all there still, and perhaps some of the new ones.
  */
 int steering_publish_services(struct steering *steering, const struct model *model);
 /*

@@ -44,6 +44,7 @@ struct steering {
 	int shared_fds[STEERING_SHARED];
 	bool mounted;           /* its bpffs is this process's, and nothing is known to need it yet */
 	bool services_replaced; /* programs of a former control plane still read other maps than ours */
+	int services_error;     /* of the last attempt to write the services, so that each failure is logged once */
 	struct steering_interface *interfaces;
 	uint32_t interface_count;
 };

@@ -239,17 +239,23 @@ static int vips_write(int map_fd, const struct entries *entries, bool exact)
 	return 0;
 }
 
+static void publish_failed(const struct steering *steering, const char *doing, int error)
+{
+	if (error == steering->services_error)
+		return;
+	if (error == -E2BIG)
+		log_error("steering: more than %u port ranges at one address and protocol: join some of them",
+			  SLUICE_WILDCARD_RANGES);
+	else
+		log_error("steering: the services map cannot be %s: %s", doing, strerror(-error));
+}
+
 static int publish(struct steering *steering, const struct model *model, bool vips_exact)
 {
 	struct entries have = {0}, want = {0};
 	struct batch set = {0}, remove = {0};
 
 	int error = entries_of_model(model, &want);
-	if (error == -E2BIG) {
-		log_error("steering: more than %u port ranges at one address and protocol: join some of them",
-			  SLUICE_WILDCARD_RANGES);
-		goto free_all;
-	}
 	if (!error)
 		error = entries_of_map(steering->shared_fds[STEERING_SHARED_SERVICES], &have);
 	if (!error)
@@ -257,7 +263,7 @@ static int publish(struct steering *steering, const struct model *model, bool vi
 	if (!error)
 		error = batch_reserve(&remove, have.count + 1);
 	if (error) {
-		log_error("steering: the services map cannot be read: %s", strerror(-error));
+		publish_failed(steering, "read", error);
 		goto free_all;
 	}
 	entries_difference(&have, &want, &set, &remove);
@@ -269,10 +275,11 @@ static int publish(struct steering *steering, const struct model *model, bool vi
 	if (!error && vips_exact)
 		error = vips_write(steering->shared_fds[STEERING_SHARED_VIPS], &want, true);
 	if (error)
-		log_error("steering: the services map cannot be written: %s", strerror(-error));
+		publish_failed(steering, "written", error);
 	else if (set.count || remove.count)
 		log_info("steering: %u entries of services set, %u removed", set.count, remove.count);
 free_all:
+	steering->services_error = error;
 	batch_fini(&set);
 	batch_fini(&remove);
 	free(have.items);

@@ -50,6 +50,7 @@ static struct {
 		uint16_t port;
 	} services[FAKES_MAX];
 	uint32_t service_count;
+	int steering_error;
 	uint32_t vips_configured;
 	struct {
 		bool is_there;
@@ -269,9 +270,8 @@ void steering_refresh(struct steering *steering)
 	(void)steering;
 }
 
-int steering_publish_services(struct steering *steering, const struct model *model)
+static int services_take(const struct model *model)
 {
-	(void)steering;
 	fakes.service_count = model->service_count < FAKES_MAX ? model->service_count : FAKES_MAX;
 	for (uint32_t i = 0; i < fakes.service_count; i++) {
 		fakes.services[i].address = model->services[i].address;
@@ -282,9 +282,21 @@ int steering_publish_services(struct steering *steering, const struct model *mod
 	return 0;
 }
 
+int steering_publish_services(struct steering *steering, const struct model *model)
+{
+	(void)steering;
+	return fakes.steering_error ? fakes.steering_error : services_take(model);
+}
+
 int steering_narrow_services(struct steering *steering, const struct model *model)
 {
-	return steering_publish_services(steering, model);
+	(void)steering;
+	return services_take(model);
+}
+
+void fake_steering_fail(int error)
+{
+	fakes.steering_error = error;
 }
 
 int steering_queue_status(const struct steering *steering, uint32_t i, uint32_t queue,

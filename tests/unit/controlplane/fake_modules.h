@@ -23,6 +23,8 @@ void fake_health_set(const char *service, const char *backend, enum health_state
 /* An address that is resolved or not, from now on; tells who made the module. */
 void fake_adjacency_set(const char *address, bool resolved);
 
+/* From now on it cannot be told of services (0: it can), but for those that stay of them. */
+void fake_steering_fail(int error);
 /* What steering was last told. */
 bool fake_steering_has(const char *vip, uint16_t port);
 /* Called with each publication of services, when set. */

@@ -157,6 +157,27 @@ static void test_order_of_steering(void **state)
 	apply_site_finish(order_dataplane);
 }
 
+static bool steering_has_new(struct apply_site *site)
+{
+	(void)site;
+	return fake_steering_has("192.0.2.12", 80);
+}
+
+/* No memory for a new service at that moment: its packets come to us a little later, without a reload. */
+static void test_steering_is_told_again(void **state)
+{
+	struct apply_site *site = *state;
+
+	apply_site_start(site, WEB "10.0.0.1");
+	fake_steering_fail(-ENOMEM);
+	apply_site_write(site, site->config, WEB "10.0.0.1;new 192.0.2.12 80 tcp 1021 10.0.0.1");
+	assert_int_equal(apply_site_reload(site), 0);
+	assert_non_null(strstr(site->lines, "warning: the XDP program does not know every service"));
+	assert_false(steering_has_new(site));
+	fake_steering_fail(0);
+	apply_site_until(site, steering_has_new);
+}
+
 static void test_many_at_once(void **state)
 {
 	struct apply_site *site = *state;
@@ -368,6 +389,7 @@ int main(void)
 	    SITE_TEST(test_another_hash_key_is_refused),
 	    SITE_TEST(test_refused_table),
 	    SITE_TEST(test_order_of_steering),
+	    SITE_TEST(test_steering_is_told_again),
 	    SITE_TEST(test_many_at_once),
 	    SITE_TEST(test_destroy_while_busy),
 	    SITE_TEST(test_apply_and_rollback),
