@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* ------------------------------------------------------------ a dataplane ---- */
 
@@ -280,10 +281,25 @@ static void modules_destroy(struct apply *apply)
 	apply->exceptions = NULL;
 }
 
+/*
+ * Replaced and reread whatever the working directory is by then. Links in it are followed each time anew: who puts
+ * another file in place may do so by turning one. NULL without memory.
+ */
+static char *path_absolute(const char *path)
+{
+	char *absolute = NULL, *cwd = path[0] == '/' ? NULL : getcwd(NULL, 0);
+
+	if (!cwd)
+		return strdup(path);
+	if (asprintf(&absolute, "%s/%s", cwd, path) < 0)
+		absolute = NULL;
+	free(cwd);
+	return absolute;
+}
+
 int apply_create(const struct apply_options *options, struct apply **ret)
 {
 	struct apply *apply = calloc(1, sizeof(*apply));
-	char path[PATH_MAX];
 
 	if (!apply)
 		return -ENOMEM;
@@ -294,8 +310,7 @@ int apply_create(const struct apply_options *options, struct apply **ret)
 	apply->close_every_ms = options->close_every_ms ? options->close_every_ms : APPLY_CLOSE_EVERY_MS;
 	apply->exceptions_retry_ms = options->exceptions_retry_ms ? options->exceptions_retry_ms : APPLY_EXCEPTIONS_MS;
 	apply->queue_last = &apply->queue;
-	/* Absolute: replaced and reread whatever the working directory is by then. It may not exist yet. */
-	apply->config_file = strdup(realpath(options->config_file, path) ? path : options->config_file);
+	apply->config_file = path_absolute(options->config_file);
 	apply->state_dir = strdup(options->state_dir);
 	apply->runtime_dir = strdup(options->runtime_dir);
 	int error =

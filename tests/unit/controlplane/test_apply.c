@@ -10,6 +10,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <limits.h>
 #include <net/if.h>
 #include <sched.h>
 #include <setjmp.h>
@@ -254,6 +255,54 @@ static void test_apply_and_rollback(void **state)
 	assert_false(apply_site_has_file(site, "sluice.conf.sluice-new"));
 }
 
+/* The file is a link, and the next configuration is put in place by turning it; what is applied goes through it. */
+static void test_reload_follows_a_link(void **state)
+{
+	struct apply_site *site = *state;
+	char first[128], second[128];
+
+	snprintf(first, sizeof(first), "%s/first.conf", site->dir);
+	snprintf(second, sizeof(second), "%s/second.conf", site->dir);
+	apply_site_write(site, first, WEB "10.0.0.1");
+	apply_site_write(site, second, WEB "10.0.0.1 10.0.0.2");
+	assert_int_equal(symlink("first.conf", site->config), 0);
+	site->hello_wait_ms = 1;
+	apply_site_open(site);
+	assert_string_equal(apply_config_file(site->apply), site->config);
+	assert_int_equal(apply_site_reload(site), 0);
+	assert_int_equal(configured_backends(site), 1);
+	assert_int_equal(unlink(site->config), 0);
+	assert_int_equal(symlink("second.conf", site->config), 0);
+	assert_int_equal(apply_site_reload(site), 0);
+	assert_int_equal(configured_backends(site), 2);
+
+	apply_site_write(site, site->other, WEB "10.0.0.1 10.0.0.2 10.0.0.3");
+	const uint32_t before = site->ended;
+	apply_file(site->apply, site->other, apply_site_done, site);
+	assert_int_equal(apply_site_wait(site, before), 0);
+	assert_non_null(strstr(apply_site_file(site, "second.conf"), "10.0.0.3"));
+	assert_null(strstr(apply_site_file(site, "first.conf"), "10.0.0.2"));
+	assert_int_equal(readlink(site->config, first, sizeof(first)), strlen("second.conf"));
+}
+
+/* Named from the working directory of the start, whichever it is later. */
+static void test_relative_file(void **state)
+{
+	struct apply_site *site = *state;
+	char config[sizeof(site->config)], before[PATH_MAX];
+
+	assert_non_null(getcwd(before, sizeof(before)));
+	snprintf(config, sizeof(config), "%s", site->config);
+	apply_site_write(site, site->config, WEB "10.0.0.1");
+	assert_int_equal(chdir(site->dir), 0);
+	snprintf(site->config, sizeof(site->config), "sluice.conf");
+	site->hello_wait_ms = 1;
+	apply_site_open(site);
+	assert_int_equal(chdir(before), 0);
+	assert_string_equal(apply_config_file(site->apply), config);
+	assert_int_equal(apply_site_reload(site), 0);
+}
+
 static void test_bad_apply_leaves_the_file(void **state)
 {
 	struct apply_site *site = *state;
@@ -393,6 +442,8 @@ int main(void)
 	    SITE_TEST(test_many_at_once),
 	    SITE_TEST(test_destroy_while_busy),
 	    SITE_TEST(test_apply_and_rollback),
+	    SITE_TEST(test_reload_follows_a_link),
+	    SITE_TEST(test_relative_file),
 	    SITE_TEST(test_bad_apply_leaves_the_file),
 	    SITE_TEST(test_included_files_are_warned_of),
 	    SITE_TEST(test_fifo_is_no_configuration),
