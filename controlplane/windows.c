@@ -212,6 +212,8 @@ int windows_write_next(const char *dir, const struct built_table *table, uint32_
 	int error = fd < 0 ? -errno : write_whole(fd, bytes, length);
 	if (fd >= 0 && close(fd) && !error)
 		error = -errno;
+	if (fd >= 0 && error) /* a torn one must never take the place of the last */
+		unlink(path);
 	free(bytes);
 	return error;
 }

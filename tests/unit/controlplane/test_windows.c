@@ -9,10 +9,12 @@
 
 #include <errno.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <cmocka.h>
@@ -678,6 +680,33 @@ static void test_impossible_windows(void **state)
 	finish();
 }
 
+static bool is_at_rest(struct apply_site *site)
+{
+	return !site->apply->active;
+}
+
+/* The disk fills up in the middle of it: nothing torn is left, and the last good one stays. */
+static void test_full_disk_leaves_the_last_windows(void **state)
+{
+	struct apply_site *site = *state;
+	struct windows_copy copy = {0};
+	struct rlimit before;
+
+	start(site, TWO, "window = \"1s\";");
+	add_third(site);
+	apply_site_until(site, is_at_rest); /* nobody else writes files */
+	signal(SIGXFSZ, SIG_IGN);
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &(struct rlimit){64, before.rlim_max}), 0);
+	const int error = windows_write_next(site->dir, site->apply->table, windows_now_s());
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+	assert_int_equal(error, -EFBIG);
+	assert_false(apply_site_has_file(site, WINDOWS_NEXT));
+	assert_int_equal(windows_read(site->dir, WINDOWS_LAST, windows_now_s(), &copy), 0);
+	windows_copy_fini(&copy);
+	finish();
+}
+
 static void test_torn_windows(void **state)
 {
 	struct apply_site *site = *state;
@@ -728,6 +757,7 @@ int main(void)
 	    SITE_TEST(test_restart_finds_who_lives),
 	    cmocka_unit_test(test_many_previous_tables),
 	    SITE_TEST(test_impossible_windows),
+	    SITE_TEST(test_full_disk_leaves_the_last_windows),
 	    SITE_TEST(test_torn_windows),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
