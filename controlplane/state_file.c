@@ -5,13 +5,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { STATE_FILE_CORRUPT_MAX = 1000 }; /* set-aside copies that are kept of one file */
+enum { STATE_FILE_CORRUPT_MAX = 3 }; /* set-aside copies that are kept of one file: some are of hundreds of MiB */
 
 int state_file_write_all(int fd, const void *bytes, size_t length)
 {
@@ -81,23 +82,44 @@ int state_file_write_json(const char *dir, const char *name, const json_t *docum
 	return error;
 }
 
+static bool is_earlier(const struct timespec *a, const struct timespec *b)
+{
+	return a->tv_sec != b->tv_sec ? a->tv_sec < b->tv_sec : a->tv_nsec < b->tv_nsec;
+}
+
+/* The first name that is free, else that of the copy that was set aside first, which goes. */
+static int set_aside_as(const char *from, char *to, size_t bytes)
+{
+	struct timespec oldest = {0};
+	struct stat status;
+	int first = 1;
+
+	for (int n = 1; n <= STATE_FILE_CORRUPT_MAX; n++) {
+		snprintf(to, bytes, "%s.corrupt-%d", from, n);
+		if (!renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE))
+			return 0;
+		if (errno != EEXIST)
+			return -errno;
+		if (!lstat(to, &status) && (n == 1 || is_earlier(&status.st_ctim, &oldest))) {
+			oldest = status.st_ctim; /* when it got this name */
+			first = n;
+		}
+	}
+	snprintf(to, bytes, "%s.corrupt-%d", from, first);
+	return rename(from, to) ? -errno : 0;
+}
+
 int state_file_set_aside(const char *dir, const char *name, const char *why)
 {
 	char from[4096], to[4096 + 32];
-	int error;
 
 	if ((size_t)snprintf(from, sizeof(from), "%s/%s", dir, name) >= sizeof(from))
 		return -ENAMETOOLONG;
-	for (int n = 1; n <= STATE_FILE_CORRUPT_MAX; n++) {
-		snprintf(to, sizeof(to), "%s.corrupt-%d", from, n);
-		if (!renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE)) {
-			log_error("state: %s is set aside as %s: %s", from, to, why);
-			return 0;
-		}
-		if (errno != EEXIST)
-			break;
+	const int error = set_aside_as(from, to, sizeof(to));
+	if (!error) {
+		log_error("state: %s is set aside as %s: %s", from, to, why);
+		return 0;
 	}
-	error = -errno;
 	log_error("state: %s is corrupt (%s) and cannot be set aside: %s", from, why, strerror(-error));
 	return error;
 }

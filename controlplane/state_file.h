@@ -30,8 +30,8 @@ int state_file_write_json(const char *dir, const char *name, const struct json_t
 int state_file_read_json(const char *dir, const char *name, struct json_t **ret);
 
 /*
- * Rename DIR/NAME to DIR/NAME.corrupt-N, the first N that is free, and log it with the reason. 0 or -errno
- * (logged).
+ * Rename DIR/NAME to DIR/NAME.corrupt-N, the first N of 1 to 3 that is free, else in place of the copy that was set
+ * aside first; and log it with the reason. 0 or -errno (logged).
  */
 int state_file_set_aside(const char *dir, const char *name, const char *why);
 

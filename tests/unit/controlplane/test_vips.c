@@ -291,8 +291,8 @@ static void test_corrupt(void **state)
 		restart(f);
 		CONFIGURE_NONE(f);
 		assert_true(has("lo", "192.0.2.10/32"));
-		snprintf(path, sizeof(path), "%s/vips.json.corrupt-%zu", f->dir, i + 1);
-		assert_int_equal(access(path, F_OK), 0);
+		snprintf(path, sizeof(path), "%s/vips.json.corrupt-1", f->dir);
+		assert_int_equal(unlink(path), 0);
 	}
 }
 
