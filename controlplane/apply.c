@@ -343,10 +343,12 @@ static void queue_cancel(struct apply *apply)
 	while (apply->queue) {
 		struct transaction *t = apply->queue;
 		apply->queue = t->next;
-		if (t->waiters && t->waiters->plan_done)
-			t->waiters->plan_done(t->waiters->user, &outcome, NULL);
-		else if (t->waiters && t->waiters->done)
-			t->waiters->done(t->waiters->user, &outcome);
+		for (const struct waiter *w = t->waiters; w; w = w->next) {
+			if (w->plan_done)
+				w->plan_done(w->user, &outcome, NULL);
+			else if (w->done)
+				w->done(w->user, &outcome);
+		}
 		transaction_free(t);
 	}
 	apply->queue_last = &apply->queue;

@@ -63,7 +63,8 @@ int apply_create(const struct apply_options *options, struct apply **ret);
 void apply_destroy(struct apply *apply); /* accepts NULL; completes asynchronously on the loop */
 
 /* Each queues one transaction; `done` is called exactly once, later, from the loop. */
-void apply_reload(struct apply *apply, apply_done_fn done, void *user); /* the file given at start */
+/* The file given at start. Several that wait one behind the other are one. */
+void apply_reload(struct apply *apply, apply_done_fn done, void *user);
 /*
  * `file` becomes the configuration: when it runs, its text replaces the file given at start (atomically, with its
  * mode), so that a restart comes up with it; the text before is kept for rollback.

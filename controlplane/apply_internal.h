@@ -174,7 +174,7 @@ void apply_release(struct apply *apply);
 
 /* ---- apply_transaction.c ---- */
 
-/* Queue a request; what it points to is copied. 0, or -ENOMEM: nobody will be told. */
+/* Queue a request, or join one that does the same; what it points to is copied. 0, or -ENOMEM: nobody will be told. */
 int transaction_queue(struct apply *apply, enum transaction_kind kind, const char *file, const struct waiter *waiter);
 /* Start what is due, if nothing is under way. */
 void transaction_next(struct apply *apply);

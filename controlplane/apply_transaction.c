@@ -79,12 +79,32 @@ void transaction_free(struct transaction *t)
 	free(t);
 }
 
+/*
+ * A reload that has not begun reads the file as it will be then: one more that is asked for right behind it need not
+ * read it again. NULL: there is none.
+ */
+static struct transaction *reload_to_join(const struct apply *apply, enum transaction_kind kind)
+{
+	struct transaction *last = apply->queue;
+
+	while (last && last->next)
+		last = last->next;
+	return last && last->kind == kind && kind == TRANSACTION_RELOAD ? last : NULL;
+}
+
 int transaction_queue(struct apply *apply, enum transaction_kind kind, const char *file, const struct waiter *waiter)
 {
-	struct transaction *t = calloc(1, sizeof(*t));
+	struct transaction *join = reload_to_join(apply, kind);
 	struct waiter *w = malloc(sizeof(*w));
-	char *copy = file ? strdup(file) : NULL;
 
+	if (w && join) {
+		*w = *waiter;
+		w->next = join->waiters;
+		join->waiters = w;
+		return 0;
+	}
+	struct transaction *t = calloc(1, sizeof(*t));
+	char *copy = file ? strdup(file) : NULL;
 	if (!t || !w || (file && !copy)) {
 		free(copy);
 		free(w);

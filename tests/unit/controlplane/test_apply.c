@@ -184,6 +184,7 @@ static void test_many_at_once(void **state)
 	struct apply_site *site = *state;
 
 	apply_site_start(site, WEB "10.0.0.1 10.0.0.2");
+	const uint32_t runs = site->runs;
 	for (int i = 0; i < 5; i++)
 		apply_reload(site->apply, apply_site_done, site);
 	assert_int_equal(apply_order(site->apply, "web", "b1", &drained, apply_site_done, site), 0);
@@ -193,6 +194,7 @@ static void test_many_at_once(void **state)
 		apply_site_turn(site, 5);
 	assert_int_equal(site->ended, before + 7);
 	assert_int_equal(site->error, 0);
+	assert_int_equal(site->runs, runs + 2); /* the reload that had begun, and one for all the others */
 	assert_true(apply_service_digest(site->apply, &apply_model(site->apply)->services[0]) == 0);
 }
 
