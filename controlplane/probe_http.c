@@ -73,6 +73,7 @@ static const char *failure_text(struct probe *probe, CURLcode code, char *room, 
 	switch (code) {
 	case CURLE_COULDNT_CONNECT:
 		return connect_error(probe) ? probe_error_text(connect_error(probe)) : "could not connect";
+	case CURLE_ABORTED_BY_CALLBACK: return "a socket of this host could not be watched";
 	case CURLE_GOT_NOTHING: return "connection closed without an answer";
 	case CURLE_SEND_ERROR:
 	case CURLE_RECV_ERROR: return "connection reset before an answer";
@@ -101,7 +102,8 @@ static void probe_http_finish(struct probe *probe, CURLcode code)
 	} else {
 		if (code == CURLE_COULDNT_CONNECT)
 			error = connect_error(probe);
-		if (code == CURLE_OUT_OF_MEMORY || probe_error_is_ours((int)error))
+		/* Aborted: a socket of one of them could not be watched, and curl gives up all that are under way. */
+		if (code == CURLE_OUT_OF_MEMORY || code == CURLE_ABORTED_BY_CALLBACK || probe_error_is_ours((int)error))
 			verdict = PROBE_NONE;
 		reason = failure_text(probe, code, room, sizeof(room));
 	}
@@ -157,11 +159,21 @@ static void on_socket_closed(uv_handle_t *handle)
 	free(handle->data);
 }
 
+/* Let curl go on; what has ended is told. */
+static void http_act(struct http_shared *shared, curl_socket_t fd, int flags)
+{
+	int running;
+
+	/* It could not have a socket watched, and has given up all that is under way, but ends each when it runs. */
+	if (curl_multi_socket_action(shared->multi, fd, flags, &running) == CURLM_ABORTED_BY_CALLBACK)
+		curl_multi_perform(shared->multi, &running);
+	http_collect(shared);
+}
+
 static void on_socket_event(uv_poll_t *poll, int status, int events)
 {
 	struct http_socket *s = poll->data;
-	struct http_shared *shared = s->shared; /* s may be gone after the action */
-	int flags = 0, running;
+	int flags = 0;
 
 	if (status < 0)
 		flags = CURL_CSELECT_ERR;
@@ -169,8 +181,7 @@ static void on_socket_event(uv_poll_t *poll, int status, int events)
 		flags |= CURL_CSELECT_IN;
 	if (events & UV_WRITABLE)
 		flags |= CURL_CSELECT_OUT;
-	curl_multi_socket_action(shared->multi, s->fd, flags, &running);
-	http_collect(shared);
+	http_act(s->shared, s->fd, flags); /* s may be gone after it */
 }
 
 static int on_curl_socket(CURL *easy, curl_socket_t fd, int what, void *user, void *socket_user)
@@ -209,11 +220,7 @@ static int on_curl_socket(CURL *easy, curl_socket_t fd, int what, void *user, vo
 
 static void on_timer(uv_timer_t *timer)
 {
-	struct http_shared *shared = timer->data;
-	int running;
-
-	curl_multi_socket_action(shared->multi, CURL_SOCKET_TIMEOUT, 0, &running);
-	http_collect(shared);
+	http_act(timer->data, CURL_SOCKET_TIMEOUT, 0);
 }
 
 static int on_curl_timer(CURLM *multi, long timeout_ms, void *user)

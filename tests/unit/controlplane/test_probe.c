@@ -144,6 +144,68 @@ static void test_http_refused(void **state)
 	assert_string_equal(answer.reason, "connection refused");
 }
 
+static void on_nothing(uv_poll_t *poll, int status, int events)
+{
+	(void)poll;
+	(void)status;
+	(void)events;
+}
+
+static void on_closed(uv_handle_t *handle)
+{
+	(void)handle;
+}
+
+/*
+ * The loop refuses to watch one socket, since it takes its number for another's: curl gives up every probe that is
+ * under way, and none of them says anything of its backend. The next ones do.
+ */
+static void test_http_socket_that_cannot_be_watched(void **state)
+{
+	enum { PROBES = 3 };
+	struct server server = {0}; /* silent */
+	struct answer answers[PROBES] = {{0}};
+	struct probe *probe;
+	uv_poll_t taken;
+	void *shared;
+	int ends[2];
+
+	server_open(*state, &server, "127.0.0.1", 0);
+	const struct probe_request request = {.address = sluice_address_v4(htonl(INADDR_LOOPBACK)),
+					      .port = server.port,
+					      .path = "/",
+					      .host = "h",
+					      .status_first = 200,
+					      .status_last = 399};
+	assert_int_equal(probe_http.open(*state, &shared), 0);
+	for (int i = 0; i < PROBES - 1; i++)
+		assert_int_equal(probe_http.start(*state, shared, &request, on_answer, &answers[i], &probe), 0);
+	RUN_UNTIL(*state, server.accepted == PROBES - 1);
+	assert_int_equal(pipe(ends), 0);
+	assert_int_equal(uv_poll_init(*state, &taken, ends[0]), 0);
+	assert_int_equal(uv_poll_start(&taken, UV_READABLE, on_nothing), 0);
+	uv_run(*state, UV_RUN_NOWAIT);
+	close(ends[0]); /* the next socket is called so */
+	assert_int_equal(probe_http.start(*state, shared, &request, on_answer, &answers[PROBES - 1], &probe), 0);
+	RUN_UNTIL(*state, answers[0].came && answers[1].came && answers[2].came);
+	for (int i = 0; i < PROBES; i++) {
+		assert_int_equal(answers[i].verdict, PROBE_NONE);
+		assert_string_equal(answers[i].reason, "a socket of this host could not be watched");
+	}
+	uv_close((uv_handle_t *)&taken, on_closed);
+	uv_run(*state, UV_RUN_NOWAIT);
+	close(ends[1]);
+
+	server.answer = "HTTP/1.1 200 OK\r\n\r\n";
+	answers[0].came = false;
+	assert_int_equal(probe_http.start(*state, shared, &request, on_answer, &answers[0], &probe), 0);
+	RUN_UNTIL(*state, answers[0].came);
+	assert_int_equal(answers[0].verdict, PROBE_GOOD);
+	probe_http.close(shared);
+	server_close(&server);
+	RUN_UNTIL(*state, server.closed && !server.open);
+}
+
 /* Given up in every stage: none of them answers afterwards, and nothing is left open. */
 static void test_cancel(void **state)
 {
@@ -188,6 +250,7 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(test_tcp_impossible, loop_setup, loop_teardown),
 	    cmocka_unit_test_setup_teardown(test_http, loop_setup, loop_teardown),
 	    cmocka_unit_test_setup_teardown(test_http_refused, loop_setup, loop_teardown),
+	    cmocka_unit_test_setup_teardown(test_http_socket_that_cannot_be_watched, loop_setup, loop_teardown),
 	    cmocka_unit_test_setup_teardown(test_cancel, loop_setup, loop_teardown),
 	};
 	return cmocka_run_group_tests_name("probe", tests, NULL, NULL);
