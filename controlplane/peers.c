@@ -22,6 +22,7 @@ struct node {
 	struct model_endpoint endpoint;
 	struct peers_window window;
 	uint64_t heard_ms; /* uv_now(); 0: not yet */
+	uint32_t heard_s;  /* windows_now_s() */
 	bool is_heard;
 	uint64_t heard, lost;
 };
@@ -339,6 +340,12 @@ static enum peers_refusal refusal_of(struct peers *peers, struct node *node, con
 	if (ret->header.sent_s > now_s + PEERS_CLOCK_S || now_s > ret->header.sent_s + PEERS_CLOCK_S ||
 	    !peers_epoch_is_possible(ret->header.epoch, ret->header.sent_s))
 		return PEERS_STALE;
+	/*
+	 * Its clock may have been put back between two of its lives, so that the new one seems to be the older. What
+	 * was taken before so long a silence is stale by now: it need not be known any more.
+	 */
+	if (node->heard && windows_now_s() - node->heard_s > PEERS_FORGET_S)
+		node->window = (struct peers_window){0};
 	if (!peers_window_take(&node->window, ret->header.epoch, ret->header.sequence))
 		return PEERS_REPLAYED;
 	return PEERS_REFUSALS;
@@ -351,6 +358,7 @@ static void node_heard(struct peers *peers, struct node *node, bool is_new)
 
 	node->heard++;
 	node->heard_ms = uv_now(peers->loop);
+	node->heard_s = windows_now_s();
 	if (node->is_heard && !is_new)
 		return;
 	if (!node->is_heard)

@@ -23,6 +23,8 @@
 #define PEERS_MESSAGE_MAX 1400u /* below any MTU that a tunnel is run over */
 #define PEERS_ENTRIES_MAX 32u
 #define PEERS_CLOCK_S 30u /* a datagram is this far from this node's clock at most */
+/* After so long a silence, in whole seconds, all that was taken before is stale. */
+#define PEERS_FORGET_S (2 * PEERS_CLOCK_S + 1)
 
 enum peers_entry_kind {
 	PEERS_ENTRY_ESTABLISHED = 1,

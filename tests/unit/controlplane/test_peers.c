@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 #include <cmocka.h>
 
@@ -39,6 +40,16 @@ struct site {
 static uv_loop_t loop;
 static struct site sites[2];
 static struct model_endpoint endpoints[2];
+
+static uint32_t ahead_s;
+
+/* In the place of windows_clock.c's. */
+uint32_t windows_now_s(void)
+{
+	struct timespec t;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint32_t)t.tv_sec + ahead_s;
+}
 
 static uint16_t free_port(void)
 {
@@ -70,6 +81,7 @@ static int setup(void **state)
 {
 	(void)state;
 	memset(sites, 0, sizeof(sites));
+	ahead_s = 0;
 	uv_loop_init(&loop);
 	for (int i = 0; i < 2; i++)
 		endpoints[i] = (struct model_endpoint){sluice_address_v4(htonl(INADDR_LOOPBACK)), free_port()};
@@ -313,6 +325,30 @@ static void test_refusals(void **state)
 	assert_true(s.nodes[0].is_heard);
 }
 
+/* A node's clock was put back a little before it began anew: it is believed again when what it said before is stale. */
+static void test_life_that_seems_older(void **state)
+{
+	(void)state;
+	configure_one();
+	struct peers_message m = message_of("192.0.2.10", 80, SLUICE_IP_TCP, "10.0.0.3", PEERS_ENTRY_ESTABLISHED);
+	m.header.epoch = NOW_S * 1000000ull;
+	receive(&m, &endpoints[1], NOW_S);
+	assert_int_equal(became(PEERS_INSERTED), 1);
+	m.header.epoch -= 20 * 1000000u;
+	m.header.sequence = 1;
+	m.header.sent_s = NOW_S - 20;
+	receive(&m, &endpoints[1], NOW_S);
+	assert_int_equal(refused(PEERS_REPLAYED), 1);
+	ahead_s += PEERS_FORGET_S + 1;
+	m.header.sequence++;
+	m.header.sent_s = NOW_S + PEERS_FORGET_S - 20;
+	receive(&m, &endpoints[1], NOW_S + PEERS_FORGET_S + 1);
+	assert_int_equal(refused(PEERS_REPLAYED), 1);
+	/* And each counts once again. */
+	receive(&m, &endpoints[1], NOW_S + PEERS_FORGET_S + 1);
+	assert_int_equal(refused(PEERS_REPLAYED), 2);
+}
+
 /* A node's clock was a day ahead when it began, and has been put right. What it says from that life is not taken, so
  * its next one is no older. */
 static void test_life_that_is_to_come(void **state)
@@ -441,12 +477,9 @@ static void test_two_nodes(void **state)
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-	const struct CMUnitTest tests[] = {TEST(test_inserts_by_names),
-					   TEST(test_unknown),
-					   TEST(test_refusals),
-					   TEST(test_life_that_is_to_come),
-					   TEST(test_flood),
-					   TEST(test_room),
-					   TEST(test_two_nodes)};
+	const struct CMUnitTest tests[] = {
+	    TEST(test_inserts_by_names),     TEST(test_unknown), TEST(test_refusals), TEST(test_life_that_seems_older),
+	    TEST(test_life_that_is_to_come), TEST(test_flood),   TEST(test_room),     TEST(test_two_nodes),
+	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
