@@ -101,16 +101,41 @@ static void on_links(uv_timer_t *timer)
 
 /* --------------------------------------------------------------- recovery ---- */
 
-/* Numbers from before, from the newest table on disk. Without one everything starts at 0. */
-static void recover(struct apply *apply)
+/* What is not there, or was set aside, is nothing. What cannot be read just now is something: 0 or the error. */
+static int recover_failed(const struct apply *apply, const char *name, int error)
+{
+	if (!error || error == -ENOENT || error == -EBADMSG)
+		return 0;
+	log_error("apply: %s/%s cannot be read: %s: mend that, or move it away to start as if nothing ran before",
+		  apply->state_dir, name, strerror(-error));
+	return error;
+}
+
+static int recover_files(struct apply *apply)
+{
+	const char *dir = apply->state_dir;
+	const uint32_t now_s = windows_now_s();
+	int error = recover_failed(apply, TABLE_STORE_NEXT, table_store_read(dir, TABLE_STORE_NEXT, &apply->next));
+
+	if (!error)
+		error = recover_failed(apply, TABLE_STORE_LAST, table_store_read(dir, TABLE_STORE_LAST, &apply->last));
+	if (!error)
+		error =
+		    recover_failed(apply, WINDOWS_NEXT, windows_read(dir, WINDOWS_NEXT, now_s, &apply->windows_next));
+	if (!error)
+		error =
+		    recover_failed(apply, WINDOWS_LAST, windows_read(dir, WINDOWS_LAST, now_s, &apply->windows_last));
+	return error;
+}
+
+/* Numbers from before, from the newest table on disk. Without one everything starts at 0. 0 or -errno (logged). */
+static int recover(struct apply *apply)
 {
 	struct table_store_copy *copies[] = {&apply->next, &apply->last};
+	int error = recover_files(apply);
 
-	table_store_read(apply->state_dir, TABLE_STORE_NEXT, &apply->next);
-	table_store_read(apply->state_dir, TABLE_STORE_LAST, &apply->last);
-	windows_read(apply->state_dir, WINDOWS_NEXT, windows_now_s(), &apply->windows_next);
-	windows_read(apply->state_dir, WINDOWS_LAST, windows_now_s(), &apply->windows_last);
-	for (uint32_t i = 0; i < 2; i++) {
+	for (uint32_t i = 0; i < 2 && !error; i++) {
+		const char *name = i ? TABLE_STORE_LAST : TABLE_STORE_NEXT;
 		if (!copies[i]->bytes)
 			continue;
 		if (copies[i]->view.header->generation > apply->generation)
@@ -118,10 +143,13 @@ static void recover(struct apply *apply)
 		/* table.last is what was in force; table.next only when a dataplane says so, or there is no other. */
 		if (i == 0 && apply->last.bytes)
 			continue;
-		if (apply_recover_identity(apply, copies[i]))
+		error = apply_recover_identity(apply, copies[i]);
+		if (error == -EBADMSG)
 			log_error("apply: %s/%s holds numbers that contradict each other: starting without it",
-				  apply->state_dir, i ? TABLE_STORE_LAST : TABLE_STORE_NEXT);
+				  apply->state_dir, name);
+		error = recover_failed(apply, name, error);
 	}
+	return error;
 }
 
 /* The kernel's path forwards by the table of an earlier control plane, as a dataplane may that introduces itself. */
@@ -317,6 +345,8 @@ int apply_create(const struct apply_options *options, struct apply **ret)
 	    apply->config_file && apply->state_dir && apply->runtime_dir ? modules_create(apply, options) : -ENOMEM;
 	if (error)
 		log_error("apply: cannot start: %s", strerror(-error));
+	else
+		error = recover(apply);
 	timers_init(apply);
 	if (error) {
 		apply->closing = true;
@@ -324,7 +354,6 @@ int apply_create(const struct apply_options *options, struct apply **ret)
 		timers_close(apply);
 		return error;
 	}
-	recover(apply);
 	if (apply->kernel)
 		recover_kernel(apply);
 	uv_timer_start(&apply->windows, apply_on_windows, apply->close_every_ms / 3, apply->close_every_ms / 3);

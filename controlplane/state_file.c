@@ -124,6 +124,12 @@ int state_file_set_aside(const char *dir, const char *name, const char *why)
 	return error;
 }
 
+static int read_failed(const char *path, int error)
+{
+	log_error("state: %s cannot be read: %s", path, strerror(-error));
+	return error;
+}
+
 int state_file_read_json(const char *dir, const char *name, json_t **ret)
 {
 	char path[4096];
@@ -137,18 +143,18 @@ int state_file_read_json(const char *dir, const char *name, json_t **ret)
 		return -ENAMETOOLONG;
 	file = fopen(path, "re");
 	if (!file)
-		return -errno;
+		return errno == ENOENT ? -ENOENT : read_failed(path, -errno);
 	if (fstat(fileno(file), &status)) {
-		error = -errno;
+		error = read_failed(path, -errno);
 		goto close_file;
 	}
 	if (!S_ISREG(status.st_mode)) {
-		error = -EISDIR;
+		error = read_failed(path, -EISDIR);
 		goto close_file;
 	}
 	document = json_loadf(file, JSON_REJECT_DUPLICATES, &why);
 	if (!document && ferror(file)) {
-		error = -EIO;
+		error = read_failed(path, -EIO);
 		goto close_file;
 	}
 	if (!document || !json_is_object(document)) {

@@ -25,7 +25,7 @@ int state_file_write_json(const char *dir, const char *name, const struct json_t
 
 /*
  * Read DIR/NAME. 0 and a new reference in *ret; -ENOENT when there is none; -EBADMSG when it is no JSON object (it
- * has been set aside then); another -errno when it cannot be read, which says nothing of its content.
+ * has been set aside then); another -errno (logged) when it cannot be read, which says nothing of its content.
  */
 int state_file_read_json(const char *dir, const char *name, struct json_t **ret);
 

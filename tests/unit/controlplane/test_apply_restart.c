@@ -258,6 +258,56 @@ static void test_table_that_cannot_be_kept(void **state)
 	rmdir(path);
 }
 
+/* What is written to standard error from here on, until log_end(). */
+static int log_begin(FILE *file)
+{
+	int before = dup(STDERR_FILENO);
+	assert_true(before >= 0);
+	assert_true(dup2(fileno(file), STDERR_FILENO) >= 0);
+	return before;
+}
+
+static void log_end(FILE *file, int before, char *ret, size_t room)
+{
+	assert_true(dup2(before, STDERR_FILENO) >= 0);
+	close(before);
+	rewind(file);
+	ret[fread(ret, 1, room - 1, file)] = 0;
+	fclose(file);
+}
+
+/* What cannot be read just now is there all the same: starting without it would move every flow, and overwrite it. */
+static void test_unreadable_is_not_taken_for_nothing(void **state)
+{
+	static const char *const names[] = {"table.next", "table.last", "windows.next", "windows.last",
+					    "operator.json"};
+	struct apply_site *site = *state;
+	char path[160], text[4096];
+
+	apply_site_write(site, site->config, WEB "10.0.0.1");
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		snprintf(path, sizeof(path), "%s/%s", site->dir, names[i]);
+		assert_int_equal(symlink(names[i], path), 0); /* to itself: ELOOP, for root too */
+		FILE *log = tmpfile();
+		assert_non_null(log);
+		int before = log_begin(log);
+		int error = apply_create(&(struct apply_options){.loop = &site->loop,
+								 .config_file = site->config,
+								 .runtime_dir = site->dir,
+								 .state_dir = site->dir},
+					 &site->apply);
+		log_end(log, before, text, sizeof(text));
+		assert_int_equal(error, -ELOOP);
+		assert_null(site->apply);
+		assert_non_null(strstr(text, path));
+		assert_non_null(strstr(text, strerror(ELOOP)));
+		uv_run(&site->loop, UV_RUN_DEFAULT);
+		assert_int_equal(unlink(path), 0);
+	}
+	apply_site_open(site);
+	assert_int_equal(apply_site_reload(site), 0);
+}
+
 /* A dataplane from a control plane whose state directory is lost: ahead in generations, its numbers unknown. */
 static void test_lost_state_directory(void **state)
 {
@@ -315,11 +365,17 @@ static void test_start_over_a_stranger(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    SITE_TEST(test_restart_disturbs_nothing),   SITE_TEST(test_restart_after_a_refusal),
-	    SITE_TEST(test_stop_while_publishing),      SITE_TEST(test_stop_while_the_kernel_loads),
-	    SITE_TEST(test_the_kernel_takes_no_table),  SITE_TEST(test_no_path_takes_a_table),
-	    SITE_TEST(test_corrupt_table_is_set_aside), SITE_TEST(test_full_disk_leaves_the_last_table),
-	    SITE_TEST(test_table_that_cannot_be_kept),  SITE_TEST(test_lost_state_directory),
+	    SITE_TEST(test_restart_disturbs_nothing),
+	    SITE_TEST(test_restart_after_a_refusal),
+	    SITE_TEST(test_stop_while_publishing),
+	    SITE_TEST(test_stop_while_the_kernel_loads),
+	    SITE_TEST(test_the_kernel_takes_no_table),
+	    SITE_TEST(test_no_path_takes_a_table),
+	    SITE_TEST(test_corrupt_table_is_set_aside),
+	    SITE_TEST(test_full_disk_leaves_the_last_table),
+	    SITE_TEST(test_table_that_cannot_be_kept),
+	    SITE_TEST(test_unreadable_is_not_taken_for_nothing),
+	    SITE_TEST(test_lost_state_directory),
 	    SITE_TEST(test_start_over_a_stranger),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
