@@ -123,6 +123,7 @@ int api_create(const struct api_options *options, struct api **ret)
 		return error;
 	}
 	api->loop = options->loop;
+	api->idle_s = options->idle_s ? options->idle_s : API_IDLE_SECONDS;
 	api->configured = api_configure;
 	error = unix_listen(options->runtime_dir, &fd);
 	if (error)

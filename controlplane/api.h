@@ -21,6 +21,7 @@ struct api_options {
 	struct apply *apply;     /* borrowed; must outlive the api */
 	const char *runtime_dir; /* exists; gets api.sock */
 	const char *state_dir;   /* exists; gets audit.log */
+	uint32_t idle_s;         /* a connection on which nothing moves for so long ends; 0: 30 */
 };
 
 /*

@@ -36,7 +36,6 @@ struct api_capture {
 	struct capture_interface *interfaces;
 	uint32_t interface_count;
 	bool has_elements; /* json */
-	bool is_whole;     /* nothing follows what is in the buffer */
 };
 
 static uint64_t now_ns(void)
@@ -208,7 +207,7 @@ static void capture_over(struct api_capture *c, const char *why)
 	finish_text(c);
 	capture_destroy(c->capture);
 	c->capture = NULL;
-	c->is_whole = true;
+	c->stream.is_whole = true;
 	api->last_capture.ended_ns = now_ns();
 	snprintf(api->last_capture.why, sizeof(api->last_capture.why), "%s", why);
 	snprintf(outcome, sizeof(outcome), "ended (%s): %llu packets, %llu lost", why,
@@ -237,7 +236,7 @@ static ssize_t stream_read(struct api_stream *stream, char *to, size_t room)
 	struct api_capture *c = (struct api_capture *)stream;
 	const size_t bytes = pcapng_buffer_take(&c->buffer, to, room);
 
-	return bytes ? (ssize_t)bytes : c->is_whole ? -1 : 0;
+	return bytes ? (ssize_t)bytes : c->stream.is_whole ? -1 : 0;
 }
 
 static void stream_closed(struct api_stream *stream)

@@ -77,6 +77,7 @@ struct api {
 	struct api_capture *capture; /* NULL: none */
 	struct api_capture_summary last_capture;
 
+	uint32_t idle_s; /* of connections */
 	uv_timer_t sampler;
 	struct api_server *unix_server, *tcp_server;
 	char *listen;                  /* the TCP listener's address as configured, or NULL */

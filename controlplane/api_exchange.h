@@ -55,6 +55,7 @@ struct api_stream {
 	void (*wake)(struct api_stream *stream);
 	bool (*has_reader)(const struct api_stream *stream);
 	void *server;
+	bool is_whole; /* nothing is added any more: its client has a connection's usual time to read what there is */
 };
 
 /* There is something to read, or the end. */

@@ -173,12 +173,19 @@ static ssize_t streaming_read(void *user, uint64_t position, char *to, size_t ro
 	return bytes < 0 ? MHD_CONTENT_READER_END_OF_STREAM : bytes;
 }
 
-/* The connection goes on in the loop's next turn. */
+/* The connection goes on in the loop's next turn; nobody holds one for ever with a stream that has ended. */
 static void streaming_wake(struct api_stream *stream)
 {
 	struct streaming *streaming = stream->server;
 
-	if (!streaming->suspended || !streaming->connection)
+	if (!streaming->connection)
+		return;
+	if (stream->is_whole) {
+		MHD_set_connection_option(streaming->connection, MHD_CONNECTION_OPTION_TIMEOUT,
+					  streaming->server->api->idle_s);
+		server_wake(streaming->server); /* for libmicrohttpd's new timeout */
+	}
+	if (!streaming->suspended)
 		return;
 	streaming->suspended = false;
 	MHD_resume_connection(streaming->connection);
@@ -251,7 +258,7 @@ static enum MHD_Result answer_queue(struct request *request)
 	if (request->server->closing)
 		MHD_add_response_header(response, MHD_HTTP_HEADER_CONNECTION, "close");
 	/* Who reads a stream may take a rest: it has limits of its own, and ends with its client. */
-	if (request->streaming)
+	if (request->streaming && !request->streaming->stream->is_whole)
 		MHD_set_connection_option(request->connection, MHD_CONNECTION_OPTION_TIMEOUT, 0u);
 	enum MHD_Result result = MHD_queue_response(request->connection, exchange->status, response);
 	if (result != MHD_YES)
@@ -376,7 +383,7 @@ int api_server_create(uv_loop_t *loop, struct api *api, int listen_fd, bool read
 	    MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL, NULL, request_handle, server,
 	    MHD_OPTION_EXTERNAL_LOGGER, daemon_says, NULL, MHD_OPTION_LISTEN_SOCKET, listen_fd,
 	    MHD_OPTION_URI_LOG_CALLBACK, target_seen, server, MHD_OPTION_NOTIFY_COMPLETED, request_completed, NULL,
-	    MHD_OPTION_CONNECTION_LIMIT, API_CONNECTIONS_MAX, MHD_OPTION_CONNECTION_TIMEOUT, API_IDLE_SECONDS,
+	    MHD_OPTION_CONNECTION_LIMIT, API_CONNECTIONS_MAX, MHD_OPTION_CONNECTION_TIMEOUT, api->idle_s,
 	    MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)API_CONNECTION_BYTES_MAX, MHD_OPTION_END);
 	if (!server->daemon) {
 		free(server);

@@ -46,6 +46,11 @@ static void worker_turn(uv_timer_t *timer)
 	munmap(memory, bytes);
 }
 
+static void patience_over(uv_timer_t *timer)
+{
+	*(bool *)timer->data = true;
+}
+
 static int begin(void **state)
 {
 	int error = setup(state);
@@ -203,6 +208,41 @@ static void its_client_can_end_it(void **state)
 	close(fd);
 }
 
+/* A client that reads nothing does not keep its connection for longer than any other, once its file is whole. */
+static void who_reads_nothing_loses_its_connection(void **state)
+{
+	enum { MANY = 900 }; /* more than fits into a socket */
+	static const char text[] = "POST /v1/capture HTTP/1.1\r\nHost: x\r\nContent-Length: 32\r\n\r\n"
+				   "{\"count\": 900, \"format\":\"json\" }";
+	const struct api_options options = {&loop, apply, folder, folder, 1};
+	const struct client client = {0};
+	char room[65536];
+	bool over = false;
+	uv_timer_t patience;
+	ssize_t n;
+	(void)state;
+	api_destroy(api);
+	for (int turn = 0; turn < 10; turn++)
+		uv_run(&loop, UV_RUN_NOWAIT);
+	assert_int_equal(api_create(&options, &api), 0);
+	int fd = client_connect(&client);
+	assert_int_equal(write(fd, text, sizeof(text) - 1), sizeof(text) - 1);
+	to_write = MANY;
+	while (!api->last_capture.ended_ns)
+		uv_run(&loop, UV_RUN_ONCE);
+	assert_int_equal(api->last_capture.packets, MANY);
+	uv_timer_init(&loop, &patience);
+	patience.data = &over;
+	uv_timer_start(&patience, patience_over, 3000, 0);
+	while (!over)
+		uv_run(&loop, UV_RUN_ONCE);
+	uv_close((uv_handle_t *)&patience, NULL);
+	while ((n = recv(fd, room, sizeof(room), MSG_DONTWAIT)) > 0)
+		;
+	assert_int_equal(n, 0); /* ended, not merely empty */
+	close(fd);
+}
+
 /* A dataplane that goes is left; one that comes is asked. */
 static void a_dataplane_that_connects_again_takes_part(void **state)
 {
@@ -248,6 +288,7 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(what_cannot_be_captured_is_refused, begin, finish),
 	    cmocka_unit_test_setup_teardown(there_is_one_at_a_time_and_it_ends_with_its_client, begin, finish),
 	    cmocka_unit_test_setup_teardown(its_client_can_end_it, begin, finish),
+	    cmocka_unit_test_setup_teardown(who_reads_nothing_loses_its_connection, begin, finish),
 	    cmocka_unit_test_setup_teardown(a_dataplane_that_connects_again_takes_part, begin, finish),
 	    cmocka_unit_test_setup_teardown(a_capture_ends_with_the_api, begin, finish),
 	};
