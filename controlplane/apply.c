@@ -363,6 +363,8 @@ int apply_create(const struct apply_options *options, struct apply **ret)
 	return 0;
 }
 
+static const char *const order_kept = "the order is kept: it takes effect when the control plane runs again";
+
 /* Nobody waits in vain: those whose change has not begun are told so. */
 static void queue_cancel(struct apply *apply)
 {
@@ -381,10 +383,12 @@ static void queue_cancel(struct apply *apply)
 		transaction_free(t);
 	}
 	apply->queue_last = &apply->queue;
+	const struct apply_outcome kept = {
+	    .error = -ECANCELED, .generation = outcome.generation, .lines = &order_kept, .line_count = 1};
 	while (apply->order_waiters) {
 		struct waiter *w = apply->order_waiters;
 		apply->order_waiters = w->next;
-		w->done(w->user, &outcome);
+		w->done(w->user, &kept);
 		free(w);
 	}
 }
@@ -459,8 +463,15 @@ static void on_order_written(void *user, const char *service, const char *backen
 						      .generation = apply->table ? apply->table->generation : 0,
 						      .lines = &line,
 						      .line_count = error != -ECANCELED};
-		snprintf(text, sizeof(text), "%s/operator.json, which keeps orders, cannot be written: %s",
-			 apply->state_dir, strerror(-error));
+		if (error == -EINPROGRESS)
+			snprintf(
+			    text, sizeof(text),
+			    "the control plane stops while %s/operator.json, which keeps orders, is written: it is "
+			    "not known whether this one is kept",
+			    apply->state_dir);
+		else
+			snprintf(text, sizeof(text), "%s/operator.json, which keeps orders, cannot be written: %s",
+				 apply->state_dir, strerror(-error));
 		order.waiter->done(order.waiter->user, &outcome);
 		free(order.waiter);
 		return;

@@ -197,7 +197,7 @@ void operator_state_stop(struct operator_state *state)
 
 	state->stopped = true;
 	state->writing = NULL;
-	tell_all(written, -ECANCELED);
+	tell_all(written, -EINPROGRESS);
 	tell_all(waiting, -ECANCELED);
 }
 

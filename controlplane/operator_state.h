@@ -28,7 +28,10 @@ struct operator_order {
  */
 int operator_state_open(uv_loop_t *loop, const char *state_dir, struct operator_state **ret);
 
-/* Nobody is told any more: who waits is told -ECANCELED, now, though what is being written may yet become durable. */
+/*
+ * Nobody is told any more: who waits is told now. -EINPROGRESS: the order is being written, and may yet become durable;
+ * -ECANCELED: it is not, and never will be.
+ */
 void operator_state_stop(struct operator_state *state);
 
 /* Accepts NULL. Stops; a write under way ends first: completes asynchronously on the loop. */
@@ -45,8 +48,9 @@ typedef void (*operator_done_fn)(void *user, const char *service, const char *ba
 
 /*
  * Remember. 0: `done` is called once, later, from the loop or from operator_state_stop(): with 0 when the order is
- * durable and stands; with -errno nothing has changed, nor by the orders that waited behind it: they are told the same.
- * -EINVAL, -ENOMEM, -ECANCELED after operator_state_stop(): it is not called.
+ * durable and stands; with -EINPROGRESS nobody knows (operator_state_stop()); with another -errno nothing has changed,
+ * nor by the orders that waited behind it: they are told the same. -EINVAL, -ENOMEM, -ECANCELED after
+ * operator_state_stop(): it is not called.
  */
 int operator_state_set(struct operator_state *state, const char *service, const char *backend,
 		       const struct operator_order *order, operator_done_fn done, void *user);
