@@ -10,6 +10,8 @@
 #include <errno.h>
 #include <grp.h>
 #include <netinet/in.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -184,6 +186,16 @@ static bool same_text(const char *a, const char *b)
 	return a && b ? !strcmp(a, b) : a == b;
 }
 
+static void __attribute__((format(printf, 2, 3))) failed(char ret[API_PROBLEM_BYTES], const char *format, ...)
+{
+	va_list arguments;
+
+	va_start(arguments, format);
+	vsnprintf(ret, API_PROBLEM_BYTES, format, arguments);
+	va_end(arguments);
+	log_error("%s", ret);
+}
+
 static void group_configure(struct api *api, const char *name)
 {
 	struct sockaddr_un address;
@@ -195,7 +207,8 @@ static void group_configure(struct api *api, const char *name)
 		errno = 0;
 		const struct group *group = getgrnam(name);
 		if (!group) {
-			log_error(
+			failed(
+			    api->group_problem,
 			    "api.group: there is no group \"%s\": create it (groupadd %s) and reload; until then only "
 			    "root may use %s",
 			    name, name, address.sun_path);
@@ -204,7 +217,7 @@ static void group_configure(struct api *api, const char *name)
 		gid = group->gr_gid;
 	}
 	if (chown(address.sun_path, (uid_t)-1, gid)) {
-		log_error("api.group: %s: %s", address.sun_path, strerror(errno));
+		failed(api->group_problem, "api.group: %s: %s", address.sun_path, strerror(errno));
 		return;
 	}
 	free(api->group);
@@ -236,20 +249,26 @@ static void listen_configure(struct api *api, const char *listen_text)
 		log_notice("api: read-only on %s", listen_text);
 		break;
 	case EINVAL:
-		log_error("api.listen: \"%s\" is no ADDRESS:PORT; write 127.0.0.1:9440 or [::1]:9440", listen_text);
+		failed(api->listen_problem, "api.listen: \"%s\" is no ADDRESS:PORT; write 127.0.0.1:9440 or [::1]:9440",
+		       listen_text);
 		break;
 	case EPERM:
-		log_error("api.listen: %s is not a loopback address: without TLS only 127.0.0.0/8 and ::1 are served",
-			  listen_text);
+		failed(api->listen_problem,
+		       "api.listen: %s is not a loopback address: without TLS only 127.0.0.0/8 and ::1 are served",
+		       listen_text);
 		break;
 	default:
-		log_error("api.listen: %s: %s: choose another port or end who has it", listen_text, strerror(-error));
+		failed(api->listen_problem,
+		       "api.listen: %s: %s: choose another port, or end who has it, and reload; until then nothing is "
+		       "served over TCP",
+		       listen_text, strerror(-error));
 		break;
 	}
 }
 
 void api_configure(struct api *api, const struct model *model)
 {
+	api->group_problem[0] = api->listen_problem[0] = '\0';
 	if (!same_text(api->group, model->api.group))
 		group_configure(api, model->api.group);
 	if (!same_text(api->listen, model->api.listen))

@@ -34,7 +34,8 @@ int api_create(const struct api_options *options, struct api **ret);
 /*
  * Take the `api` settings of the model that runs now: the socket's group, the TCP
  * listener. Call after start and after a reload by signal; the API does so itself after its own. What cannot
- * be had (unknown group, port taken) is logged and leaves the Unix socket working.
+ * be had (unknown group, port taken) is logged, told as a warning to who asked for the change through the API, and
+ * leaves the Unix socket working.
  */
 void api_configure(struct api *api, const struct model *model);
 

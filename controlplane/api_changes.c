@@ -83,22 +83,55 @@ static void change_end(struct change *change)
 	api_exchange_finish(exchange);
 }
 
+static void change_tell(struct change *change, const struct apply_outcome *outcome)
+{
+	struct api_exchange *exchange = change->exchange;
+
+	api_count_outcome(exchange->api, change->action, outcome);
+	audit_write(exchange, api_action_word(change->action), change->subject,
+		    !outcome->error       ? "ok"
+		    : outcome->line_count ? outcome->lines[0]
+					  : strerror(-outcome->error));
+	reply_outcome(exchange, change->action, outcome);
+}
+
+/* The API follows a configuration that runs. Its own settings stop no change: what of them cannot be had is a warning.
+ */
+static void change_configure(struct change *change, const struct apply_outcome *outcome)
+{
+	struct api *api = change->exchange->api;
+	char text[2][API_PROBLEM_BYTES + 32];
+	uint32_t count = outcome->line_count;
+
+	api->configured(api, apply_model(api->apply));
+	const char *const problems[2] = {api->listen_problem, api->group_problem};
+	const char **lines = malloc((count + 2) * sizeof(*lines));
+	struct apply_outcome whole = *outcome;
+	if (lines && count)
+		memcpy(lines, outcome->lines, count * sizeof(*lines));
+	for (uint32_t i = 0; lines && i < 2; i++) {
+		if (!problems[i][0])
+			continue;
+		snprintf(text[i], sizeof(text[i]), "warning: in force, but %s", problems[i]);
+		lines[count++] = text[i];
+	}
+	if (lines) {
+		whole.lines = lines;
+		whole.line_count = count;
+	}
+	change_tell(change, &whole);
+	free(lines);
+}
+
 static void change_done(void *user, const struct apply_outcome *outcome)
 {
 	struct change *change = user;
-	struct api_exchange *exchange = change->exchange;
+	struct api *api = change->exchange->api;
 
-	if (exchange->api) {
-		api_count_outcome(exchange->api, change->action, outcome);
-		audit_write(exchange, api_action_word(change->action), change->subject,
-			    !outcome->error       ? "ok"
-			    : outcome->line_count ? outcome->lines[0]
-						  : strerror(-outcome->error));
-		reply_outcome(exchange, change->action, outcome);
-		struct api *api = exchange->api;
-		if (!outcome->error && change->action <= API_ACTION_ROLLBACK && api->configured)
-			api->configured(api, apply_model(api->apply));
-	}
+	if (api && !outcome->error && change->action <= API_ACTION_ROLLBACK && api->configured)
+		change_configure(change, outcome);
+	else if (api)
+		change_tell(change, outcome);
 	change_end(change);
 }
 

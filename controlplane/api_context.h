@@ -36,6 +36,8 @@ enum api_action {
 	API_ACTIONS
 };
 
+#define API_PROBLEM_BYTES 256u /* a line for people */
+
 struct api_last_outcome {
 	uint64_t time_ns; /* CLOCK_REALTIME; 0: none so far */
 	enum api_action action;
@@ -80,8 +82,10 @@ struct api {
 	uint32_t idle_s; /* of connections */
 	uv_timer_t sampler;
 	struct api_server *unix_server, *tcp_server;
-	char *listen;                  /* the TCP listener's address as configured, or NULL */
-	char *group;                   /* the socket's group as configured, or NULL */
+	char *listen; /* the TCP listener's address as configured, or NULL */
+	char *group;  /* the socket's group as configured, or NULL */
+	/* What of these two could not be had when they were configured last; "": nothing. */
+	char listen_problem[API_PROBLEM_BYTES], group_problem[API_PROBLEM_BYTES];
 	struct api_exchange **waiting; /* exchanges whose answer is deferred */
 	uint32_t waiting_count;
 	uint32_t long_answers; /* under way to TCP clients */

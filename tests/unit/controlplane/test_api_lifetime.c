@@ -113,6 +113,44 @@ static void test_tcp_is_read_only(void **state)
 	api_configure(api, &model);
 }
 
+/* The API's own settings stop no change, and who asked for it is told what of them could not be had. */
+static void test_settings_that_cannot_be_had(void **state)
+{
+	struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	socklen_t length = sizeof(address);
+	char listen_text[32], group[] = "no-such-group-here", expected[128];
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+	(void)state;
+	assert_int_equal(bind(fd, (struct sockaddr *)&address, length), 0);
+	assert_int_equal(listen(fd, 1), 0);
+	assert_int_equal(getsockname(fd, (struct sockaddr *)&address, &length), 0);
+	snprintf(listen_text, sizeof(listen_text), "127.0.0.1:%u", ntohs(address.sin_port));
+	snprintf(expected, sizeof(expected), "warning: in force, but api.listen: %s: Address already in use",
+		 listen_text);
+	apply->model->api.listen = listen_text;
+	apply->model->api.group = group;
+	apply->lines[0] = "warning: something else";
+	apply->line_count = 1;
+	struct answer a = post("/v1/reload", "");
+	assert_int_equal(a.status, 200);
+	assert_non_null(strstr(a.text, "\"warning: something else\""));
+	assert_non_null(strstr(a.text, expected));
+	assert_non_null(strstr(a.text, "warning: in force, but api.group: there is no group"));
+	answer_free(&a);
+	/* Had at last, nothing is said of it. */
+	close(fd);
+	apply->model->api.group = NULL;
+	a = post("/v1/reload", "");
+	assert_null(strstr(a.text, "in force, but"));
+	answer_free(&a);
+	a = ask_at(ntohs(address.sin_port), "GET", "/v1/status", "");
+	assert_int_equal(a.status, 200);
+	answer_free(&a);
+	apply->model->api.listen = NULL;
+	apply->line_count = 0;
+}
+
 /* Whoever may reach the TCP port cannot make this process hold as many snapshots and texts as there are connections. */
 static void test_long_answers_over_tcp(void **state)
 {
@@ -308,9 +346,16 @@ static void test_before_the_first_table(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    TEST(test_long_answers_over_tcp), TEST(test_audit_log_is_bounded), TEST(test_socket),
-	    TEST(test_tcp_is_read_only),      TEST(test_stop_in_transaction),  TEST(test_request_while_stopping),
-	    TEST(test_client_leaves),         TEST(test_new_configuration),    TEST(test_before_the_first_table),
+	    TEST(test_long_answers_over_tcp),
+	    TEST(test_audit_log_is_bounded),
+	    TEST(test_socket),
+	    TEST(test_tcp_is_read_only),
+	    TEST(test_stop_in_transaction),
+	    TEST(test_request_while_stopping),
+	    TEST(test_client_leaves),
+	    TEST(test_settings_that_cannot_be_had),
+	    TEST(test_new_configuration),
+	    TEST(test_before_the_first_table),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
