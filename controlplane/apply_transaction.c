@@ -554,8 +554,10 @@ void transaction_end(struct transaction *t)
 	struct apply *apply = t->apply;
 
 	apply->active = NULL;
-	if (!t->committed && apply->steering_narrowed && apply->steering)
-		steering_publish_services(apply->steering, apply->model);
+	if (!t->committed && apply->steering_narrowed && apply->steering) {
+		const int error = steering_publish_services(apply->steering, apply->model);
+		apply->steering_behind = error && error != -E2BIG;
+	}
 	apply->steering_narrowed = false;
 	/* Ended in the middle of a publication: who runs it tells the next control plane. */
 	if (!t->committed && t->table && !t->may_run) {
