@@ -144,6 +144,6 @@ void capture_memory_end(struct capture_memory *memory)
 
 struct capture_writer *capture_memory_writer(const struct capture_memory *memory, uint32_t worker)
 {
-	struct capture_writer *writers = memory ? atomic_load_explicit(&memory->writers, memory_order_acquire) : NULL;
+	struct capture_writer *writers = atomic_load_explicit(&memory->writers, memory_order_acquire);
 	return writers ? &writers[worker] : NULL;
 }

@@ -97,10 +97,8 @@ int daemon_run(const struct daemon *d)
 		int64_t now = now_ms();
 		if (now >= next_visit) {
 			ports_visit(d->ports, table_store_current(d->store) != NULL);
-			if (d->exceptions)
-				exceptions_map_visit(d->exceptions);
-			if (d->fragments)
-				fragments_map_visit(d->fragments);
+			exceptions_map_visit(d->exceptions);
+			fragments_map_visit(d->fragments);
 			control_visit(d->control);
 			tell_status(d, &told);
 			if (!next_visit) {

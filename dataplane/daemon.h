@@ -23,8 +23,8 @@ struct daemon {
 	struct loops *loops;
 	struct control *control;
 	struct table_store *store;
-	struct exceptions_map *exceptions; /* NULL: none is looked for */
-	struct fragments_map *fragments;   /* likewise */
+	struct exceptions_map *exceptions;
+	struct fragments_map *fragments;
 };
 
 /* Serve until SIGTERM or SIGINT. The workers run. 0, or -errno when there is nothing to wait with. */

@@ -2,6 +2,7 @@
 #include "exceptions_map.h"
 #include "huge_pages.h"
 #include "log.h"
+#include "pinned_map.h"
 
 #include "sluice/control.h"
 
@@ -115,21 +116,9 @@ static int mapping_open_file(const char *path, struct mapping *ret)
 	return error;
 }
 
-/* The pinned map and what it is. A descriptor; -ENOENT; -EBADMSG; -errno. */
 static int pin_get(const char *pin, struct bpf_map_info *ret)
 {
-	uint32_t length = sizeof(*ret);
-	int fd = bpf_obj_get(pin);
-
-	if (fd < 0)
-		return fd;
-	memset(ret, 0, sizeof(*ret));
-	int error = bpf_obj_get_info_by_fd(fd, ret, &length);
-	if (!error && (ret->type != BPF_MAP_TYPE_ARRAY || ret->value_size != SLUICE_EXCEPTIONS_LINE))
-		error = -EBADMSG;
-	if (error)
-		close(fd);
-	return error ? error : fd;
+	return pinned_map_open(pin, BPF_MAP_TYPE_ARRAY, SLUICE_EXCEPTIONS_LINE, ret);
 }
 
 static int mapping_open_pin(const char *pin, struct mapping *ret)
@@ -203,5 +192,5 @@ void exceptions_map_visit(struct exceptions_map *map)
 
 struct sluice_exceptions_header *exceptions_map_current(const struct exceptions_map *map)
 {
-	return map ? atomic_load_explicit(&map->current, memory_order_acquire) : NULL;
+	return atomic_load_explicit(&map->current, memory_order_acquire);
 }

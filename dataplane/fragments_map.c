@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "fragments_map.h"
 #include "log.h"
+#include "pinned_map.h"
 
 #include "sluice/control.h"
 
@@ -55,19 +56,15 @@ void fragments_map_destroy(struct fragments_map *map)
 	free(map);
 }
 
-/* What is pinned, when it is not `id`. 0; -EALREADY: it is; -ENOENT; -EBADMSG: no record of this form; -errno. */
+/* What is pinned, when it is not `id`. 0; -EALREADY: it is; as pinned_map_open(). */
 static int map_pinned(const char *pin, uint32_t id, uint32_t *ret_id, struct sluice_fragments **ret)
 {
-	struct bpf_map_info info = {0};
-	uint32_t length = sizeof(info);
-	int fd = bpf_obj_get(pin);
+	struct bpf_map_info info;
+	int fd = pinned_map_open(pin, BPF_MAP_TYPE_ARRAY, SLUICE_FRAGMENTS_LINE, &info);
 
 	if (fd < 0)
 		return fd;
-	int error = bpf_obj_get_info_by_fd(fd, &info, &length);
-	if (!error && (info.type != BPF_MAP_TYPE_ARRAY || info.value_size != SLUICE_FRAGMENTS_LINE ||
-		       info.max_entries != SLUICE_FRAGMENTS_GROUPS))
-		error = -EBADMSG;
+	int error = info.max_entries == SLUICE_FRAGMENTS_GROUPS ? 0 : -EBADMSG;
 	if (!error && info.id == id)
 		error = -EALREADY;
 	if (!error) {
@@ -93,7 +90,7 @@ void fragments_map_visit(struct fragments_map *map)
 		if (error != -EALREADY && error != -ENOENT && error != map->told)
 			log_warning("%s: %s: datagrams in fragments that begin on one path are not finished on the "
 				    "other: restart sluice-controlplane of this version",
-				    map->pin, error == -EBADMSG ? "of another version" : strerror(-error));
+				    map->pin, pinned_map_error_text(error));
 		map->told = error;
 		return;
 	}
@@ -106,5 +103,5 @@ void fragments_map_visit(struct fragments_map *map)
 
 struct sluice_fragments *fragments_map_current(const struct fragments_map *map)
 {
-	return map ? atomic_load_explicit(&map->current, memory_order_acquire) : NULL;
+	return atomic_load_explicit(&map->current, memory_order_acquire);
 }

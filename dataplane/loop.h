@@ -20,9 +20,9 @@ struct loops_context {
 	const struct config *config;
 	struct table_store *store;
 	const struct counters_memory *counters;
-	const struct exceptions_map *exceptions; /* NULL: none */
-	const struct fragments_map *fragments;   /* NULL, or none in it: the loops have a record of their own */
-	const struct capture_memory *capture;    /* NULL: none */
+	const struct exceptions_map *exceptions;
+	const struct fragments_map *fragments; /* none in it: the loops have a record of their own */
+	const struct capture_memory *capture;
 	struct rte_mempool *mbufs;               /* for what comes from TAPs; NULL when there are none */
 	uint32_t workers;
 };

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "progress_pin.h"
 #include "log.h"
+#include "pinned_map.h"
 
 #include <bpf/bpf.h>
 #include <errno.h>
@@ -16,20 +17,15 @@ int progress_pin_init(struct progress_pin *pin, const char *runtime_dir, const c
 	return length < 0 || (size_t)length >= sizeof(pin->path) ? -ENAMETOOLONG : 0;
 }
 
-/* Map what is pinned into *pin. 0; -EALREADY: it is mapped; -ENOENT; -errno. */
+/* Map what is pinned into *pin. 0; -EALREADY: it is mapped; as pinned_map_open(). */
 static int map_pinned(struct progress_pin *pin)
 {
-	struct bpf_map_info info = {0};
-	uint32_t length = sizeof(info);
-	int fd = bpf_obj_get(pin->path);
+	struct bpf_map_info info;
+	int fd = pinned_map_open(pin->path, BPF_MAP_TYPE_ARRAY, sizeof(struct steering_progress), &info);
 
 	if (fd < 0)
-		return -errno;
-	int error = bpf_obj_get_info_by_fd(fd, &info, &length) ? -errno : 0;
-	if (!error && (info.type != BPF_MAP_TYPE_ARRAY || info.value_size != sizeof(struct steering_progress)))
-		error = -EINVAL;
-	if (!error && info.id == pin->map_id)
-		error = -EALREADY;
+		return fd;
+	int error = info.id == pin->map_id ? -EALREADY : 0;
 	if (!error) {
 		void *memory = mmap(NULL, info.max_entries * sizeof(struct steering_progress), PROT_READ | PROT_WRITE,
 				    MAP_SHARED | MAP_POPULATE, fd, 0);
@@ -55,7 +51,7 @@ bool progress_pin_follow(struct progress_pin *pin, struct progress_pin *ret_old)
 			log_error(
 			    "%s: %s: a worker that hangs would not be noticed: restart sluice-controlplane of this "
 			    "version",
-			    pin->path, strerror(-error));
+			    pin->path, pinned_map_error_text(error));
 		if (error != -EALREADY)
 			pin->told = error;
 		return false;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "xsk_pin.h"
 #include "log.h"
+#include "pinned_map.h"
 
 #include <bpf/bpf.h>
 #include <errno.h>
@@ -27,24 +28,13 @@ static void complain_once(struct xsk_pin *pin, int error, const char *what)
 		log_notice("interface \"%s\": waiting for the control plane's XDP program: there is no %s yet",
 			   pin->interface, pin->path);
 	else
-		log_error("interface \"%s\": %s: %s: %s", pin->interface, pin->path, what, strerror(-error));
+		log_error("interface \"%s\": %s: %s: %s", pin->interface, pin->path, what,
+			  pinned_map_error_text(error));
 }
 
-/* The pinned map and what it is. A descriptor or -errno. */
 static int open_map(const struct xsk_pin *pin, struct bpf_map_info *ret)
 {
-	__u32 length = sizeof(*ret);
-	int fd = bpf_obj_get(pin->path);
-	if (fd < 0)
-		return -errno;
-	memset(ret, 0, sizeof(*ret));
-	int error = bpf_obj_get_info_by_fd(fd, ret, &length) ? -errno : 0;
-	if (!error && ret->type != BPF_MAP_TYPE_XSKMAP)
-		error = -EINVAL;
-	if (!error)
-		return fd;
-	close(fd);
-	return error;
+	return pinned_map_open(pin->path, BPF_MAP_TYPE_XSKMAP, sizeof(int), ret);
 }
 
 static void remove_keys(int fd, uint32_t count)

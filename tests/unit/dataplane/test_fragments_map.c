@@ -153,7 +153,6 @@ static void a_path_too_long_is_refused(void **state)
 	memset(path, 'x', sizeof(path) - 1);
 	assert_int_equal(fragments_map_create(path, count_wait, NULL, &map), -ENAMETOOLONG);
 	assert_null(map);
-	assert_null(fragments_map_current(NULL));
 	fragments_map_destroy(NULL);
 }
 

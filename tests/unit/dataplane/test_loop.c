@@ -120,9 +120,17 @@ struct scene {
 	struct counters_memory counters;
 	struct wire_port wires[PORTS];
 	struct ports ports;
+	struct exceptions_map *exceptions;
+	struct fragments_map *fragments;
+	struct capture_memory *capture;
 	struct loops *loops;
 	rte_spinlock_t locks[QUEUES];
 };
+
+static void nobody_waits(void *argument)
+{
+	(void)argument;
+}
 
 static const char *const names[PORTS] = {"a", "b"};
 
@@ -172,8 +180,18 @@ static struct scene *scene_create(bool sleep, int fd, uint32_t tx_queues)
 		assert_non_null(w->out);
 		s->ports.port[i] = &w->port;
 	}
-	const struct loops_context context = {
-	    .config = &s->config, .store = s->store, .counters = &s->counters, .mbufs = pool, .workers = WORKERS};
+	/* Nothing is pinned there, and nothing is captured. */
+	assert_int_equal(exceptions_map_create("/nonexistent", nobody_waits, NULL, &s->exceptions), 0);
+	assert_int_equal(fragments_map_create("/nonexistent", nobody_waits, NULL, &s->fragments), 0);
+	assert_int_equal(capture_memory_create(WORKERS, nobody_waits, NULL, &s->capture), 0);
+	const struct loops_context context = {.config = &s->config,
+					      .store = s->store,
+					      .counters = &s->counters,
+					      .exceptions = s->exceptions,
+					      .fragments = s->fragments,
+					      .capture = s->capture,
+					      .mbufs = pool,
+					      .workers = WORKERS};
 	assert_int_equal(loops_create(&context, &s->loops), 0);
 	return s;
 }
@@ -183,6 +201,9 @@ static void scene_destroy(struct scene *s)
 	struct rte_mbuf *m;
 	loops_stop(s->loops);
 	loops_destroy(s->loops);
+	capture_memory_destroy(s->capture);
+	fragments_map_destroy(s->fragments);
+	exceptions_map_destroy(s->exceptions);
 	for (uint32_t i = 0; i < PORTS; i++) {
 		while (!rte_ring_dequeue(s->wires[i].out, (void **)&m))
 			rte_pktmbuf_free(m);

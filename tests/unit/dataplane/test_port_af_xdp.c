@@ -98,7 +98,7 @@ int __wrap_bpf_obj_get_info_by_fd(int fd, void *info, __u32 *length)
 	(void)fd;
 	assert_int_equal(*length, sizeof(struct bpf_map_info));
 	*(struct bpf_map_info *)info =
-	    (struct bpf_map_info){.type = BPF_MAP_TYPE_XSKMAP, .id = MAP_ID, .max_entries = QUEUES};
+	    (struct bpf_map_info){.type = BPF_MAP_TYPE_XSKMAP, .id = MAP_ID, .value_size = 4, .max_entries = QUEUES};
 	return 0;
 }
 
