@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "capture_writer.h"
+#include "monotonic.h"
 
 #include "sluice/icmp.h"
 #include "sluice/packet.h"
 
 #include <string.h>
-#include <time.h>
 
 void capture_writer_init(struct capture_writer *writer, struct sluice_capture_header *memory,
 			 const struct sluice_capture_header *header, uint32_t worker)
@@ -20,17 +20,10 @@ void capture_writer_init(struct capture_writer *writer, struct sluice_capture_he
 								  sluice_capture_ring_slot(worker, header->records));
 }
 
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
 /* The clock, by the vDSO: only while packets are captured. */
 void capture_begin(struct capture_writer *writer)
 {
-	writer->now_ns = now_ns();
+	writer->now_ns = monotonic_ns();
 	writer->is_read = writer->now_ns < __atomic_load_n(writer->lease_ns, __ATOMIC_RELAXED);
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "daemon.h"
 #include "log.h"
+#include "monotonic.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -65,13 +66,6 @@ static void tell_status(const struct daemon *d, uint64_t *told)
 		sd_notifyf(0, "STATUS=%sno table yet, control plane %s", parked, connected ? "connected" : "away");
 }
 
-static int64_t now_ms(void)
-{
-	struct timespec now;
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
 /* Nothing new comes in, and what has come in goes out. */
 static void retire(const struct daemon *d)
 {
@@ -94,7 +88,7 @@ int daemon_run(const struct daemon *d)
 	int error = 0;
 
 	for (;;) {
-		int64_t now = now_ms();
+		int64_t now = (int64_t)monotonic_ms();
 		if (now >= next_visit) {
 			ports_visit(d->ports, table_store_current(d->store) != NULL);
 			exceptions_map_visit(d->exceptions);
@@ -112,7 +106,7 @@ int daemon_run(const struct daemon *d)
 		    {.fd = d->signals, .events = POLLIN},
 		    {.fd = control_fd(d->control), .events = POLLIN},
 		};
-		int64_t left = next_visit - now_ms();
+		int64_t left = next_visit - (int64_t)monotonic_ms();
 		if (poll(wait, 2, left > 0 ? (int)left : 0) < 0 && errno != EINTR) {
 			error = -errno;
 			log_error("poll: %m");

@@ -2,6 +2,7 @@
 /* The thread of last_table.h: disks are slow, acknowledgements must not be. */
 #include "last_table.h"
 #include "log.h"
+#include "monotonic.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -22,17 +23,10 @@ struct last_table_writer {
 	char *directory;
 };
 
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
 /* Sleep, but not when asked to stop. Under mutex. */
 static void rest(struct last_table_writer *writer, uint64_t pause_ns)
 {
-	uint64_t end_ns = now_ns() + pause_ns;
+	uint64_t end_ns = monotonic_ns() + pause_ns;
 	struct timespec end = {.tv_sec = (time_t)(end_ns / 1000000000u), .tv_nsec = (long)(end_ns % 1000000000u)};
 	while (!writer->stop && pthread_cond_timedwait(&writer->changed, &writer->mutex, &end) != ETIMEDOUT)
 		continue;
@@ -53,7 +47,7 @@ static void *run(void *argument)
 		writer->offered = NULL;
 		pthread_mutex_unlock(&writer->mutex);
 
-		uint64_t start_ns = now_ns();
+		uint64_t start_ns = monotonic_ns();
 		int error = last_table_write(writer->directory, snapshot);
 		table_snapshot_put(snapshot);
 		if (error && error != error_logged)
@@ -61,7 +55,7 @@ static void *run(void *argument)
 			    "%s/%s cannot be written: %s; a restart without the control plane would use an older table",
 			    writer->directory, LAST_TABLE_FILE, strerror(-error));
 		error_logged = error;
-		uint64_t pause_ns = (now_ns() - start_ns) * PAUSE_SHARE;
+		uint64_t pause_ns = (monotonic_ns() - start_ns) * PAUSE_SHARE;
 
 		pthread_mutex_lock(&writer->mutex);
 		rest(writer, pause_ns > PAUSE_MIN_MS * 1000000u ? pause_ns : PAUSE_MIN_MS * 1000000u);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "loop.h"
 #include "log.h"
+#include "monotonic.h"
 #include "tap.h"
 #include "worker.h"
 
@@ -143,13 +144,6 @@ static uint32_t carry_from_tap(struct loop *l, struct port *port)
 	return count;
 }
 
-static uint64_t now_ms(void)
-{
-	struct timespec now;
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
 static __rte_noinline void release_due(struct loop *l, const struct sluice_table *table)
 {
 	worker_release_due(l->worker, table);
@@ -160,7 +154,7 @@ static __rte_noinline void release_due(struct loop *l, const struct sluice_table
 static __rte_noinline void release_held(struct loop *l, const struct sluice_table *table, uint64_t now_tsc)
 {
 	l->next_release_tsc = now_tsc + rte_get_tsc_hz() / RELEASE_HZ;
-	l->worker->now_ms = (uint32_t)now_ms();
+	l->worker->now_ms = (uint32_t)monotonic_ms();
 	worker_release(l->worker, table);
 	send_frames(l);
 }
@@ -278,7 +272,7 @@ static int run(void *argument)
 	prctl(PR_SET_TIMERSLACK, 1000); /* else each pause is 50 us longer */
 	rte_rcu_qsbr_thread_register(rcu, l->index);
 	rte_rcu_qsbr_thread_online(rcu, l->index);
-	l->worker->now_s = (uint32_t)(now_ms() / 1000);
+	l->worker->now_s = (uint32_t)(monotonic_ms() / 1000);
 	while (!atomic_load_explicit(&l->stop, memory_order_relaxed)) {
 		const struct sluice_table *table = table_store_current(l->loops->context.store);
 		l->worker->exceptions = exceptions_map_current(l->loops->context.exceptions);
@@ -303,7 +297,7 @@ static int run(void *argument)
 		*(got ? &counters->busy_tsc : &counters->idle_tsc) += now - then;
 		then = now;
 		if (unlikely(now >= next_tick)) {
-			l->worker->now_s = (uint32_t)(now_ms() / 1000);
+			l->worker->now_s = (uint32_t)(monotonic_ms() / 1000);
 			next_tick = now + tick_tsc;
 		}
 	}
