@@ -88,7 +88,7 @@ static void ethdev_visit(struct port *port, bool serves)
 	tap_report(port->tap);
 }
 
-/* Its driver's figures; none drops a frame in both ways. One that does not tell for now tells the next time. */
+/* Its driver's figures; none drops a frame in both ways. One that does not tell this time may tell the next. */
 static uint64_t ethdev_missed(struct port *port)
 {
 	struct ethdev_port *p = ethdev_of(port);

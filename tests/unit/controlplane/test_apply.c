@@ -403,7 +403,7 @@ static void test_peers_of_late_exceptions(void **state)
 	uint64_t value;
 
 	if (geteuid() != 0)
-		skip();
+		skip(); /* a network of its own is root's to make */
 	own_network("10.77.0.11");
 	apply_site_write(site, site->config, WEB "10.0.0.1 10.0.0.2");
 	FILE *file = fopen(site->config, "a");

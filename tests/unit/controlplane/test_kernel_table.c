@@ -53,16 +53,24 @@ static uint64_t packets_of(const struct kernel_table *kernel, uint32_t backend)
 	return sum;
 }
 
+/* The program's maps, without the program; steering_bpf__destroy() ends them. */
+static struct steering_bpf *maps_make(void)
+{
+	struct steering_bpf *skeleton = steering_bpf__open();
+
+	assert_non_null(skeleton);
+	bpf_program__set_autoload(skeleton->progs.sluice_steering, false);
+	assert_int_equal(steering_bpf__load(skeleton), 0);
+	return skeleton;
+}
+
 static void counters_grow_again_and_again(void **state)
 {
 	static const uint32_t backends[] = {10, 5000, 10000, 20000, 10};
 	struct kernel_table *kernel;
-	struct steering_bpf *skeleton = steering_bpf__open();
+	struct steering_bpf *skeleton = maps_make();
 
 	(void)state;
-	assert_non_null(skeleton);
-	bpf_program__set_autoload(skeleton->progs.sluice_steering, false);
-	assert_int_equal(steering_bpf__load(skeleton), 0);
 	const int parts_fd = bpf_map__fd(skeleton->maps.parts);
 	assert_int_equal(kernel_table_create(parts_fd, &kernel), 0);
 	for (uint32_t i = 0; i < sizeof(backends) / sizeof(backends[0]); i++) {
@@ -136,7 +144,6 @@ static uint32_t part_read(int parts_fd, uint32_t part, uint32_t line, void *ret_
 	return id;
 }
 
-/* The number that the table in force gives service n's lookup table. */
 /* Counters that another version, or nobody in his right mind, has left: the table is adopted, they are not. */
 static void counters_that_lie_are_left(void **state)
 {
@@ -159,12 +166,9 @@ static void counters_that_lie_are_left(void **state)
 	    {"an odd place", offsetof(struct sluice_counters_header, backend_offset), 20001, false},
 	};
 	struct kernel_table *kernel;
-	struct steering_bpf *skeleton = steering_bpf__open();
+	struct steering_bpf *skeleton = maps_make();
 
 	(void)state;
-	assert_non_null(skeleton);
-	bpf_program__set_autoload(skeleton->progs.sluice_steering, false);
-	assert_int_equal(steering_bpf__load(skeleton), 0);
 	const int parts_fd = bpf_map__fd(skeleton->maps.parts);
 	assert_int_equal(kernel_table_create(parts_fd, &kernel), 0);
 	for (uint32_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
@@ -184,6 +188,7 @@ static void counters_that_lie_are_left(void **state)
 	steering_bpf__destroy(skeleton);
 }
 
+/* The number that the table in force gives service n's lookup table. */
 static uint32_t number_of(int parts_fd, uint32_t n)
 {
 	struct sluice_service service = {0};
@@ -224,14 +229,11 @@ static uint32_t lookups_held(int parts_fd, uint32_t places)
 
 static void lookups_stay_or_go(void **state)
 {
-	struct steering_bpf *skeleton = steering_bpf__open();
+	struct steering_bpf *skeleton = maps_make();
 	uint32_t contents[TABLES_MAX], kept[TABLES_MAX];
 	struct kernel_table *kernel;
 
 	(void)state;
-	assert_non_null(skeleton);
-	bpf_program__set_autoload(skeleton->progs.sluice_steering, false);
-	assert_int_equal(steering_bpf__load(skeleton), 0);
 	const int parts_fd = bpf_map__fd(skeleton->maps.parts);
 	assert_int_equal(kernel_table_create(parts_fd, &kernel), 0);
 	for (uint32_t n = 0; n < TABLES_MAX; n++)
@@ -269,14 +271,11 @@ static void lookups_stay_or_go(void **state)
 /* The kernel refuses a batch as a whole: what was in it is not there, and is written with the next table. */
 static void a_batch_that_is_refused_is_written_again(void **state)
 {
-	struct steering_bpf *skeleton = steering_bpf__open();
+	struct steering_bpf *skeleton = maps_make();
 	uint32_t contents[] = {1, 2, 3};
 	struct kernel_table *kernel;
 
 	(void)state;
-	assert_non_null(skeleton);
-	bpf_program__set_autoload(skeleton->progs.sluice_steering, false);
-	assert_int_equal(steering_bpf__load(skeleton), 0);
 	const int parts_fd = bpf_map__fd(skeleton->maps.parts), none = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	const int other_fd = fcntl(parts_fd, F_DUPFD_CLOEXEC, 0);
 	assert_true(none >= 0 && other_fd >= 0);

@@ -156,6 +156,16 @@ static void on_closed(uv_handle_t *handle)
 	(void)handle;
 }
 
+static struct probe_request request_of(const struct server *server)
+{
+	return (struct probe_request){.address = sluice_address_v4(htonl(INADDR_LOOPBACK)),
+				      .port = server->port,
+				      .path = "/",
+				      .host = "h",
+				      .status_first = 200,
+				      .status_last = 399};
+}
+
 /*
  * The loop refuses to watch one socket, since it takes its number for another's: curl gives up every probe that is
  * under way, and none of them says anything of its backend. The next ones do.
@@ -171,12 +181,7 @@ static void test_http_socket_that_cannot_be_watched(void **state)
 	int ends[2];
 
 	server_open(*state, &server, "127.0.0.1", 0);
-	const struct probe_request request = {.address = sluice_address_v4(htonl(INADDR_LOOPBACK)),
-					      .port = server.port,
-					      .path = "/",
-					      .host = "h",
-					      .status_first = 200,
-					      .status_last = 399};
+	const struct probe_request request = request_of(&server);
 	assert_int_equal(probe_http.open(*state, &shared), 0);
 	for (int i = 0; i < PROBES - 1; i++)
 		assert_int_equal(probe_http.start(*state, shared, &request, on_answer, &answers[i], &probe), 0);
@@ -216,12 +221,7 @@ static void test_cancel(void **state)
 		struct answer answer = {0};
 		struct probe *probe;
 		server_open(*state, &server, "127.0.0.1", 0);
-		const struct probe_request request = {.address = sluice_address_v4(htonl(INADDR_LOOPBACK)),
-						      .port = server.port,
-						      .path = "/",
-						      .host = "h",
-						      .status_first = 200,
-						      .status_last = 399};
+		const struct probe_request request = request_of(&server);
 		if (kinds[k]->open)
 			assert_int_equal(kinds[k]->open(*state, &shared), 0);
 		for (uint32_t turns = 0; turns < (kinds[k] == &probe_http ? 5 : 1); turns++) {
