@@ -161,7 +161,9 @@ static void pass(struct site *site, uint32_t number, uint32_t flows)
 
 	d->services[number].new_flows += flows;
 	d->services[number].drops += refused;
-	d->worker->verdicts[SLUICE_DROP_REFUSED] += refused;
+	/* In silence or by a reset: either is refused. */
+	d->worker->verdicts[SLUICE_DROP_REFUSED] += refused / 2;
+	d->worker->verdicts[SLUICE_ANSWERED_RESET] += refused - refused / 2;
 	site->now_ns += 250 * MS;
 	overload_look(site->overload, site->now_ns);
 }
