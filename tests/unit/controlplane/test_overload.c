@@ -161,9 +161,9 @@ static void pass(struct site *site, uint32_t number, uint32_t flows)
 
 	d->services[number].new_flows += flows;
 	d->services[number].drops += refused;
-	/* In silence or by a reset: either is refused. */
-	d->worker->verdicts[SLUICE_DROP_REFUSED] += refused / 2;
-	d->worker->verdicts[SLUICE_ANSWERED_RESET] += refused - refused / 2;
+	/* Few in silence, most by a reset: either is refused. */
+	d->worker->verdicts[SLUICE_DROP_REFUSED] += refused / 8;
+	d->worker->verdicts[SLUICE_ANSWERED_RESET] += refused - refused / 8;
 	site->now_ns += 250 * MS;
 	overload_look(site->overload, site->now_ns);
 }
